@@ -1,0 +1,1 @@
+"""Detection: the input contract, heads, datasets and scoring."""

@@ -1,0 +1,89 @@
+"""Image files: records with content hashes, and reading that tells a broken file from a good one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from search_spaces.errors import InputError
+
+SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One image file.
+
+    Attributes:
+        id: COCO image id; the position in a calibration list.
+        path: The file.
+        width: Pixels as the labels say; 0 where they do not.
+        height: Pixels as the labels say; 0 where they do not.
+        sha256: Of the file's bytes, hex.
+    """
+
+    id: int
+    path: Path
+    width: int = 0
+    height: int = 0
+    sha256: str = ""
+
+
+def hash_files(records: Sequence[ImageRecord], source: Path) -> tuple[ImageRecord, ...]:
+    """Returns the records with the hashes of their files.
+
+    Raises:
+        InputError: Files are missing; names up to five of them.
+    """
+    missing = [record for record in records if not record.path.is_file()]
+    if missing:
+        raise InputError(
+            f"{source}: {len(missing)} of {len(records)} images are missing: "
+            f"{shown(record.path.name for record in missing)}; they were sought in {missing[0].path.parent}"
+        )
+    return tuple(
+        replace(record, sha256=hashlib.sha256(record.path.read_bytes()).hexdigest()) for record in records
+    )
+
+
+def read_image(path: Path) -> NDArray[np.uint8] | None:
+    """Reads an image as Ultralytics does: 8-bit BGR, turned upright as its EXIF orientation says.
+
+    OpenCV applies the orientation by default (no IMREAD_IGNORE_ORIENTATION), and Ultralytics takes label
+    boxes to refer to the upright image.
+
+    Returns:
+        Shape (h, w, 3), uint8; None where the file cannot be decoded or is cut short.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    if not data or _is_cut(data):
+        return None
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        return None
+    return None if image is None else np.asarray(image, np.uint8)
+
+
+def shown(names: Iterable[str]) -> str:
+    """Joins up to five names, and says that there are more."""
+    listed = list(names)
+    return ", ".join(listed[:_SHOWN]) + (", ..." if len(listed) > _SHOWN else "")
+
+
+def _is_cut(data: bytes) -> bool:
+    """Whether a JPEG or PNG lacks its end; decoders fill the rest with grey and say nothing."""
+    if data.startswith(b"\xff\xd8"):
+        # Scan data never holds the marker ff da, so an end marker must follow the last start of scan.
+        return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+    return data.startswith(b"\x89PNG") and b"IEND" not in data

@@ -1,0 +1,120 @@
+"""Reads the structure of a detection head: box and class channels, the dense head before a selection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx
+
+from search_spaces.model_graph import ModelGraph, attribute
+
+_PASSING = {"Reshape", "Transpose", "Identity", "Cast", "Flatten", "Squeeze", "Unsqueeze"}
+_DEPTH = 12
+
+
+@dataclass(frozen=True)
+class ChannelParts:
+    """The channels that a head concatenates.
+
+    Attributes:
+        boxes: Channels of the box part.
+        classes: Channels of the class part.
+        sigmoid: Whether the class part has passed a Sigmoid.
+        tensor: The concatenated tensor.
+    """
+
+    boxes: int
+    classes: int
+    sigmoid: bool
+    tensor: str
+
+
+@dataclass(frozen=True)
+class DenseHead:
+    """The tensor that holds every anchor's box and class probabilities, before any selection.
+
+    Attributes:
+        tensor: Its name.
+        classes: Number of classes.
+        anchors: Number of anchors.
+        transposed: Whether it is (1, anchors, 4 + classes) instead of (1, 4 + classes, anchors).
+    """
+
+    tensor: str
+    classes: int
+    anchors: int
+    transposed: bool
+
+
+def channel_parts(graph: ModelGraph, tensor: str) -> ChannelParts | None:
+    """Finds the concatenation of boxes and classes that ends in `tensor`.
+
+    It may lie behind reshapes, transposes and the concatenation of levels. Returns None where there is none.
+    """
+    for _ in range(_DEPTH):
+        node = graph.producer.get(tensor)
+        if node is None:
+            return None
+        if node.op_type == "Concat":
+            parts = _parts_of(graph, node)
+            if parts is not None:
+                return parts
+        elif node.op_type not in _PASSING:
+            return None
+        tensor = node.input[0]
+    return None
+
+
+def dense_head(graph: ModelGraph) -> DenseHead | None:
+    """Finds the last concatenation of 4 box channels with sigmoid class channels, e.g. before a TopK."""
+    for node in reversed(list(graph.nodes())):
+        if node.op_type != "Concat" or len(graph.shapes.get(node.output[0], ())) != 3:
+            continue
+        parts = _parts_of(graph, node)
+        if parts is None or not parts.sigmoid or parts.boxes != 4:
+            continue
+        shape = graph.shapes[node.output[0]]
+        transposed = shape[2] == 4 + parts.classes and shape[1] != 4 + parts.classes
+        return DenseHead(node.output[0], parts.classes, shape[1] if transposed else shape[2], transposed)
+    return None
+
+
+def _parts_of(graph: ModelGraph, node: onnx.NodeProto) -> ChannelParts | None:
+    """Reads a Concat whose last input is the class part and whose other inputs are boxes."""
+    shapes = [graph.shapes.get(name, ()) for name in node.input]
+    if len(shapes) < 2 or any(len(shape) != len(shapes[0]) or not shape for shape in shapes):
+        return None
+    axis = int(attribute(node, "axis", 0)) % len(shapes[0])
+    if axis == 0:
+        return None
+    sizes = [shape[axis] for shape in shapes]
+    boxes, classes = sum(sizes[:-1]), sizes[-1]
+    if boxes % 4 or boxes < 4 or classes < 1 or (len(sizes) > 2 and boxes != 4):
+        return None
+    if len(shapes[0]) == 3 and axis == 2 and _is_level_concat(graph, node):
+        return None
+    return ChannelParts(boxes, classes, _passed_sigmoid(graph, node.input[-1]), node.output[0])
+
+
+def _is_level_concat(graph: ModelGraph, node: onnx.NodeProto) -> bool:
+    """Whether a Concat joins pyramid levels: each input is, behind reshapes, itself a Concat of channels."""
+    behind = [_skip(graph, name) for name in node.input]
+    return all(found is not None and found.op_type == "Concat" for found in behind)
+
+
+def _skip(graph: ModelGraph, tensor: str) -> onnx.NodeProto | None:
+    for _ in range(_DEPTH):
+        node = graph.producer.get(tensor)
+        if node is None or node.op_type not in _PASSING:
+            return node
+        tensor = node.input[0]
+    return None
+
+
+def _passed_sigmoid(graph: ModelGraph, tensor: str) -> bool:
+    """Whether a tensor is, through reshapes or a concatenation of levels, the output of Sigmoids."""
+    node = _skip(graph, tensor)
+    if node is not None and node.op_type == "Concat":
+        behind = [_skip(graph, name) for name in node.input]
+        return all(found is not None and found.op_type == "Sigmoid" for found in behind)
+    return node is not None and node.op_type == "Sigmoid"

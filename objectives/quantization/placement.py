@@ -1,0 +1,120 @@
+"""Which tensors get a Q/DQ pair, and who reads it: the vocabulary that every runtime's rules answer in."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import onnx
+
+from objectives.quantization.calibration import CalibrationTable
+from objectives.quantization.qdq import QuantParams
+from search_spaces.allocation import Allocation
+from search_spaces.formats import FORMATS, Number
+from search_spaces.model_graph import ModelGraph
+
+# Operators that only move elements: their output keeps the scale of their first input.
+MOVERS = ("MaxPool", "Resize", "Transpose", "Reshape", "Split", "Slice", "Flatten", "Squeeze", "Unsqueeze")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where Q/DQ pairs go.
+
+    Attributes:
+        pairs: ``{(tensor, number format): parameters}``; at most one pair per tensor and number format.
+        readers: ``{(node name, tensor): number format}``: inputs that read a pair instead of the tensor.
+        rounded: Tensors whose every other reader reads the int8 pair too, because an integer kernel makes them.
+        integer_nodes: Names of the nodes that run on integers.
+        integer_bias: Names of the layers whose bias is stored as int32.
+    """
+
+    pairs: Mapping[tuple[str, Number], QuantParams]
+    readers: Mapping[tuple[str, str], Number]
+    rounded: frozenset[str]
+    integer_nodes: frozenset[str]
+    integer_bias: frozenset[str] = field(default_factory=frozenset)
+
+
+class PlacementRules(Protocol):
+    """The rules of one runtime."""
+
+    def place(self, allocation: Allocation) -> Placement:
+        """Decides every Q/DQ pair of one allocation."""
+
+
+def root(graph: ModelGraph, tensor: str) -> str:
+    """The tensor whose elements `tensor` holds: looks up through operators that only move elements."""
+    while (node := graph.producer.get(tensor)) is not None and node.op_type in MOVERS:
+        tensor = node.input[0]
+    return tensor
+
+
+def activation_inputs(graph: ModelGraph, node: onnx.NodeProto) -> list[str]:
+    """The inputs of a node that carry image data; of a mover only the first (the others are shapes or indices)."""
+    names = node.input[:1] if node.op_type in MOVERS else node.input
+    return [name for name in names if name and name not in graph.initializers]
+
+
+def decoding(graph: ModelGraph) -> frozenset[str]:
+    """Names of the nodes from which no quantizable layer can be reached, and that are none: box decoding.
+
+    They compute coordinates in pixels, where an 8-bit step is a visible error, so they always stay in high precision.
+    """
+    layers = {layer.name for layer in graph.quantizable}
+    above: set[str] = set()
+    for node in reversed(list(graph.nodes())):
+        readers = [reader.name for name in node.output for reader in graph.consumers.get(name, [])]
+        if any(name in above or name in layers for name in readers):
+            above.add(node.name)
+    return frozenset(node.name for node in graph.nodes() if node.name not in above and node.name not in layers)
+
+
+def float8_reads(
+    graph: ModelGraph, table: CalibrationTable, allocation: Allocation
+) -> tuple[dict[tuple[str, Number], QuantParams], dict[tuple[str, str], Number]]:
+    """Pairs and readers of the layers whose data input is fp8; the same on every runtime."""
+    pairs: dict[tuple[str, Number], QuantParams] = {}
+    readers: dict[tuple[str, str], Number] = {}
+    for layer in graph.quantizable:
+        if FORMATS[allocation.formats.get(layer.name, "fp16")].activation is Number.FP8:
+            pairs[layer.input, Number.FP8] = QuantParams.fp8(*table.range(root(graph, layer.input)))
+            readers[layer.name, layer.input] = Number.FP8
+    return pairs, readers
+
+
+def shared_ranges(
+    graph: ModelGraph, table: CalibrationTable, integer_nodes: Container[str]
+) -> dict[str, tuple[float, float]]:
+    """One range over all inputs and the output of each integer Concat, so that it copies bytes.
+
+    Args:
+        graph: The unquantized model.
+        table: Ranges of its activations.
+        integer_nodes: Names of the nodes that run on integers.
+
+    Returns:
+        ``{root tensor: (low, high)}`` of the tensors that a Concat ties together; Concats that share a tensor are
+        tied together too.
+    """
+    parent: dict[str, str] = {}
+
+    def find(name: str) -> str:
+        while parent.setdefault(name, name) != name:
+            name = parent[name]
+        return name
+
+    for node in graph.nodes():
+        if node.op_type == "Concat" and node.name in integer_nodes:
+            for name in node.input:
+                parent[find(root(graph, name))] = find(node.output[0])
+    members: dict[str, list[str]] = {}
+    for name in parent:
+        members.setdefault(find(name), []).append(name)
+    found: dict[str, tuple[float, float]] = {}
+    for names in members.values():
+        ranges = [table.range(name) for name in names]
+        union = min(low for low, _ in ranges), max(high for _, high in ranges)
+        found.update({name: union for name in names})
+    return found

@@ -1,0 +1,216 @@
+"""Writes Q/DQ pairs and quantized weights into a graph, one tensor at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from objectives.quantization.weights import QuantizedWeight
+from search_spaces.formats import Number
+
+
+@dataclass(frozen=True)
+class QuantParams:
+    """Scale and zero point of one activation tensor.
+
+    Attributes:
+        scale: Positive step.
+        zero_point: In the range of `elem_type`.
+        elem_type: ``TensorProto.UINT8``, ``INT8`` or ``FLOAT8E4M3FN``.
+    """
+
+    scale: float
+    zero_point: int
+    elem_type: int
+
+    @staticmethod
+    def unsigned(low: float, high: float) -> QuantParams:
+        """Affine uint8 over ``[low, high]``, which contains 0."""
+        scale = max((high - low) / 255.0, 1e-12)
+        return QuantParams(scale, int(np.clip(round(-low / scale), 0, 255)), TensorProto.UINT8)
+
+    @staticmethod
+    def signed(low: float, high: float) -> QuantParams:
+        """Symmetric int8 over ``[-m, m]``, m = max(-low, high)."""
+        return QuantParams(max(-low, high, 1e-10) / 127.0, 0, TensorProto.INT8)
+
+    @staticmethod
+    def fp8(low: float, high: float) -> QuantParams:
+        """Float8 e4m3fn with the largest magnitude at 448."""
+        return QuantParams(max(-low, high, 1e-10) / 448.0, 0, TensorProto.FLOAT8E4M3FN)
+
+
+_WEIGHT_TYPE = {Number.INT8: TensorProto.INT8, Number.INT4: TensorProto.INT4, Number.FP8: TensorProto.FLOAT8E4M3FN}
+
+
+class QdqWriter:
+    """Collects the nodes and initializers that a placement adds; each tensor gets at most one Q/DQ pair.
+
+    Attributes:
+        nodes: Added nodes, each before its first reader.
+        initializers: Added initializers.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+        self._constants: dict[tuple[float, int, int], tuple[str, str]] = {}
+
+    def activation(self, tensor: str, params: QuantParams, label: str = "") -> str:
+        """Adds Q and DQ after `tensor` and returns the name that quantized readers read."""
+        scale, zero = self._scale_and_zero(params)
+        stem = f"{tensor}{label}"
+        self.nodes.append(
+            helper.make_node("QuantizeLinear", [tensor, scale, zero], [f"{stem}_q"], name=f"{stem}_QuantizeLinear")
+        )
+        self.nodes.append(
+            helper.make_node(
+                "DequantizeLinear", [f"{stem}_q", scale, zero], [f"{stem}_dq"], name=f"{stem}_DequantizeLinear"
+            )
+        )
+        return f"{stem}_dq"
+
+    def saturate(self, tensor: str, params: QuantParams, limit: float = 448.0) -> str:
+        """Adds a Min with the largest value of an fp8 pair and returns its output.
+
+        It changes no value that the pair keeps. Without it ONNX Runtime 1.24 takes ``DQ -> Conv -> Q`` of fp8 for an
+        integer Conv and then refuses the model that it made itself; a Clip there makes its loader fail.
+        """
+        self.array(f"{tensor}_largest", np.asarray(np.float32(params.scale) * np.float32(limit), np.float32))
+        inputs = [tensor, f"{tensor}_largest"]
+        self.nodes.append(helper.make_node("Min", inputs, [f"{tensor}_saturated"], name=f"{tensor}_Min"))
+        return f"{tensor}_saturated"
+
+    def weight(self, name: str, weight: QuantizedWeight) -> str:
+        """Adds a quantized weight with its DQ and returns the float name that the layer reads."""
+        inputs = [self._codes(name, weight), f"{name}_scale"]
+        self.array(f"{name}_scale", weight.scale)
+        zero_shape = weight.scale.shape
+        zero = helper.make_tensor(
+            f"{name}_zero_point",
+            _WEIGHT_TYPE[weight.number],
+            zero_shape,
+            b"\0" * _packed_bytes(int(np.prod(zero_shape)), weight.number),
+            raw=True,
+        )
+        self.initializers.append(zero)
+        extra: dict[str, int] = {}
+        if weight.block_size:
+            assert weight.axis is not None
+            extra = {"axis": weight.axis, "block_size": weight.block_size}
+        elif weight.axis is not None:
+            extra = {"axis": weight.axis}
+        self.nodes.append(
+            helper.make_node(
+                "DequantizeLinear",
+                [*inputs, zero.name],
+                [f"{name}_dequantized"],
+                name=f"{name}_DequantizeLinear",
+                **extra,
+            )
+        )
+        return f"{name}_dequantized"
+
+    def folded_weight(self, name: str, weight: QuantizedWeight) -> str:
+        """Adds a quantized weight for a layer that computes in float, as Cast and Mul (Reshapes around it by block).
+
+        ONNX Runtime never folds a DequantizeLinear and would run it on every inference (yolov10s: 15 to 20 % slower);
+        Cast and Mul of constants it folds once, when it loads.
+        """
+        codes = self._codes(name, weight)
+        self.nodes.append(
+            helper.make_node("Cast", [codes], [f"{name}_cast"], name=f"{name}_Cast", to=TensorProto.FLOAT)
+        )
+        cast, scale = f"{name}_cast", weight.scale
+        if weight.block_size:
+            assert weight.axis is not None
+            axis, shape = weight.axis, list(weight.codes.shape)
+            blocked = [*shape[:axis], -1, weight.block_size, *shape[axis + 1 :]]
+            cast = self._reshape(cast, blocked, f"{name}_blocks")
+            scale = np.expand_dims(scale, axis + 1)
+        elif weight.axis is not None:
+            scale = scale.reshape([-1 if axis == weight.axis else 1 for axis in range(weight.codes.ndim)])
+        self.array(f"{name}_scale", scale)
+        self.nodes.append(
+            helper.make_node("Mul", [cast, f"{name}_scale"], [f"{name}_scaled"], name=f"{name}_Mul")
+        )
+        if weight.block_size:
+            return self._reshape(f"{name}_scaled", list(weight.codes.shape), f"{name}_dequantized")
+        return f"{name}_scaled"
+
+    def _reshape(self, tensor: str, shape: list[int], output: str) -> str:
+        self.array(f"{output}_shape", np.asarray(shape, np.int64))
+        inputs = [tensor, f"{output}_shape"]
+        self.nodes.append(helper.make_node("Reshape", inputs, [output], name=f"{output}_Reshape"))
+        return output
+
+    def _codes(self, name: str, weight: QuantizedWeight) -> str:
+        self.initializers.append(_codes_tensor(f"{name}_quantized", weight))
+        return f"{name}_quantized"
+
+    def bias(self, name: str, bias: NDArray[np.float32], input_scale: float, weight: QuantizedWeight) -> str:
+        """Adds an int32 bias with scale = input scale x weight scale, as integer kernels need it."""
+        scale = np.asarray(np.float32(input_scale) * weight.scale, dtype=np.float32)
+        codes = np.clip(np.rint(bias.astype(np.float64) / scale), -(2**31) + 1, 2**31 - 1).astype(np.int32)
+        self.array(f"{name}_quantized", codes)
+        self.array(f"{name}_scale", scale)
+        self.array(f"{name}_zero_point", np.zeros(scale.shape, np.int32))
+        extra = {"axis": 0} if scale.ndim else {}
+        self.nodes.append(
+            helper.make_node(
+                "DequantizeLinear",
+                [f"{name}_quantized", f"{name}_scale", f"{name}_zero_point"],
+                [f"{name}_dequantized"],
+                name=f"{name}_DequantizeLinear",
+                **extra,
+            )
+        )
+        return f"{name}_dequantized"
+
+    def half(self, name: str, weight: NDArray[np.float32]) -> str:
+        """Stores an unquantized weight as fp16 with a Cast, which every runtime folds when it loads."""
+        self.array(f"{name}_half", weight.astype(np.float16))
+        self.nodes.append(
+            helper.make_node("Cast", [f"{name}_half"], [f"{name}_float"], name=f"{name}_Cast", to=TensorProto.FLOAT)
+        )
+        return f"{name}_float"
+
+    def array(self, name: str, values: NDArray[np.generic]) -> None:
+        """Adds an initializer."""
+        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(values).reshape(values.shape), name))
+
+    def take(self) -> Sequence[onnx.NodeProto]:
+        """Returns the nodes added since the last call."""
+        nodes, self.nodes = self.nodes, []
+        return nodes
+
+    def _scale_and_zero(self, params: QuantParams) -> tuple[str, str]:
+        key = (params.scale, params.zero_point, params.elem_type)
+        if key not in self._constants:
+            stem = f"activation_{len(self._constants)}"
+            self.array(f"{stem}_scale", np.asarray(params.scale, np.float32))
+            kind = params.elem_type
+            value = bytes([params.zero_point & 0xFF])
+            self.initializers.append(helper.make_tensor(f"{stem}_zero_point", kind, (), value, raw=True))
+            self._constants[key] = (f"{stem}_scale", f"{stem}_zero_point")
+        return self._constants[key]
+
+
+def _packed_bytes(elements: int, number: Number) -> int:
+    return -(-elements * number.bits // 8)
+
+
+def _codes_tensor(name: str, weight: QuantizedWeight) -> onnx.TensorProto:
+    codes = np.ascontiguousarray(weight.codes)
+    if weight.number is Number.INT4:
+        flat = codes.ravel().astype(np.uint8) & 0xF
+        flat = np.append(flat, np.zeros(flat.size % 2, np.uint8))
+        raw = (flat[0::2] | (flat[1::2] << 4)).tobytes()
+    else:
+        raw = codes.tobytes()
+    return helper.make_tensor(name, _WEIGHT_TYPE[weight.number], codes.shape, raw, raw=True)

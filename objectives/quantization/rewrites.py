@@ -1,0 +1,84 @@
+"""Exact rewrites: the same mathematics in operators that ONNX Runtime's CPU kernels run faster."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from search_spaces.model_graph import attribute, is_bin_expectation
+
+
+def rewrite_dfl(model: onnx.ModelProto, opset: int) -> None:
+    """Replaces the DFL's Softmax over bins and its expectation by one matrix product, in place.
+
+    ``softmax(x) . ramp`` equals ``(exp(x - max) . ramp) / (exp(x - max) . 1)``. ONNX Runtime's Softmax over a short
+    inner axis costs a transposition and one call per anchor side: 5.2 ms of yolov10s' 95 ms in int8, against 0.4 ms
+    for this form (one thread, 640 px). Only the exact pattern ``Transpose(0, 2, 1, 3) -> Softmax(1) -> Conv(ramp)``
+    that Ultralytics exports is touched; any other model stays as it is.
+
+    Args:
+        model: Changed in place.
+        opset: Opset of the default domain.
+    """
+    graph = model.graph
+    initializers = {tensor.name: tensor for tensor in graph.initializer}
+    producer = {name: node for node in graph.node for name in node.output}
+    readers: dict[str, int] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers[name] = readers.get(name, 0) + 1
+    for conv in [node for node in graph.node if node.op_type == "Conv" and len(node.input) == 2]:
+        softmax = producer.get(conv.input[0])
+        transpose = producer.get(softmax.input[0]) if softmax is not None else None
+        if (
+            conv.input[1] not in initializers
+            or softmax is None
+            or transpose is None
+            or (softmax.op_type, transpose.op_type) != ("Softmax", "Transpose")
+            or attribute(softmax, "axis", -1) != 1
+            or _permutation(transpose) != [0, 2, 1, 3]
+            or max(readers[softmax.output[0]], readers[transpose.output[0]]) > 1
+        ):
+            continue
+        ramp = numpy_helper.to_array(initializers[conv.input[1]])
+        if ramp.shape == (1, ramp.size, 1, 1) and is_bin_expectation(ramp):
+            _replace(graph, [transpose, softmax, conv], ramp.ravel(), opset)
+
+
+def _replace(graph: onnx.GraphProto, old: list[onnx.NodeProto], ramp: np.ndarray, opset: int) -> None:  # type: ignore[type-arg]
+    stem, bins, output = old[-1].name, old[0].input[0], old[-1].output[0]
+    constants = {
+        "sums": np.stack([ramp, np.ones_like(ramp)]).astype(np.float32),
+        "halves": np.array([1, 1], np.int64),
+        "shape": np.array([0, 1, 4, -1], np.int64),
+        "axis": np.array([2], np.int64),
+    }
+    names = {key: f"{stem}/{key}" for key in constants}
+    used = [key for key in constants if key != "axis" or opset >= 18]
+    graph.initializer.extend(numpy_helper.from_array(constants[key], names[key]) for key in used)
+    peak = (
+        helper.make_node("ReduceMax", [bins, names["axis"]], [f"{stem}/max"], keepdims=1)
+        if opset >= 18
+        else helper.make_node("ReduceMax", [bins], [f"{stem}/max"], axes=[2], keepdims=1)
+    )
+    new = [
+        peak,
+        helper.make_node("Sub", [bins, f"{stem}/max"], [f"{stem}/shifted"]),
+        helper.make_node("Exp", [f"{stem}/shifted"], [f"{stem}/exp"]),
+        helper.make_node("MatMul", [names["sums"], f"{stem}/exp"], [f"{stem}/both"]),
+        helper.make_node("Split", [f"{stem}/both", names["halves"]], [f"{stem}/top", f"{stem}/bottom"], axis=2),
+        helper.make_node("Div", [f"{stem}/top", f"{stem}/bottom"], [f"{stem}/mean"]),
+        helper.make_node("Reshape", [f"{stem}/mean", names["shape"]], [output]),
+    ]
+    for node in new:
+        node.name = f"{stem}/{node.op_type}"
+    at = list(graph.node).index(old[-1])
+    nodes = [*graph.node[:at], *new, *graph.node[at + 1 :]]
+    drop = {node.name for node in old[:-1]}
+    del graph.node[:]
+    graph.node.extend(node for node in nodes if node.name not in drop)
+
+
+def _permutation(node: onnx.NodeProto) -> list[int]:
+    return next((list(entry.ints) for entry in node.attribute if entry.name == "perm"), [])

@@ -1,0 +1,134 @@
+"""Weight quantizers: a float weight and a format give codes and scales."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from search_spaces.errors import InputError, nearest
+from search_spaces.formats import Format, Granularity, Number
+from search_spaces.layers import Layer
+
+METHODS = ("rtn",)
+_FP8_MAX = 448.0  # largest finite float8 e4m3fn
+
+
+@dataclass(frozen=True)
+class WeightSettings:
+    """How weights are quantized, for the whole study.
+
+    Attributes:
+        method: ``rtn``: round to nearest.
+        granularity: Elements that share a scale.
+        block_size: Input channels of one block.
+    """
+
+    method: str = "rtn"
+    granularity: Granularity = Granularity.AUTO
+    block_size: int = 32
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise InputError(
+                f"weights.method: {self.method!r} is not one of {', '.join(METHODS)}{nearest(self.method, METHODS)}"
+            )
+        if self.block_size < 1:
+            raise InputError(f"weights.block_size: {self.block_size} must be at least 1, e.g. 32")
+
+
+@dataclass(frozen=True)
+class QuantizedWeight:
+    """A weight as an artifact stores it.
+
+    Attributes:
+        codes: The weight's shape; int8 holding int8 or int4 codes, or float8_e4m3fn.
+        scale: float32; shape ``()``, ``(channels,)``, or the weight's shape with `axis` divided by `block_size`.
+        axis: Channel axis of `scale`, or the blocked axis; None per tensor.
+        block_size: 0 unless blocked.
+        number: Number format of `codes`.
+    """
+
+    codes: NDArray[np.generic]
+    scale: NDArray[np.float32]
+    axis: int | None
+    block_size: int
+    number: Number
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of codes (int4 packed two to a byte) and scales; symmetric codes need no zero point."""
+        return -(-self.codes.size * self.number.bits // 8) + self.scale.nbytes
+
+    def dequantized(self) -> NDArray[np.float32]:
+        """The weight that the runtime computes with, float32, in the weight's shape."""
+        scale = self.scale
+        if self.block_size:
+            assert self.axis is not None
+            size = self.codes.shape[self.axis]
+            scale = np.repeat(scale, self.block_size, axis=self.axis).take(range(size), axis=self.axis)
+        elif self.axis is not None:
+            scale = scale.reshape([-1 if axis == self.axis else 1 for axis in range(self.codes.ndim)])
+        return np.asarray(self.codes.astype(np.float32) * scale, dtype=np.float32)
+
+
+def resolve_granularity(layer: Layer, fmt: Format, settings: WeightSettings) -> Granularity:
+    """The granularity that a layer really gets.
+
+    Blocks run along input channels; a layer whose input channels are fewer than one block or no multiple of it
+    (every depthwise Conv), and any 8-bit layer, stays per channel. So does ConvTranspose, whose groups hide the axis.
+    """
+    if settings.granularity is Granularity.PER_TENSOR or settings.granularity is Granularity.PER_CHANNEL:
+        return settings.granularity
+    axis = block_axis(layer)
+    fits = axis is not None and layer.weight_shape[axis] % settings.block_size == 0
+    wanted = settings.granularity is Granularity.BLOCK or fmt.weight is Number.INT4
+    return Granularity.BLOCK if wanted and fits and fmt.weight.is_integer else Granularity.PER_CHANNEL
+
+
+def block_axis(layer: Layer) -> int | None:
+    """Axis of the weight that holds input channels, or None where blocks make no sense."""
+    if layer.op == "ConvTranspose":
+        return None
+    return 1 - layer.channel_axis
+
+
+def quantize_weight(
+    weight: NDArray[np.float32], layer: Layer, fmt: Format, settings: WeightSettings
+) -> QuantizedWeight:
+    """Quantizes one weight symmetrically, scale = max |w| / largest code.
+
+    Args:
+        weight: The layer's weight, float32.
+        layer: Tells axes and groups.
+        fmt: Must quantize the weight.
+        settings: Method, granularity and block size.
+    """
+    granularity = resolve_granularity(layer, fmt, settings)
+    axis: int | None
+    if granularity is Granularity.PER_TENSOR:
+        axis, block = None, 0
+        peak = np.abs(weight).max()
+    elif granularity is Granularity.PER_CHANNEL:
+        axis, block = layer.channel_axis, 0
+        others = tuple(i for i in range(weight.ndim) if i != axis)
+        peak = np.abs(weight).max(axis=others)
+    else:
+        axis, block = block_axis(layer), settings.block_size
+        assert axis is not None
+        split = [*weight.shape[:axis], weight.shape[axis] // block, block, *weight.shape[axis + 1 :]]
+        peak = np.abs(weight).reshape(split).max(axis=axis + 1)
+    top = {Number.INT8: 127.0, Number.INT4: 7.0, Number.FP8: _FP8_MAX}[fmt.weight]
+    # A dead channel keeps scale 1: its codes are 0 whatever the scale.
+    scale = np.asarray(np.where(peak > 0, peak / top, 1.0), dtype=np.float32)
+    scale = np.maximum(scale, np.finfo(np.float32).tiny)
+    unit = QuantizedWeight(np.ones_like(weight, dtype=np.int8), scale, axis, block, fmt.weight).dequantized()
+    scaled = weight / unit
+    codes: NDArray[np.generic]
+    if fmt.weight is Number.FP8:
+        codes = np.clip(scaled, -_FP8_MAX, _FP8_MAX).astype(ml_dtypes.float8_e4m3fn)
+    else:
+        codes = np.clip(np.rint(scaled), -top - (fmt.weight is Number.INT4), top).astype(np.int8)
+    return QuantizedWeight(codes, scale, axis, block, fmt.weight)

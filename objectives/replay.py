@@ -1,0 +1,141 @@
+"""Replayed scores: an evaluator without hardware, for tests, demonstrations and sampler benchmarks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from objectives.scores import Accuracy, Failure, Latency, Scores, Size
+from search_spaces.allocation import Allocation
+from search_spaces.errors import InputError
+from search_spaces.formats import UNQUANTIZED, get_format
+from search_spaces.layers import Layer
+from search_spaces.sensitivity import SensitivityEntry, SensitivityTable
+
+_SPEED = {"int8": 0.45, "fp8": 0.5, "w4a8": 0.55, "w8a8f": 0.55}
+_HARM = {8: 1.0, 4: 8.0}
+
+
+@dataclass(frozen=True)
+class ReplaySettings:
+    """What is replayed.
+
+    Attributes:
+        seed: Of the synthetic model; equal seeds give equal scores.
+        delay: Seconds that an evaluation takes.
+        reference_map: mAP50-95 of the unquantized model.
+        reference_ms: Its latency, milliseconds.
+        noise: Standard deviation of the mAP of a scheme, in mAP; fixed by the scheme.
+        failures: ``{allocation digest or "*": failure kind}``.
+        scores: ``{allocation digest: recorded scores}``; these win over the synthetic model.
+    """
+
+    seed: int = 0
+    delay: float = 0.0
+    reference_map: float = 0.45
+    reference_ms: float = 100.0
+    noise: float = 0.001
+    failures: Mapping[str, str] = field(default_factory=dict)
+    scores: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @staticmethod
+    def read(path: Path | None) -> ReplaySettings:
+        """Reads the settings from a JSON file; without one, all are defaults.
+
+        Raises:
+            InputError: The file is not such an object.
+        """
+        if path is None:
+            return ReplaySettings()
+        try:
+            return ReplaySettings(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError(f"{path}: not a replay file ({error}); see objectives/replay.py") from None
+
+
+class ReplayEvaluator:
+    """Scores allocations by a seeded additive model, with the interface of the real evaluator.
+
+    Every (layer, format) has a harm that adds up to the loss of mAP, and a share of the latency; neighbouring
+    layers in different formats cost a reformat.
+    """
+
+    def __init__(self, layers: Sequence[Layer], settings: ReplaySettings) -> None:
+        self._layers = tuple(layers)
+        self._settings = settings
+        draw = random.Random(settings.seed)
+        self._harm = {layer.name: 0.002 * math.exp(draw.gauss(0.0, 1.2)) for layer in self._layers}
+        macs = sum(layer.macs for layer in self._layers) or 1
+        self._share = {layer.name: max(layer.macs, 1) / macs for layer in self._layers}
+
+    def __enter__(self) -> ReplayEvaluator:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def reference(self) -> Scores:
+        """Scores of the unquantized model."""
+        result = self._scores(Allocation.uniform([layer.name for layer in self._layers], UNQUANTIZED))
+        return result
+
+    def evaluate(self, allocation: Allocation) -> Scores | Failure:
+        """Scores of one allocation, after the configured delay."""
+        time.sleep(self._settings.delay)
+        kind = self._settings.failures.get(allocation.digest, self._settings.failures.get("*"))
+        if kind is not None and not allocation.unquantized:
+            return Failure(kind, f"replayed {kind}")
+        return self._scores(allocation)
+
+    def sensitivity(self, formats: Sequence[str], model: str) -> SensitivityTable:
+        """A prior that ranks the layers almost as they are: harm times a seeded error."""
+        draw = random.Random(self._settings.seed + 1)
+        entries = tuple(
+            SensitivityEntry(layer.name, fmt, self._loss(layer.name, fmt) * math.exp(draw.gauss(0.0, 0.5)))
+            for layer in self._layers
+            for fmt in formats
+            if fmt != UNQUANTIZED
+        )
+        return SensitivityTable("replay", "synthetic", model, 0, entries, {"seed": str(self._settings.seed)})
+
+    def _loss(self, layer: str, fmt: str) -> float:
+        bits = get_format(fmt).weight.bits
+        activations = 1.5 if get_format(fmt).quantizes_activation else 1.0
+        return 0.0 if fmt == UNQUANTIZED else self._harm[layer] * _HARM.get(bits, 0.0) * activations
+
+    def _scores(self, allocation: Allocation) -> Scores:
+        if allocation.digest in self._settings.scores:
+            return Scores.from_json(self._settings.scores[allocation.digest])
+        formats = allocation.formats
+        loss = sum(self._loss(layer, fmt) for layer, fmt in formats.items())
+        draw = random.Random(f"{self._settings.seed}:{allocation.digest}")
+        noise = 0.0 if allocation.unquantized else draw.gauss(0.0, self._settings.noise)
+        best = self._settings.reference_map
+        score = min(1.0, max(0.0, best * math.exp(-loss / best) + noise))
+        ratio = sum(share * _SPEED.get(formats.get(name, UNQUANTIZED), 1.0) for name, share in self._share.items())
+        names = [formats.get(layer.name, UNQUANTIZED) for layer in self._layers]
+        ratio += 0.02 * sum(a != b for a, b in zip(names, names[1:], strict=False)) / max(1, len(names))
+        elements = sum(layer.parameters for layer in self._layers)
+        bits = sum(get_format(formats.get(x.name, UNQUANTIZED)).weight.bits * x.parameters for x in self._layers)
+        reference = self._settings.reference_ms
+        p50 = reference * ratio
+        return Scores(
+            accuracy=Accuracy(score, min(1.0, 1.35 * score), score, score, score, score, 0),
+            latency=Latency(p50, 1.01 * p50, 1.02 * p50, p50, 0.01, 100, ratio, reference),
+            size=Size(bits // 8, bits / max(1, elements), elements),
+            latency_ms=p50,
+            agreement=math.exp(-loss),
+            artifact=hashlib.sha256(allocation.text.encode()).hexdigest(),
+            broken=score < 0.1 * best,
+            seconds={"evaluate": self._settings.delay},
+        )

@@ -1,0 +1,1 @@
+"""Runtimes: each activates one artifact, infers batches, and deactivates."""

@@ -1,0 +1,134 @@
+"""What one evaluation found. Results carry their units; a failure is a value, not an exception."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """COCO figures of one model on one image set, each in [0, 1]; -1 where the set has no such objects.
+
+    Attributes:
+        map_50_95: AP averaged over IoU 0.50:0.95.
+        map_50: AP at IoU 0.50.
+        map_75: AP at IoU 0.75.
+        map_small: AP of objects below 32 x 32 pixels.
+        map_medium: AP of objects from 32 x 32 to 96 x 96 pixels.
+        map_large: AP of larger objects.
+        images: Number of images scored.
+    """
+
+    map_50_95: float
+    map_50: float
+    map_75: float
+    map_small: float
+    map_medium: float
+    map_large: float
+    images: int
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Time of one inference of one batch, paired with the reference model in the same process.
+
+    Attributes:
+        p50_ms: Median, milliseconds.
+        p90_ms: 90th percentile, milliseconds.
+        p99_ms: 99th percentile, milliseconds.
+        mean_ms: Mean, milliseconds.
+        cov: Coefficient of variation (standard deviation / mean) of the kept iterations.
+        iterations: Number of timed iterations.
+        ratio: Median of candidate time / reference time over neighbouring iterations; 1 without a reference.
+        reference_p50_ms: Median of the reference in the same measurement, milliseconds; p50_ms without one.
+        attempts: Measurements it took to get a stable one.
+    """
+
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    mean_ms: float
+    cov: float
+    iterations: int
+    ratio: float
+    reference_p50_ms: float
+    attempts: int = 1
+
+
+@dataclass(frozen=True)
+class Size:
+    """Weight size of one artifact.
+
+    Attributes:
+        weight_bytes: Bytes of all layer weights as their formats store them (int4 packed), scales and zero points
+            included, biases not.
+        average_weight_bits: 8 x weight_bytes / weight elements.
+        parameters: Weight elements.
+    """
+
+    weight_bytes: int
+    average_weight_bits: float
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Scores:
+    """All that was measured of one allocation.
+
+    Attributes:
+        accuracy: On the search images.
+        latency: None where the study has no latency objective.
+        size: Of the artifact.
+        latency_ms: The objective: the study's reference latency x `latency.ratio`, milliseconds.
+        agreement: Label-free agreement with the reference's detections in [0, 1]; 1 is identical.
+        artifact: SHA-256 of the serialized model.
+        broken: Whether the accuracy is below 10 % of the reference's.
+        seconds: Wall time of each step: materialize, build, evaluate, time.
+    """
+
+    accuracy: Accuracy
+    latency: Latency | None
+    size: Size
+    latency_ms: float
+    agreement: float
+    artifact: str
+    broken: bool = False
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns a JSON object."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Scores:
+        """Reads what `to_json` wrote."""
+        latency = data["latency"]
+        return Scores(
+            **{
+                **data,
+                "accuracy": Accuracy(**data["accuracy"]),
+                "latency": Latency(**latency) if latency else None,
+                "size": Size(**data["size"]),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an allocation has no scores.
+
+    Attributes:
+        kind: ``build``, ``crash``, ``timeout``, ``memory``, ``unstable``, ``nan``, ``error``.
+        message: One line.
+        log: Name of the artifact that holds the full log; empty where there is none.
+    """
+
+    kind: str
+    message: str
+    log: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns a JSON object."""
+        return asdict(self)

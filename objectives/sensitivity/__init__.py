@@ -1,0 +1,1 @@
+"""Sensitivity: measures how much each layer and format hurts."""

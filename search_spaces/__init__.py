@@ -1,0 +1,1 @@
+"""What may be chosen: layers, formats, groups, allocations, sensitivity tables and the seeds they give."""

@@ -1,0 +1,339 @@
+"""Reads an ONNX detector once: nodes, tensors, shapes, layers, and the edges between quantizable layers."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from search_spaces.errors import InputError
+from search_spaces.layers import Layer
+
+LAYER_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_QUANTIZED_OPS = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger"}
+
+
+class ModelGraph:
+    """One ONNX model with batch 1, named nodes and inferred shapes.
+
+    Attributes:
+        path: Where the model was read.
+        digest: SHA-256 of the file (and of its external data), hex.
+        model: The normalised model: nodes have unique names, constants are initializers, batch is 1.
+        shapes: ``{tensor: shape}`` for every activation whose shape is static.
+        initializers: ``{name: array}``.
+        producer: ``{tensor: node}``.
+        consumers: ``{tensor: nodes that read it}``.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        """Reads and checks a model.
+
+        Raises:
+            InputError: The file is missing, truncated, not an ONNX model, already quantized, or not float32.
+        """
+        self.path = Path(path)
+        self.model, self.digest = _load(self.path)
+        graph = self.model.graph
+        _name_nodes(graph)
+        _lift_constants(graph)
+        _fix_batch(graph, self.path)
+        try:
+            self.model = onnx.shape_inference.infer_shapes(self.model, strict_mode=True, data_prop=True)
+            onnx.checker.check_model(self.model, full_check=True)
+        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+            line = str(error).strip().splitlines()[0]
+            raise InputError(f"{self.path}: not a valid ONNX model: {line}; export it again") from None
+        graph = self.model.graph
+        self.initializers: dict[str, NDArray[np.generic]] = {
+            tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer
+        }
+        values = [*graph.input, *graph.value_info, *graph.output]
+        self.shapes = {value.name: _dims(value) for value in values if _is_static(value)}
+        self.producer = {name: node for node in graph.node for name in node.output if name}
+        self.consumers: dict[str, list[onnx.NodeProto]] = {}
+        for node in graph.node:
+            for name in dict.fromkeys(node.input):
+                self.consumers.setdefault(name, []).append(node)
+
+    @property
+    def input(self) -> str:
+        """Name of the image input, shape ``(1, channels, height, width)``."""
+        return self._image_input.name
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of the image input with batch 1; height and width are 0 where the model leaves them open."""
+        return _dims(self._image_input)
+
+    @cached_property
+    def _image_input(self) -> onnx.ValueInfoProto:
+        known = set(self.initializers)
+        return next(value for value in self.model.graph.input if value.name not in known)
+
+    @property
+    def outputs(self) -> dict[str, tuple[int, ...]]:
+        """``{output name: shape}`` for batch 1; open dimensions are 0."""
+        return {value.name: _dims(value) for value in self.model.graph.output}
+
+    @property
+    def opset(self) -> int:
+        """Opset of the default domain."""
+        return next(entry.version for entry in self.model.opset_import if entry.domain in ("", "ai.onnx"))
+
+    @cached_property
+    def metadata(self) -> dict[str, str]:
+        """The model's metadata properties (Ultralytics writes names, stride, imgsz, end2end there)."""
+        return {entry.key: entry.value for entry in self.model.metadata_props}
+
+    @cached_property
+    def class_names(self) -> dict[int, str]:
+        """Class names from the metadata; empty where there are none."""
+        try:
+            names = ast.literal_eval(self.metadata.get("names", "{}"))
+        except (ValueError, SyntaxError):
+            return {}
+        return {int(k): str(v) for k, v in names.items()} if isinstance(names, dict) else {}
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """All nodes that could carry a weight, in model order, each with the reason if it is not quantizable."""
+        users: dict[str, list[str]] = {}
+        for node in self.model.graph.node:
+            for name in node.input:
+                if name in self.initializers:
+                    users.setdefault(name, []).append(node.name)
+        return tuple(self._layer(node, users) for node in self.model.graph.node if node.op_type in LAYER_OPS)
+
+    @cached_property
+    def quantizable(self) -> tuple[Layer, ...]:
+        """The quantizable layers, in model order."""
+        return tuple(layer for layer in self.layers if layer.quantizable)
+
+    @cached_property
+    def edges(self) -> tuple[tuple[str, str], ...]:
+        """Pairs ``(a, b)``: quantizable layer b reads the output of a, directly or through other operators."""
+        names = {layer.name for layer in self.quantizable}
+        sources: dict[str, frozenset[str]] = {}
+        found: dict[tuple[str, str], None] = {}
+        for node in self.model.graph.node:
+            above = frozenset().union(*(sources.get(name, frozenset()) for name in node.input))
+            if node.name in names:
+                order = [layer.name for layer in self.quantizable if layer.name in above]
+                found.update({(source, node.name): None for source in order})
+                above = frozenset([node.name])
+            sources.update({name: above for name in node.output})
+        return tuple(found)
+
+    def nodes(self) -> Iterator[onnx.NodeProto]:
+        """Nodes in topological order."""
+        return iter(self.model.graph.node)
+
+    def _layer(self, node: onnx.NodeProto, users: dict[str, list[str]]) -> Layer:
+        constant = [index for index, name in enumerate(node.input[:2]) if name in self.initializers]
+        weight_index = 1 if 1 in constant or node.op_type != "MatMul" else (constant[0] if constant else 1)
+        weight = node.input[weight_index] if constant else ""
+        data = node.input[1 - weight_index] if node.op_type == "MatMul" else node.input[0]
+        shape = self.initializers[weight].shape if weight in self.initializers else ()
+        groups = int(attribute(node, "group", 1))
+        inputs, output = self.shapes.get(data, ()), self.shapes.get(node.output[0], ())
+        parameters = int(np.prod(shape)) if shape else 0
+        axis = _channel_axis(node, len(shape))
+        return Layer(
+            name=node.name,
+            op=node.op_type,
+            module=_module(node),
+            weight=weight,
+            weight_shape=tuple(int(d) for d in shape),
+            groups=groups,
+            channel_axis=axis,
+            input=data,
+            output=node.output[0],
+            input_shape=inputs,
+            output_shape=output,
+            parameters=parameters,
+            macs=_macs(node.op_type, inputs, output, parameters, shape, axis, groups),
+            reason=self._reason(node, weight, data, users),
+        )
+
+    def _reason(self, node: onnx.NodeProto, weight: str, data: str, users: dict[str, list[str]]) -> str | None:
+        if weight not in self.initializers:
+            return "no constant weight: both inputs are activations"
+        if data in self.initializers:
+            return "constant: no input depends on the image"
+        array = self.initializers[weight]
+        if array.dtype != np.float32:
+            return f"weight is {array.dtype}, not float32"
+        if len(users[weight]) > 1:
+            others = ", ".join(name for name in users[weight] if name != node.name)
+            return f"shared weight: also read by {others or 'the same node'}"
+        if is_bin_expectation(array):
+            return "DFL: fixed weights 0, 1, ... that turn bin probabilities into a distance"
+        if node.op_type == "Gemm" and (attribute(node, "alpha", 1.0) != 1.0 or attribute(node, "transA", 0)):
+            return "Gemm with alpha or transA"
+        if node.op_type == "MatMul" and (array.ndim != 2 or node.input[1] != weight):
+            return "MatMul whose weight is not a matrix on the right"
+        if not np.isfinite(array).all():
+            return "weight holds NaN or infinity"
+        return None
+
+
+def is_bin_expectation(weight: NDArray[np.generic]) -> bool:
+    """Whether a weight is the fixed ramp 0, 1, ..., n - 1 of a distribution focal loss head (DFL).
+
+    Found by its values, because exporters name the node differently. Source: Li et al., "Generalized Focal Loss",
+    2020: a box side is the expectation of a discrete distribution over integer bins.
+
+    Args:
+        weight: Any shape.
+    """
+    flat = np.asarray(weight).ravel()
+    return flat.size >= 4 and max(weight.shape) == flat.size and bool(np.array_equal(flat, np.arange(flat.size)))
+
+
+def attribute(node: onnx.NodeProto, name: str, default: float | int) -> float | int:
+    """Returns a scalar attribute of a node, or `default`."""
+    for entry in node.attribute:
+        if entry.name == name:
+            value: float | int = onnx.helper.get_attribute_value(entry)
+            return value
+    return default
+
+
+def _load(path: Path) -> tuple[onnx.ModelProto, str]:
+    if not path.is_file():
+        raise InputError(f"model {str(path)!r}: no such file; give the path of an ONNX detector")
+    data = path.read_bytes()
+    try:
+        model = onnx.load_model_from_string(data)
+    except Exception:  # protobuf raises DecodeError, onnx its own; all mean the same to the user
+        raise InputError(f"{path}: not an ONNX file, or truncated ({len(data)} bytes); export it again") from None
+    if not model.graph.node:
+        raise InputError(f"{path}: not an ONNX file, or without nodes; export it again")
+    digest = hashlib.sha256(data)
+    external = [t for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+    if external:
+        try:
+            onnx.load_external_data_for_model(model, str(path.parent))
+        except Exception as error:
+            raise InputError(f"{path}: external data cannot be read: {str(error).splitlines()[0]}") from None
+        for tensor in external:
+            digest.update(tensor.raw_data)
+    found = {node.op_type for node in model.graph.node} & _QUANTIZED_OPS
+    if found:
+        raise InputError(f"{path}: already quantized (it holds {', '.join(sorted(found))}); give the float model")
+    known = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in known]
+    if len(inputs) != 1 or len(_dims(inputs[0])) != 4:
+        shapes = ", ".join(f"{value.name}{list(_dims(value))}" for value in inputs)
+        raise InputError(f"{path}: not a detector: one image input [N, 3, H, W] is expected, found {shapes or 'none'}")
+    if inputs[0].type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
+        kind = onnx.TensorProto.DataType.Name(inputs[0].type.tensor_type.elem_type).lower()
+        raise InputError(f"{path}: input {inputs[0].name!r} is {kind}; export with float32 inputs and weights")
+    return model, digest.hexdigest()
+
+
+def _name_nodes(graph: onnx.GraphProto) -> None:
+    seen: set[str] = set()
+    for index, node in enumerate(graph.node):
+        if not node.name or node.name in seen:
+            node.name = f"{node.op_type}_{index}" if not node.name else f"{node.name}_{index}"
+        seen.add(node.name)
+
+
+def _lift_constants(graph: onnx.GraphProto) -> None:
+    """Turns Constant nodes into initializers, and looks through Identity of an initializer."""
+    keep, alias = [], {}
+    initializers = {tensor.name for tensor in graph.initializer}
+    outputs = {value.name for value in graph.output}
+    for node in graph.node:
+        entry = next((a for a in node.attribute if a.name == "value"), None)
+        if node.op_type == "Constant" and entry is not None:
+            tensor = onnx.TensorProto()
+            tensor.CopyFrom(entry.t)
+            tensor.name = node.output[0]
+            graph.initializer.append(tensor)
+            initializers.add(tensor.name)
+        elif node.op_type == "Identity" and node.input[0] in initializers and node.output[0] not in outputs:
+            alias[node.output[0]] = alias.get(node.input[0], node.input[0])
+            initializers.add(node.output[0])
+        else:
+            keep.append(node)
+    for node in keep:
+        for index, name in enumerate(node.input):
+            if name in alias:
+                node.input[index] = alias[name]
+    del graph.node[:]
+    graph.node.extend(keep)
+
+
+def _fix_batch(graph: onnx.GraphProto, path: Path) -> None:
+    """Sets an open batch to 1 and forgets recorded shapes, which may carry symbols."""
+    known = {tensor.name for tensor in graph.initializer}
+    image = next(value for value in graph.input if value.name not in known)
+    dims = image.type.tensor_type.shape.dim
+    if dims[0].dim_value > 1:
+        raise InputError(f"{path}: batch is fixed to {dims[0].dim_value}; export with batch 1 or a dynamic batch")
+    symbol = dims[0].dim_param
+    dims[0].dim_value = 1
+    del graph.value_info[:]
+    for value in graph.output:
+        shape = value.type.tensor_type.shape
+        if shape.dim and (not shape.dim[0].dim_value or shape.dim[0].dim_param == symbol):
+            shape.dim[0].Clear()
+
+
+def _dims(value: onnx.ValueInfoProto) -> tuple[int, ...]:
+    return tuple(int(dim.dim_value) for dim in value.type.tensor_type.shape.dim)
+
+
+def _is_static(value: onnx.ValueInfoProto) -> bool:
+    return value.type.tensor_type.HasField("shape") and all(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+
+
+def _channel_axis(node: onnx.NodeProto, rank: int) -> int:
+    if node.op_type == "ConvTranspose" or node.op_type == "MatMul":
+        return max(rank - 1, 0) if node.op_type == "MatMul" else 1
+    return 0 if node.op_type == "Conv" or attribute(node, "transB", 0) else 1
+
+
+def _macs(
+    op: str, inputs: tuple[int, ...], output: tuple[int, ...], parameters: int, shape: tuple[int, ...], axis: int,
+    groups: int,
+) -> int:
+    if not output or not parameters:
+        return int(np.prod(output) * inputs[-1]) if op == "MatMul" and output and inputs else 0
+    if op == "Conv":
+        return int(np.prod(output[2:])) * parameters
+    if op == "ConvTranspose":
+        return int(np.prod(inputs[2:])) * parameters
+    return int(np.prod(output)) // int(shape[axis]) * parameters
+
+
+def _module(node: onnx.NodeProto) -> str:
+    scopes = next((entry.value for entry in node.metadata_props if entry.key == "pkg.torch.onnx.name_scopes"), "")
+    if scopes:
+        try:
+            names = [name for name in ast.literal_eval(scopes) if name]
+        except (ValueError, SyntaxError):
+            names = []
+        if len(names) > 1:
+            return str(names[-2])
+    path = [part for part in node.name.strip("/").split("/") if part]
+    if len(path) < 2:
+        return node.name
+    # Ultralytics names are nested: /model.2/m.0/cv1/conv/Conv, and Sequential repeats its parent's name.
+    modules: list[str] = []
+    for part in path[:-1]:
+        if modules and part.startswith(modules[-1] + "."):
+            modules[-1] = part
+        else:
+            modules.append(part)
+    return ".".join(modules)

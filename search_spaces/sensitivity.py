@@ -1,0 +1,134 @@
+"""SensitivityTable: how much each (layer, format) hurts, as data with its provenance."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from search_spaces.errors import InputError
+
+
+@dataclass(frozen=True)
+class SensitivityEntry:
+    """One measurement.
+
+    Attributes:
+        layer: Layer name.
+        format: Format name.
+        score: Divergence from the reference when this layer alone has this format; >= 0, higher is worse. Its unit
+            is the table's `metric`.
+        seconds: Wall time of the measurement.
+    """
+
+    layer: str
+    format: str
+    score: float
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class SensitivityTable:
+    """Scores of one layer and one format at a time.
+
+    Attributes:
+        method: ``onnx``, ``modelopt``, ``inc`` or ``file``.
+        metric: What a score means, e.g. ``kl+iou``.
+        model: Digest of the model file.
+        images: Number of images each score averages over.
+        entries: The measurements.
+        settings: Further provenance (weight method, granularity, calibration method).
+    """
+
+    method: str
+    metric: str
+    model: str
+    images: int
+    entries: tuple[SensitivityEntry, ...]
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def scores(self) -> dict[tuple[str, str], float]:
+        """``{(layer, format): score}``."""
+        return {(entry.layer, entry.format): entry.score for entry in self.entries}
+
+    def score(self, layer: str, fmt: str) -> float:
+        """Score of one pair; the unquantized format and unknown pairs count 0."""
+        return self.scores.get((layer, fmt), 0.0)
+
+    def ranking(self, fmt: str | None = None) -> list[SensitivityEntry]:
+        """Entries from the most to the least sensitive, of one format or of all."""
+        chosen = [entry for entry in self.entries if fmt in (None, entry.format)]
+        return sorted(chosen, key=lambda entry: -entry.score)
+
+    def to_json(self) -> str:
+        """Returns the table as JSON text."""
+        data = {
+            "method": self.method,
+            "metric": self.metric,
+            "model": self.model,
+            "images": self.images,
+            "settings": dict(self.settings),
+            "entries": [vars(entry) for entry in self.entries],
+        }
+        return json.dumps(data, indent=1)
+
+    @staticmethod
+    def from_json(text: str) -> SensitivityTable:
+        """Reads what `to_json` wrote.
+
+        Raises:
+            InputError: The text is not such a table.
+        """
+        try:
+            data: dict[str, Any] = json.loads(text)
+            entries = tuple(
+                SensitivityEntry(str(e["layer"]), str(e["format"]), float(e["score"]), float(e.get("seconds", 0)))
+                for e in data["entries"]
+            )
+            return SensitivityTable(
+                data["method"], data["metric"], data["model"], int(data["images"]), entries, data["settings"]
+            )
+        except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"sensitivity table: not one of ours ({type(error).__name__}: {error})") from None
+
+    def to_csv(self) -> str:
+        """Returns ``rank,layer,format,score,seconds`` rows, most sensitive first."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(["rank", "layer", "format", "score", "seconds"])
+        for rank, entry in enumerate(self.ranking(), 1):
+            writer.writerow([rank, entry.layer, entry.format, f"{entry.score:.6g}", f"{entry.seconds:.3f}"])
+        return out.getvalue()
+
+    def to_markdown(self) -> str:
+        """Returns a report: provenance, then a layer x format table, most sensitive layer first."""
+        formats = list(dict.fromkeys(entry.format for entry in self.entries))
+        worst: dict[str, float] = {}
+        for entry in self.entries:
+            worst[entry.layer] = max(worst.get(entry.layer, 0.0), entry.score)
+        settings = "".join(f"- {key}: {value}\n" for key, value in self.settings.items())
+        head = (
+            f"# Layer sensitivity\n\n- method: {self.method}\n- metric: {self.metric} (0 = same as the reference)\n"
+            f"- model: sha256 {self.model[:16]}\n- images: {self.images}\n{settings}"
+            f"- seconds: {sum(entry.seconds for entry in self.entries):.0f}\n\n"
+        )
+        return head + _markdown_table(
+            ["rank", "layer", *formats],
+            [
+                [str(rank), f"`{layer}`", *(self._cell(layer, name) for name in formats)]
+                for rank, layer in enumerate(sorted(worst, key=lambda name: -worst[name]), 1)
+            ],
+        )
+
+    def _cell(self, layer: str, fmt: str) -> str:
+        return f"{self.scores[layer, fmt]:.3g}" if (layer, fmt) in self.scores else ""
+
+
+def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -1,0 +1,131 @@
+"""SearchSpace: the groups of a model and the formats that each may take."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from search_spaces.allocation import Allocation
+from search_spaces.errors import InputError, nearest
+from search_spaces.formats import get_format
+from search_spaces.groups import Group, group_layers
+from search_spaces.layers import Layer
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Restricts the layers that match a shell-style pattern to some formats; later rules win.
+
+    Attributes:
+        layers: Pattern over layer names and module paths, e.g. ``/model.0/*``.
+        formats: Allowed format names.
+    """
+
+    layers: str
+    formats: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Groups and, in the same order, the formats each may take.
+
+    Attributes:
+        groups: Layer groups, in model order; each is one categorical parameter of the study.
+        formats: Allowed format names of each group, in the study's order.
+        layers: Names of all quantizable layers, in model order.
+    """
+
+    groups: tuple[Group, ...]
+    formats: tuple[tuple[str, ...], ...]
+    layers: tuple[str, ...]
+
+    @staticmethod
+    def build(
+        layers: Sequence[Layer], formats: Sequence[str], granularity: str = "layer", rules: Sequence[Rule] = ()
+    ) -> SearchSpace:
+        """Builds the space of a model.
+
+        Raises:
+            InputError: An unknown format or granularity, a rule that matches no layer, a group without a format
+                that all its layers allow, or a model without quantizable layers.
+        """
+        if not formats:
+            raise InputError("space.formats: empty; name at least one format, e.g. [fp16, int8]")
+        for name in formats:
+            get_format(name)
+        quantizable = [layer for layer in layers if layer.quantizable]
+        if not quantizable:
+            raise InputError("the model has no quantizable layer; `tuner layers MODEL` lists the reasons")
+        allowed = {layer.name: tuple(dict.fromkeys(formats)) for layer in quantizable}
+        for rule in rules:
+            for name in rule.formats:
+                get_format(name)
+            matched = [
+                layer.name
+                for layer in quantizable
+                if fnmatch.fnmatchcase(layer.name, rule.layers) or fnmatch.fnmatchcase(layer.module, rule.layers)
+            ]
+            if not matched:
+                hint = nearest(rule.layers, [layer.name for layer in quantizable])
+                raise InputError(f"space.rules: {rule.layers!r} matches no quantizable layer{hint}")
+            if not rule.formats:
+                raise InputError(f"space.rules: {rule.layers!r} allows no format; name at least one")
+            allowed.update({name: tuple(rule.formats) for name in matched})
+        groups = group_layers(quantizable, granularity)
+        choices = []
+        for group in groups:
+            first, *others = (allowed[name] for name in group.layers)
+            common = tuple(name for name in first if all(name in other for other in others))
+            if not common:
+                raise InputError(f"space.rules: no format is allowed for every layer of group {group.name!r}")
+            choices.append(common)
+        return SearchSpace(groups, tuple(choices), tuple(layer.name for layer in quantizable))
+
+    def parameters(self) -> dict[str, tuple[str, ...]]:
+        """``{group name: allowed formats}``: the parameters of the study."""
+        return {group.name: names for group, names in zip(self.groups, self.formats, strict=True)}
+
+    def allocation(self, choices: Mapping[str, str]) -> Allocation:
+        """Returns the allocation that gives each group its chosen format, layers in model order.
+
+        Args:
+            choices: ``{group name: format name}``, complete.
+        """
+        by_layer = {name: choices[group.name] for group in self.groups for name in group.layers}
+        return Allocation.of({name: by_layer[name] for name in self.layers})
+
+    def choices(self, allocation: Allocation) -> dict[str, str]:
+        """Returns ``{group name: format name}`` of an allocation.
+
+        Raises:
+            InputError: The allocation lies outside the space.
+        """
+        chosen: dict[str, str] = {}
+        for group, names in zip(self.groups, self.formats, strict=True):
+            found = {allocation.formats.get(layer) for layer in group.layers}
+            name = found.pop()
+            if found or name not in names:
+                raise InputError(f"scheme: {group.name!r} cannot be {name!r} here (allowed: {', '.join(names)})")
+            chosen[group.name] = name
+        return chosen
+
+    def contains(self, allocation: Allocation) -> bool:
+        """Whether the allocation lies in the space."""
+        try:
+            self.choices(allocation)
+        except InputError:
+            return False
+        return True
+
+    def project(self, fmt: str) -> dict[str, str]:
+        """Gives every group `fmt` where allowed, else the group's first format."""
+        return {g.name: fmt if fmt in names else names[0] for g, names in zip(self.groups, self.formats, strict=True)}
+
+    @property
+    def fingerprint(self) -> str:
+        """First 16 hex digits of the SHA-256 over groups and formats."""
+        data = [[group.name, list(group.layers), list(f)] for group, f in zip(self.groups, self.formats, strict=True)]
+        return hashlib.sha256(json.dumps(data).encode()).hexdigest()[:16]

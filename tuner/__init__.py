@@ -1,0 +1,3 @@
+"""The search and the terminal."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,182 @@
+"""Commands of a study: run, resume, status, front, export, report, dashboard."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tuner.commands.options import Json, Run, Study, Trials
+from tuner.console import say, show, show_table
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    for command in (run, resume, status, front, export, report, dashboard):
+        app.command()(command)
+
+
+def run(
+    study: Study,
+    trials: Trials = None,
+    folder: Annotated[
+        Path | None, typer.Option("--run", metavar="DIR", help="Run folder; default runs/NAME.")
+    ] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key, e.g. --set search.seed=1."),
+    ] = None,
+) -> None:
+    """Starts a study and works until it is done.
+
+    Example: tuner run studies/demo.yaml --trials 40
+    """
+    from tuner.progress import bar
+    from tuner.study import launch
+    from tuner.study_file import read_study
+
+    config = read_study(study, override or ())
+    path = folder or Path("runs") / config.name
+    _hint(launch(config, path, trials=trials, steps=bar).path)
+
+
+def resume(run: Run, trials: Trials = None) -> None:
+    """Continues a study that was interrupted, or adds trials to one that ended.
+
+    Example: tuner resume runs/demo --trials 80
+    """
+    from tuner.progress import bar
+    from tuner.study import resume as resume_study
+
+    _hint(resume_study(run, trials=trials, steps=bar).path)
+
+
+def status(run: Run, as_json: Json = False) -> None:
+    """Shows where a study stands.
+
+    Example: tuner status runs/demo
+    """
+    from tuner.front import hypervolume
+    from tuner.live import duration
+    from tuner.loaded import load_run
+    from tuner.search import seconds_left
+    from tuner.trials import counted
+
+    loaded = load_run(run)
+    config, reference = loaded.config, loaded.reference
+    done, total = counted(loaded.records), int(loaded.manifest["trials"])
+    states = dict(Counter(record.state for record in loaded.records))
+    volume = None
+    if reference is not None:
+        volume = hypervolume(loaded.records, config.objectives, reference, config.constraints)
+    left = seconds_left(loaded.trials.study, total - done)
+    data = {
+        "study": config.name,
+        "states": {name: states.get(name, 0) for name in ("COMPLETE", "FAIL", "RUNNING", "WAITING")},
+        "trials": total,
+        "done": done,
+        "front": len(loaded.front),
+        "hypervolume": volume,
+        "eta_seconds": left,
+    }
+    if as_json:
+        show(data)
+        return
+    print(f"{config.name}: {done} of {total} trials done, {duration(left)} left")
+    print("states: " + ", ".join(f"{name} {count}" for name, count in states.items()))
+    print(f"front: {len(loaded.front)} schemes, hypervolume {volume:.4f}" if volume else "front: empty")
+
+
+def front(
+    run: Run,
+    max_drop: Annotated[
+        float | None, typer.Option("--max-drop", metavar="P", help="Only members that lose at most P mAP points.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Lists the Pareto front, fastest first.
+
+    Example: tuner front runs/demo --max-drop 1.0
+    """
+    from tuner.front import row
+    from tuner.loaded import load_run
+
+    loaded = load_run(run)
+    reference = loaded.reference
+    rows = [row(member, reference) for member in loaded.front] if reference else []
+    if max_drop is not None:
+        rows = [entry for entry in rows if 100 * entry["drop"] <= max_drop + 1e-9]
+    if as_json:
+        show({"study": loaded.config.name, "front": rows})
+        return
+    head = ["trial", "mAP50-95", "loss, points", "ms", "ratio", "MiB", "bits", "formats"]
+    table = [
+        [
+            str(entry["trial"]) + ("*" if entry["recommended"] else ""),
+            f"{entry['map_50_95']:.4f}",
+            f"{100 * entry['drop']:.2f}",
+            f"{entry['latency_ms']:.2f}",
+            f"{entry['latency_ratio']:.3f}" if entry["latency_ratio"] else "",
+            f"{entry['weight_bytes'] / 2**20:.2f}",
+            f"{entry['average_weight_bits']:.2f}",
+            entry["summary"],
+        ]
+        for entry in rows
+    ]
+    show_table(head, table, left={"formats"})
+    print("* recommended: the fastest that loses at most 1.0 point")
+
+
+def export(
+    run: Run,
+    trial: Annotated[int, typer.Option("--trial", metavar="N", help="Trial number, see `tuner front`.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder.")],
+    as_json: Json = False,
+) -> None:
+    """Exports one scheme: model.onnx and scheme.json.
+
+    Example: tuner export runs/demo --trial 12 --out best
+    """
+    from tuner.export import Exporter
+    from tuner.loaded import load_run
+
+    loaded = load_run(run)
+    scheme = Exporter(loaded).export(loaded.record(trial), out)
+    if as_json:
+        show({"out": str(out), "trial": trial, "sha256": scheme["sha256"]["model.onnx"]})
+    else:
+        say(f"trial {trial} is in {out}")
+
+
+def report(run: Run) -> None:
+    """Writes report.html again.
+
+    Example: tuner report runs/demo
+    """
+    from tuner.loaded import load_run
+    from tuner.reporting import write_report_of
+
+    say(f"report: {write_report_of(load_run(run))}")
+
+
+def dashboard(
+    run: Run, port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port on loopback.")] = 8080
+) -> None:
+    """Serves optuna-dashboard on this machine, with the Pareto figure, the note and the artifacts.
+
+    Example: tuner dashboard runs/demo --port 8080
+    """
+    from tuner.loaded import load_run
+    from tuner.report.dashboard import serve
+    from tuner.storage import storage_url
+
+    loaded = load_run(run)
+    serve(storage_url(loaded.run.database, loaded.config.storage), loaded.run.artifacts, port)
+
+
+def _hint(path: Path) -> None:
+    say(f"front: {path / 'front.md'}")
+    say(f"report: {path / 'report.html'}")
+    say(f"dashboard: tuner dashboard {path}")

@@ -1,0 +1,173 @@
+"""The study file as data: every key, its type and its default."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Text = Annotated[str, Field(min_length=1)]
+Objective = Literal["map_50_95", "latency_ms", "weight_mib"]
+
+#: Keys that hold paths, relative to the study file.
+PATH_KEYS = (
+    ("model", "path"),
+    ("data", "images"),
+    ("data", "annotations"),
+    ("data", "calibration"),
+    ("sensitivity", "file"),
+    ("runtime", "file"),
+)
+
+
+class Section(BaseModel):
+    """One mapping of the study file: unknown keys and wrong types are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ModelSection(Section):
+    """The detector; head, image size and classes are read from the graph unless set here."""
+
+    path: Text
+    head: Literal["end_to_end", "scores", "raw"] | None = None
+    image_size: Positive | list[Positive] | None = None
+    classes: list[Text] | None = None
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """``(height, width)`` where set."""
+        if self.image_size is None:
+            return None
+        if isinstance(self.image_size, int):
+            return self.image_size, self.image_size
+        return self.image_size[0], self.image_size[-1]
+
+
+class DataSection(Section):
+    """Evaluation images with labels, and calibration images."""
+
+    images: Text | None = None
+    annotations: Text | None = None
+    calibration: Text | None = None
+    search_images: Positive | None = None
+
+
+class RuleSection(Section):
+    """Restricts matching layers to some formats."""
+
+    layers: Text
+    formats: list[Text]
+
+
+class SpaceSection(Section):
+    """What may be chosen."""
+
+    granularity: Literal["layer", "module", "stage"] = "layer"
+    formats: list[Text] = ["fp16", "int8", "w8a16", "w4a16"]
+    rules: list[RuleSection] = []
+
+
+class CalibrationSection(Section):
+    """How activation ranges are found."""
+
+    images: Positive = 128
+    method: Literal["max", "percentile", "entropy", "mse"] = "percentile"
+
+
+class WeightsSection(Section):
+    """How weights are quantized."""
+
+    method: Text = "rtn"
+    granularity: Literal["auto", "per_tensor", "per_channel", "block"] = "auto"
+    block_size: Positive = 32
+
+
+class SensitivitySection(Section):
+    """How the prior of the search is measured."""
+
+    method: Literal["onnx", "modelopt", "inc", "file"] = "onnx"
+    images: Positive = 8
+    file: Text | None = None
+
+
+class RuntimeSection(Section):
+    """Where a scheme runs; `file` is only for ``replay``: the recorded scores."""
+
+    name: Literal["onnxruntime-cpu", "onnxruntime-cuda", "tensorrt", "replay"] = "onnxruntime-cpu"
+    threads: Positive = 1
+    batch: Positive = 1
+    file: Text | None = None
+
+
+class TimingSection(Section):
+    """Bounds of the timing protocol."""
+
+    warmup_ms: PositiveFloat = 200.0
+    min_seconds: PositiveFloat = 2.0
+    min_iterations: Positive = 15
+    max_cov: PositiveFloat = 0.15
+    attempts: Positive = 3
+
+
+class ConstraintsSection(Section):
+    """Bounds that a scheme must keep to stand in the front."""
+
+    min_map: PositiveFloat | None = None
+    max_latency_ms: PositiveFloat | None = None
+    max_weight_mib: PositiveFloat | None = None
+
+
+class SearchSection(Section):
+    """Who proposes, and for how long."""
+
+    sampler: Literal["tpe", "nsga2", "random"] = "tpe"
+    trials: Positive = 100
+    hours: PositiveFloat | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+
+class StudyConfig(Section):
+    """A whole study file; after `tuner.study_file.read_study` every path in it is absolute."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    model: ModelSection
+    data: DataSection = DataSection()
+    space: SpaceSection = SpaceSection()
+    calibration: CalibrationSection = CalibrationSection()
+    weights: WeightsSection = WeightsSection()
+    sensitivity: SensitivitySection = SensitivitySection()
+    runtime: RuntimeSection = RuntimeSection()
+    timing: TimingSection = TimingSection()
+    objectives: list[Objective] = ["map_50_95", "latency_ms"]
+    constraints: ConstraintsSection = ConstraintsSection()
+    search: SearchSection = SearchSection()
+    storage: Text | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> StudyConfig:
+        data = self.data
+        yaml_data = data.images is not None and data.images.endswith((".yaml", ".yml"))
+        if not self.replayed:
+            if data.images is None:
+                raise ValueError("data.images: missing; give the folder of evaluation images")
+            if data.annotations is None and not yaml_data:
+                raise ValueError("data.annotations: missing; give the COCO json of the evaluation images")
+            if data.calibration is None:
+                raise ValueError("data.calibration: missing; give a list of calibration images")
+        if "map_50_95" not in self.objectives or len(self.objectives) < 2:
+            raise ValueError("objectives: map_50_95 and at least one of latency_ms, weight_mib are needed")
+        if len(set(self.objectives)) != len(self.objectives):
+            raise ValueError("objectives: one is named twice; name each once")
+        if self.sensitivity.method == "file" and self.sensitivity.file is None:
+            raise ValueError("sensitivity.file: missing; method `file` needs a sensitivity.json")
+        if isinstance(self.model.image_size, list) and len(self.model.image_size) != 2:
+            raise ValueError("model.image_size: give one number, or [height, width]")
+        return self
+
+    @property
+    def replayed(self) -> bool:
+        """Whether scores are replayed instead of measured."""
+        return self.runtime.name == "replay"

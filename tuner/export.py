@@ -1,0 +1,97 @@
+"""Exports one scheme: the model that was scored, and a description that lets anyone check it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from search_spaces.errors import InputError
+from search_spaces.model_graph import ModelGraph
+from tuner.identity import versions
+from tuner.loaded import LoadedRun
+from tuner.prepare import read_model
+from tuner.records import TrialRecord
+from tuner.run_folder import write_durably
+from tuner.workbench import make_materializer, read_calibration
+
+
+class Exporter:
+    """Exports trials of one run; the model is read once for all of them.
+
+    Attributes:
+        loaded: The run.
+    """
+
+    def __init__(self, loaded: LoadedRun, graph: ModelGraph | None = None) -> None:
+        self.loaded = loaded
+        self._materializer = None
+        if not loaded.config.replayed:
+            graph = graph or read_model(loaded.config.model)
+            expected = loaded.manifest["identity"]["digest.model"]
+            if graph.digest != expected:
+                raise InputError(f"{graph.path}: not the model of this run (its sha256 was {expected}); restore it")
+            self._materializer = make_materializer(loaded.config, graph, read_calibration(loaded.run))
+
+    def export(self, record: TrialRecord, folder: Path) -> dict[str, Any]:
+        """Writes ``model.onnx`` and ``scheme.json`` and returns the latter's content.
+
+        A replayed run has no model: it exports the description alone.
+
+        Args:
+            record: A complete trial.
+            folder: Where to; must not exist, or be empty.
+
+        Raises:
+            InputError: The folder holds something or cannot be written, or the model is not the one that was scored.
+        """
+        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+            raise InputError(f"--out {str(folder)!r}: exists and is not empty; choose another folder")
+        assert record.scores is not None
+        data = None
+        if self._materializer is not None:
+            data = self._materializer.materialize(record.allocation).data
+            found = hashlib.sha256(data).hexdigest()
+            if found != record.scores.artifact:
+                raise InputError(
+                    f"trial {record.number}: its model comes out as sha256 {found[:16]}, but {record.scores.artifact[:16]} "
+                    "was scored; use the versions that the manifest names"
+                )
+        scheme = self._scheme(record)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+            staging.chmod(0o755)
+            if data is not None:
+                write_durably(staging / "model.onnx", data)
+            write_durably(staging / "scheme.json", json.dumps(scheme, indent=1) + "\n")
+            if folder.is_dir():
+                folder.rmdir()
+            staging.rename(folder)
+        except OSError as error:
+            raise InputError(f"--out {str(folder)!r}: cannot be written ({error.strerror})") from None
+        return scheme
+
+    def _scheme(self, record: TrialRecord) -> dict[str, Any]:
+        assert record.scores is not None
+        recorded = self.loaded.manifest["identity"]
+        return {
+            "study": self.loaded.config.name,
+            "trial": record.number,
+            "origin": record.origin,
+            "allocation": record.allocation.formats,
+            "allocation_digest": record.allocation.digest,
+            "sha256": {
+                "model.onnx": record.scores.artifact,
+                "source_model": recorded["digest.model"],
+                "calibration_images": recorded.get("digest.calibration"),
+                "evaluation_images": recorded.get("digest.data"),
+            },
+            "scores": record.scores.to_json(),
+            "weights": self.loaded.config.weights.model_dump(),
+            "calibration": self.loaded.config.calibration.model_dump(),
+            "runtime": self.loaded.config.runtime.name,
+            "versions": versions(self.loaded.config.runtime.name),
+        }

@@ -1,0 +1,218 @@
+"""The Pareto front of a run: members, hypervolume, the recommended scheme, and its files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from objectives.scores import Scores
+from tuner.config import ConstraintsSection
+from tuner.records import FrontMember, Rescore, TrialRecord
+from tuner.run_folder import RunFolder, write_durably
+from tuner.trials import objective_values, violations
+
+#: The recommended scheme is the fastest that loses at most this much mAP50-95.
+RECOMMENDED_DROP = 0.01
+#: The reference point of the hypervolume, as a multiple of the reference's latency and weight size.
+WORST = 1.1
+
+
+def losses(scores: Scores, objectives: Sequence[str], reference: Scores) -> list[float]:
+    """Objectives to be minimised: ``-mAP``, and latency and size as shares of the reference's."""
+    values = objective_values(scores, objectives)
+    base = objective_values(reference, objectives)
+    return [
+        -value if name == "map_50_95" else value / unit
+        for name, value, unit in zip(objectives, values, base, strict=True)
+    ]
+
+
+def reference_point(objectives: Sequence[str]) -> list[float]:
+    """The hypervolume's reference point in the units of `losses`: mAP 0, 1.1 times the reference's costs."""
+    return [0.0 if name == "map_50_95" else WORST for name in objectives]
+
+
+def feasible(
+    records: Sequence[TrialRecord], bounds: ConstraintsSection | None = None
+) -> list[TrialRecord]:
+    """Complete trials that keep the constraints and are not broken, each scheme once."""
+    bounds = bounds or ConstraintsSection()
+    kept: dict[str, TrialRecord] = {}
+    for record in records:
+        if record.scores is not None and all(v <= 0 for v in violations(record.scores, bounds).values()):
+            kept.setdefault(record.allocation.digest, record)
+    return list(kept.values())
+
+
+def pareto(points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Marks the non-dominated rows; of equal rows, all.
+
+    Args:
+        points: Shape ``(n, objectives)``, all minimised.
+
+    Returns:
+        Shape ``(n,)``.
+    """
+    worse = (points[None, :, :] <= points[:, None, :]).all(axis=2) & (
+        points[None, :, :] < points[:, None, :]
+    ).any(axis=2)
+    marks: NDArray[np.bool_] = ~worse.any(axis=1)
+    return marks
+
+
+def front_of(
+    records: Sequence[TrialRecord],
+    objectives: Sequence[str],
+    reference: Scores,
+    *,
+    bounds: ConstraintsSection | None = None,
+    rescores: Mapping[str, Rescore] | None = None,
+) -> list[FrontMember]:
+    """Returns the front, fastest (or smallest) first, with one member recommended.
+
+    Args:
+        records: All trials.
+        objectives: Their names.
+        reference: Scores of the unquantized model.
+        bounds: Constraints; a scheme that breaks one is left out.
+        rescores: ``{allocation digest: rescore}``, as far as there are any.
+    """
+    candidates = feasible(records, bounds)
+    if not candidates:
+        return []
+    points = np.array([losses(r.scores, objectives, reference) for r in candidates if r.scores], dtype=np.float64)
+    cost = next(index for index, name in enumerate(objectives) if name != "map_50_95")
+    kept = [index for index in np.argsort(points[:, cost], kind="stable") if pareto(points)[index]]
+    members = [
+        FrontMember(candidates[i], (rescores or {}).get(candidates[i].allocation.digest)) for i in kept
+    ]
+    good = [index for index, member in enumerate(members) if drop(member, reference) <= RECOMMENDED_DROP]
+    best = good[0] if good else int(np.argmin([drop(member, reference) for member in members]))
+    members[best] = replace(members[best], recommended=True)
+    return members
+
+
+def drop(member: FrontMember, reference: Scores) -> float:
+    """Loss of mAP50-95 against the reference, on all images where re-scored; negative is a gain."""
+    if member.rescore is not None:
+        return -member.rescore.difference
+    assert member.record.scores is not None
+    return reference.accuracy.map_50_95 - member.record.scores.accuracy.map_50_95
+
+
+def hypervolume(
+    records: Sequence[TrialRecord],
+    objectives: Sequence[str],
+    reference: Scores,
+    bounds: ConstraintsSection | None = None,
+) -> float:
+    """Volume that the front dominates, in mAP x shares of the reference's costs; at most 1.1 per cost."""
+    from optuna._hypervolume import compute_hypervolume
+
+    worst = np.array(reference_point(objectives))
+    points = [losses(r.scores, objectives, reference) for r in feasible(records, bounds) if r.scores]
+    inside = np.array([point for point in points if (np.array(point) <= worst).all()], dtype=np.float64)
+    return float(compute_hypervolume(inside, worst)) if len(inside) else 0.0
+
+
+def hypervolume_history(
+    records: Sequence[TrialRecord],
+    objectives: Sequence[str],
+    reference: Scores,
+    bounds: ConstraintsSection | None = None,
+) -> tuple[float, ...]:
+    """Hypervolume after each complete trial."""
+    complete = [record for record in records if record.scores is not None]
+    return tuple(
+        hypervolume(complete[: count + 1], objectives, reference, bounds) for count in range(len(complete))
+    )
+
+
+def row(member: FrontMember, reference: Scores) -> dict[str, Any]:
+    """One member as the command line and ``front.json`` show it."""
+    record, rescore = member.record, member.rescore
+    scores = record.scores
+    assert scores is not None
+    intervals = None
+    if rescore is not None:
+        intervals = {
+            "full": {
+                "images": rescore.full.images,
+                "map_50_95": rescore.full.map_50_95,
+                "difference": rescore.difference,
+                "low": rescore.interval[0],
+                "high": rescore.interval[1],
+            },
+            "unseen": None,
+        }
+        if rescore.unseen is not None and rescore.unseen_interval is not None:
+            intervals["unseen"] = {
+                "images": rescore.unseen.images,
+                "map_50_95": rescore.unseen.map_50_95,
+                "difference": rescore.unseen_difference,
+                "low": rescore.unseen_interval[0],
+                "high": rescore.unseen_interval[1],
+            }
+    return {
+        "trial": record.number,
+        "scheme": record.allocation.formats,
+        "map_50_95": scores.accuracy.map_50_95,
+        "latency_ms": scores.latency_ms,
+        "latency_ratio": scores.latency_ms / reference.latency_ms if reference.latency_ms else None,
+        "weight_bytes": scores.size.weight_bytes,
+        "average_weight_bits": scores.size.average_weight_bits,
+        "intervals": intervals,
+        "origin": record.origin,
+        "summary": record.allocation.summary(),
+        "digest": record.allocation.digest,
+        "drop": drop(member, reference),
+        "recommended": member.recommended,
+    }
+
+
+def write_front(run: RunFolder, name: str, members: Sequence[FrontMember], reference: Scores) -> None:
+    """Writes ``front.json``, ``front.csv`` and ``front.md``."""
+    rows = [row(member, reference) for member in members]
+    write_durably(run.path / "front.json", json.dumps({"study": name, "front": rows}, indent=1) + "\n")
+    columns = ["trial", "map_50_95", "drop", "latency_ms", "latency_ratio", "weight_bytes", "average_weight_bits"]
+    columns += ["recommended", "origin", "summary", "digest"]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_durably(run.path / "front.csv", out.getvalue())
+    write_durably(run.path / "front.md", _markdown(name, rows, reference))
+
+
+def _markdown(name: str, rows: Sequence[Mapping[str, Any]], reference: Scores) -> str:
+    base = reference.accuracy
+    lines = [
+        f"# Front of {name}",
+        "",
+        f"Reference (unquantized): mAP50-95 {base.map_50_95:.4f} on {base.images} search images, "
+        f"{reference.latency_ms:.2f} ms, {reference.size.weight_bytes / 2**20:.2f} MiB of weights.",
+        "",
+        "| trial | mAP50-95 | loss, points (95 %) | latency ms | speed-up | weights MiB | bits | formats |",
+        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for entry in rows:
+        loss = f"{100 * entry['drop']:.2f}"
+        if entry["intervals"]:
+            full = entry["intervals"]["full"]
+            loss += f" ({-100 * full['high']:.2f} to {-100 * full['low']:.2f})"
+        mark = " **recommended**" if entry["recommended"] else ""
+        speed = f"{1 / entry['latency_ratio']:.2f}" if entry["latency_ratio"] else ""
+        lines.append(
+            f"| {entry['trial']} | {entry['map_50_95']:.4f} | {loss} | {entry['latency_ms']:.2f} | {speed} | "
+            f"{entry['weight_bytes'] / 2**20:.2f} | {entry['average_weight_bits']:.2f} | {entry['summary']}{mark} |"
+        )
+    lines += ["", "Recommended: the fastest scheme that loses at most 1.0 mAP point. The loss is that on all"]
+    lines += ["evaluation images where the front was re-scored on them, else on the search images.", ""]
+    return "\n".join(lines)

@@ -1,0 +1,170 @@
+"""Identity of a run: what must be the same for two of its trials to be comparable."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import uuid
+from collections.abc import Mapping
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from search_spaces.errors import InputError
+from search_spaces.groups import Group
+from search_spaces.space import SearchSpace
+from tuner import __version__
+from tuner.config import StudyConfig
+from tuner.front import reference_point
+from tuner.run_folder import RunFolder, read_json, write_durably
+
+MANIFEST_VERSION = 1
+_PACKAGES = ("numpy", "onnx", "optuna", "pycocotools")
+
+
+def identity(config: StudyConfig, *, digests: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the identity as a flat object of plain values.
+
+    What may change between two sittings of one run (trials, hours, paths) is left out.
+
+    Args:
+        config: The study.
+        digests: ``{"model": ..., "data": ..., "calibration": ..., "space": ...}`` as far as they apply.
+    """
+    runtime = config.runtime
+    return {
+        **{f"digest.{name}": value for name, value in digests.items()},
+        "runtime.name": runtime.name,
+        "runtime.threads": runtime.threads,
+        "runtime.batch": runtime.batch,
+        **{f"device.{name}": value for name, value in device(runtime.name).items()},
+        **{f"versions.{name}": value for name, value in versions(runtime.name).items()},
+        **{f"timing.{key}": value for key, value in config.timing.model_dump().items()},
+        **{f"calibration.{key}": value for key, value in config.calibration.model_dump().items()},
+        **{f"weights.{key}": value for key, value in config.weights.model_dump().items()},
+        **{f"constraints.{key}": value for key, value in config.constraints.model_dump().items()},
+        "model.head": config.model.head,
+        "model.image_size": config.model.image_size,
+        "data.search_images": config.data.search_images,
+        "objectives": list(config.objectives),
+        "search.sampler": config.search.sampler,
+        "search.seed": config.search.seed,
+    }
+
+
+def versions(runtime: str) -> dict[str, str]:
+    """Versions of everything that can change a score."""
+    found = {"tuner": __version__, "python": platform.python_version()}
+    for name in _PACKAGES:
+        found[name] = metadata.version(name)
+    if runtime != "replay":
+        names = ("onnxruntime-gpu", "onnxruntime") if runtime.startswith("onnxruntime") else (runtime,)
+        found[names[-1]] = next((v for name in names if (v := _version(name))), "missing")
+    return found
+
+
+def device(runtime: str) -> dict[str, Any]:
+    """Names the device whose latency the study measures."""
+    if runtime == "replay":
+        return {"cpu": "replay"}
+    facts: dict[str, Any] = {"cpu": _cpu_model(), "cores": os.cpu_count() or 0}
+    if runtime in ("tensorrt", "onnxruntime-cuda"):
+        facts["gpu"] = _gpu()
+    return facts
+
+
+def new_manifest(config: StudyConfig, space: SearchSpace, now: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the manifest of a run that starts now.
+
+    Args:
+        config: The study.
+        space: Its groups and formats, kept so that a run is readable without its model.
+        now: The identity.
+    """
+    return {
+        "version": MANIFEST_VERSION,
+        "id": uuid.uuid4().hex,
+        "study": config.name,
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "identity": dict(now),
+        "reference_point": dict(zip(config.objectives, reference_point(config.objectives), strict=True)),
+        "space": {
+            "groups": [[group.name, list(group.layers)] for group in space.groups],
+            "formats": [list(formats) for formats in space.formats],
+            "layers": list(space.layers),
+        },
+    }
+
+
+def recorded_space(manifest: Mapping[str, Any]) -> SearchSpace:
+    """Returns the space that a manifest recorded."""
+    space = manifest["space"]
+    groups = tuple(Group(name, tuple(layers)) for name, layers in space["groups"])
+    return SearchSpace(groups, tuple(map(tuple, space["formats"])), tuple(space["layers"]))
+
+
+def write_manifest(run: RunFolder, manifest: Mapping[str, Any]) -> None:
+    """Writes ``manifest.json`` durably."""
+    write_durably(run.manifest, json.dumps(manifest, indent=1) + "\n")
+
+
+def read_manifest(run: RunFolder) -> dict[str, Any]:
+    """Reads ``manifest.json``.
+
+    Raises:
+        InputError: It is missing, damaged, or not one.
+    """
+    if not run.manifest.is_file():
+        raise InputError(f"run {str(run.path)!r}: not prepared yet; `tuner resume {run.path}` goes on")
+    data = read_json(run.manifest)
+    if not isinstance(data, dict) or not isinstance(data.get("identity"), dict):
+        raise InputError(f"{run.manifest}: not a manifest of ours; restore it")
+    return data
+
+
+def check_identity(run: RunFolder, recorded: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Compares the identity of a resumed run with the recorded one.
+
+    Raises:
+        InputError: They differ; the message names every differing field, its value now and then.
+    """
+    fields = [key for key in {**recorded, **now} if recorded.get(key) != now.get(key)]
+    if fields:
+        said = "; ".join(f"{key} is {_short(now.get(key))}, was {_short(recorded.get(key))}" for key in fields)
+        raise InputError(
+            f"run {str(run.path)!r}: cannot be resumed, its trials would not compare: {said}; restore what differs "
+            "or start another run"
+        )
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text[:16] if len(text) == 64 else text
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu_model() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _gpu() -> str:
+    command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return "none"
+    return done.stdout.strip().splitlines()[0] if done.stdout.strip() else "none"

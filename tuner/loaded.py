@@ -1,0 +1,99 @@
+"""A run as read back from its folder, without its model and images: for status, front, export and report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from objectives.scores import Scores
+from search_spaces.errors import InputError
+from search_spaces.space import SearchSpace
+from tuner.config import StudyConfig
+from tuner.front import front_of
+from tuner.identity import read_manifest, recorded_space
+from tuner.records import FrontMember, Rescore, TrialRecord
+from tuner.run_folder import RunFolder, read_json
+from tuner.storage import open_storage
+from tuner.study_file import read_study
+from tuner.trials import Trials
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """What a run holds so far.
+
+    Attributes:
+        run: Its folder.
+        config: The composed study.
+        manifest: Identity and settings.
+        space: Groups and formats.
+        trials: Its Optuna study.
+        records: All trials, in order.
+        reference: Scores of the unquantized model; None before they are known.
+        rescores: ``{allocation digest: rescore}``.
+    """
+
+    run: RunFolder
+    config: StudyConfig
+    manifest: Mapping[str, Any]
+    space: SearchSpace
+    trials: Trials
+    records: Sequence[TrialRecord]
+    reference: Scores | None
+    rescores: Mapping[str, Rescore]
+
+    @property
+    def front(self) -> list[FrontMember]:
+        """The front; empty before the reference is known."""
+        if self.reference is None:
+            return []
+        config = self.config
+        return front_of(
+            self.records,
+            config.objectives,
+            self.reference,
+            bounds=config.constraints,
+            rescores=self.rescores,
+        )
+
+    def record(self, number: int) -> TrialRecord:
+        """The trial of that number.
+
+        Raises:
+            InputError: There is none, or it has no scores.
+        """
+        if not 0 <= number < len(self.records):
+            last = len(self.records) - 1
+            raise InputError(f"--trial {number}: the run holds trials 0 to {last}; `tuner front` lists the front")
+        record = self.records[number]
+        if record.scores is None:
+            raise InputError(f"--trial {number}: has no scores (it is {record.state}); choose a complete one")
+        return record
+
+
+def load_run(path: Path) -> LoadedRun:
+    """Reads a run.
+
+    Raises:
+        InputError: It is not one, has not started yet, or is damaged.
+    """
+    from tuner.rescore import read_rescores
+
+    run = RunFolder.open(path)
+    config = read_study(run.study_file, check_paths=False)
+    manifest = read_manifest(run)
+    space = recorded_space(manifest)
+    missing = InputError(f"run {str(path)!r}: holds no trial yet; `tuner resume {path}` goes on")
+    if config.storage is None and not run.database.is_file():
+        raise missing
+    try:
+        study = optuna.load_study(study_name=config.name, storage=open_storage(run.database, config.storage))
+    except KeyError:
+        raise missing from None
+    trials = Trials(study, space, config, run)
+    reference = Scores.from_json(read_json(run.reference)) if run.reference.is_file() else None
+    return LoadedRun(run, config, manifest, space, trials, trials.records(), reference, read_rescores(run))

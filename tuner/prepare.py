@@ -1,0 +1,109 @@
+"""What a study reads before anything is written: model, contract, images, space; every mistake is found here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from objectives.detection.calibration_set import CalibrationSet, check_disjoint, load_calibration
+from objectives.detection.contract import DetectorContract, recognise
+from objectives.detection.dataset import CocoDataset, load_dataset
+from search_spaces.errors import InputError
+from search_spaces.model_graph import ModelGraph
+from search_spaces.space import Rule, SearchSpace
+from tuner.config import ModelSection, StudyConfig
+
+
+@dataclass(frozen=True)
+class Data:
+    """The images of a study.
+
+    Attributes:
+        contract: How the model reads images and writes detections.
+        full: All evaluation images.
+        search: The subset that trials are scored on.
+        calibration: The calibration images.
+    """
+
+    contract: DetectorContract
+    full: CocoDataset
+    search: CocoDataset
+    calibration: CalibrationSet
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All that a study reads.
+
+    Attributes:
+        config: The study.
+        graph: The model.
+        space: Its groups and formats.
+        data: The images; None where scores are replayed.
+    """
+
+    config: StudyConfig
+    graph: ModelGraph
+    space: SearchSpace
+    data: Data | None
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Digests that make up the identity."""
+        found = {"model": self.graph.digest, "space": self.space.fingerprint}
+        if self.data is not None:
+            found["data"] = self.data.full.digest
+            found["calibration"] = self.data.calibration.digest
+        return found
+
+
+def read_inputs(config: StudyConfig) -> Inputs:
+    """Reads and checks everything that a study names.
+
+    Raises:
+        InputError: Something is missing, broken, contradictory, or not supported.
+    """
+    graph = read_model(config.model)
+    space = build_space(config, graph)
+    if config.replayed:
+        return Inputs(config, graph, space, None)
+    contract = read_contract(config.model, graph)
+    assert config.data.images is not None and config.data.calibration is not None
+    annotations = config.data.annotations
+    full = load_dataset(Path(config.data.images), Path(annotations) if annotations else None)
+    full.category_of_class(contract.classes, contract.class_count)
+    calibration = load_calibration(Path(config.data.calibration), config.calibration.images)
+    check_disjoint(calibration, full)
+    return Inputs(config, graph, space, Data(contract, full, full.subset(config.data.search_images), calibration))
+
+
+def read_model(model: ModelSection) -> ModelGraph:
+    """Reads the model file.
+
+    Raises:
+        InputError: It is not an ONNX detector.
+    """
+    path = Path(model.path)
+    if path.suffix == ".pt":
+        advice = f"export it first: `yolo export model={path.name} format=onnx`"
+        raise InputError(f"model.path: {str(path)!r} is a PyTorch file; {advice}")
+    return ModelGraph(path)
+
+
+def read_contract(model: ModelSection, graph: ModelGraph) -> DetectorContract:
+    """Recognises the detector, with the overrides of the study.
+
+    Raises:
+        InputError: It is not one.
+    """
+    return recognise(graph, layout=model.head, image_size=model.size, classes=model.classes)
+
+
+def build_space(config: StudyConfig, graph: ModelGraph) -> SearchSpace:
+    """Builds the search space.
+
+    Raises:
+        InputError: A rule, format or granularity is wrong.
+    """
+    rules = [Rule(rule.layers, tuple(rule.formats)) for rule in config.space.rules]
+    return SearchSpace.build(graph.layers, config.space.formats, config.space.granularity, rules)

@@ -1,0 +1,117 @@
+"""What a run holds, as the front, the report and the terminal read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from objectives.scores import Accuracy, Failure, Scores
+from search_spaces.allocation import Allocation
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial of the study.
+
+    Attributes:
+        number: Optuna's trial number.
+        state: ``COMPLETE``, ``FAIL``, ``RUNNING`` or ``WAITING``.
+        origin: What proposed it: ``reference``, ``uniform:int8``, ``ladder:int8:20``, ``knapsack:3``, ``sampler``.
+        allocation: The scheme.
+        scores: None unless complete.
+        failure: None unless failed.
+    """
+
+    number: int
+    state: str
+    origin: str
+    allocation: Allocation
+    scores: Scores | None = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True)
+class Rescore:
+    """A front member's accuracy beyond the images that the search saw.
+
+    Attributes:
+        full: On all evaluation images.
+        unseen: On the evaluation images that the search never saw; None where there are none.
+        difference: mAP50-95 minus the reference's on all evaluation images (negative is a loss), in [-1, 1].
+        interval: Paired bootstrap 95 % interval (low, high) of `difference` over images.
+        unseen_difference: The same on the unseen images; None where there are none.
+        unseen_interval: Its interval; None where there are none.
+    """
+
+    full: Accuracy
+    unseen: Accuracy | None
+    difference: float
+    interval: tuple[float, float]
+    unseen_difference: float | None = None
+    unseen_interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class FrontMember:
+    """One scheme of the Pareto front.
+
+    Attributes:
+        record: Its trial; `record.scores` is never None.
+        rescore: None until the front was re-scored.
+        recommended: Whether it is the one to start from (fastest within 1 point of the reference).
+    """
+
+    record: TrialRecord
+    rescore: Rescore | None = None
+    recommended: bool = False
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A point to compare with that the search did not propose, e.g. ONNX Runtime's static quantization.
+
+    Attributes:
+        name: Shown in figures.
+        map_50_95: Accuracy on the search images.
+        latency_ms: Paired latency in the study's milliseconds.
+        weight_bytes: Bytes of the weights; 0 where unknown.
+    """
+
+    name: str
+    map_50_95: float
+    latency_ms: float
+    weight_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Preview:
+    """One evaluation image with detections drawn side by side.
+
+    Attributes:
+        name: File name of the image.
+        reference_jpeg: JPEG bytes, the reference model's detections.
+        scheme_jpeg: JPEG bytes, the recommended scheme's detections.
+    """
+
+    name: str
+    reference_jpeg: bytes
+    scheme_jpeg: bytes
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """Facts of a run shown at the head of the report.
+
+    Attributes:
+        name: Study name.
+        model: File name and digest of the model.
+        facts: ``{label: text}``: machine, runtime, threads, images, sampler, seeds, versions, time.
+        objectives: Names, e.g. ``("map_50_95", "latency_ms")``.
+        hypervolume: Hypervolume after each complete trial, in order of completion.
+    """
+
+    name: str
+    model: str
+    facts: Mapping[str, str] = field(default_factory=dict)
+    objectives: tuple[str, ...] = ("map_50_95", "latency_ms")
+    hypervolume: tuple[float, ...] = ()

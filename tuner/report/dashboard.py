@@ -1,0 +1,157 @@
+"""Shows a run inside optuna-dashboard: the Pareto figure, a note with the front, and the artifacts."""
+
+from __future__ import annotations
+
+import filecmp
+import hashlib
+import html
+import json
+import mimetypes
+import os
+import shutil
+import uuid
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import optuna
+from optuna_dashboard import get_note, save_note, save_plotly_graph_object
+
+from search_spaces.errors import InputError
+from tuner.records import Baseline, FrontMember, RunSummary, TrialRecord
+from tuner.report.pareto import pareto_figure
+from tuner.report.server import DashboardServer, serve
+from tuner.report.tables import front_markdown
+from tuner.report.view import Run, recommendation
+
+__all__ = ["DashboardServer", "attach", "serve"]
+
+_GRAPH = "tuner-pareto"
+_DIGEST = "tuner:dashboard:pareto"
+_NAMESPACE = uuid.UUID("6f0c6a52-3a0f-5d54-9f2a-6d8c1f6f2b11")
+
+
+def attach(
+    study: optuna.Study,
+    *,
+    summary: RunSummary,
+    records: Sequence[TrialRecord],
+    front: Sequence[FrontMember],
+    baselines: Sequence[Baseline],
+    artifact_dir: Path,
+    report: Path | None,
+) -> None:
+    """Puts the figure, the note and the artifacts into the study's storage; a second call changes nothing.
+
+    Files that changed since the last call replace the earlier ones.
+
+    Args:
+        study: The study, on a storage that may be written.
+        summary: Facts of the run.
+        records: All trials.
+        front: The front's members.
+        baselines: Points to compare with.
+        artifact_dir: Folder of the artifact store; made if missing.
+        report: The report.html; ``front.json`` and ``schemes/<trial>/`` are looked for beside it. None: beside
+            `artifact_dir`.
+
+    Raises:
+        InputError: `artifact_dir` cannot be made.
+    """
+    run = Run.of(summary, records, front, baselines)
+    folder = report.parent if report is not None else artifact_dir.parent
+    try:
+        artifact_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"artifact folder {artifact_dir}: cannot be made ({error.strerror}); choose another"
+        ) from None
+    _name_objectives(study, summary.objectives)
+    _save_figure(study, run)
+    note = _note(run, folder)
+    if get_note(study) != note:
+        save_note(study, note)
+    for path in (report, folder / "front.json"):
+        if path is not None and path.is_file():
+            _publish(study, artifact_dir, path)
+    trial_ids = {trial.number: trial._trial_id for trial in study.get_trials(deepcopy=False)}
+    for member in run.members:
+        number = member.record.number
+        for name in ("model.onnx", "scheme.json"):
+            path = folder / "schemes" / str(number) / name
+            if number in trial_ids and path.is_file():
+                _publish(study, artifact_dir, path, trial_ids[number])
+
+
+def _name_objectives(study: optuna.Study, names: Sequence[str]) -> None:
+    if len(study.directions) == len(names) and study.metric_names != list(names):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(list(names))
+
+
+def _save_figure(study: optuna.Study, run: Run) -> None:
+    """Saves the Pareto figure unless it is there already: it takes dozens of commits."""
+    if not run.complete:
+        return
+    figure = pareto_figure(run, width=1000)
+    figure.update_layout(title={"text": "Pareto front", "x": 0.01, "y": 0.985, "font": {"size": 16}})
+    digest = hashlib.sha256(figure.to_json().encode()).hexdigest()
+    storage, study_id = study._storage, study._study_id
+    if storage.get_study_system_attrs(study_id).get(_DIGEST) == digest:
+        return
+    save_plotly_graph_object(study, figure, graph_object_id=_GRAPH)
+    storage.set_study_system_attr(study_id, _DIGEST, digest)
+
+
+def _note(run: Run, folder: Path) -> str:
+    headline, detail = recommendation(run)
+    facts = {"model": run.summary.model, **run.summary.facts}
+    lines = "".join(
+        f"- {html.escape(label, quote=False)}: {html.escape(text, quote=False)}\n"
+        for label, text in facts.items()
+    )
+    return (
+        f"## {html.escape(headline, quote=False)}\n\n{html.escape(detail, quote=False)}\n\n### Front\n\n"
+        f"{front_markdown(run, folder)}\nThe Pareto figure with its baselines is under *Analytics*; report.html is "
+        f"among the artifacts, a scheme's model among those of its trial.\n\n### Run\n\n{lines}"
+    )
+
+
+def _publish(study: optuna.Study, artifact_dir: Path, path: Path, trial_id: int | None = None) -> None:
+    """Puts a file into the artifact store under an id made of its scope and name, so that it has one entry.
+
+    optuna's `upload_artifact` refuses finished trials and makes a new entry at each call; the dashboard also lists
+    a trial's artifacts by the study's attributes.
+    """
+    scope = "study" if trial_id is None else str(trial_id)
+    artifact_id = str(uuid.uuid5(_NAMESPACE, f"{study.study_name}/{scope}/{path.name}"))
+    _store(path, artifact_dir / artifact_id)
+    mimetype, encoding = mimetypes.guess_type(path.name)
+    meta = {
+        "artifact_id": artifact_id,
+        "filename": path.name if trial_id is None else f"trial-{path.parent.name}-{path.name}",
+        "mimetype": mimetype or "application/octet-stream",
+        "encoding": encoding,
+    }
+    prefix = "artifacts:" if trial_id is None else f"dashboard:artifacts:{trial_id}:"
+    storage, study_id = study._storage, study._study_id
+    text = json.dumps(meta)
+    if storage.get_study_system_attrs(study_id).get(prefix + artifact_id) != text:
+        storage.set_study_system_attr(study_id, prefix + artifact_id, text)
+
+
+def _store(path: Path, target: Path) -> None:
+    """Makes `target` hold the content of `path`: a hard link where the file system can, else a copy."""
+    if target.exists() and (target.samefile(path) or filecmp.cmp(path, target, shallow=False)):
+        return
+    partial = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+    partial.unlink(missing_ok=True)
+    try:
+        try:
+            os.link(path, partial)
+        except OSError:
+            shutil.copyfile(path, partial)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,217 @@
+"""Writes report.html: one file that opens anywhere, without a network."""
+
+from __future__ import annotations
+
+import base64
+import html
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from search_spaces.layers import Layer
+from search_spaces.sensitivity import SensitivityTable
+from tuner.records import Baseline, FrontMember, Preview, RunSummary, TrialRecord
+from tuner.report import figures, progress, tables
+from tuner.report.pareto import pareto_figure
+from tuner.report.style import CSS
+from tuner.report.view import Run, recommendation
+
+# The browser itself refuses any request that this page could make.
+_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+
+
+def write_report(
+    *,
+    summary: RunSummary,
+    records: Sequence[TrialRecord],
+    front: Sequence[FrontMember],
+    baselines: Sequence[Baseline],
+    layers: Sequence[Layer],
+    table: SensitivityTable | None,
+    previews: Sequence[Preview],
+    out: Path,
+) -> Path:
+    """Writes the report of a run, whole or not at all.
+
+    Args:
+        summary: Facts of the run.
+        records: All trials.
+        front: The front's members, in any order.
+        baselines: Points to compare with.
+        layers: The model's layers, in model order.
+        table: The sensitivity table; None leaves out its two sections.
+        previews: Images side by side; may be empty.
+        out: The file, or the folder that gets a ``report.html``.
+
+    Returns:
+        The file.
+
+    Raises:
+        OSError: `out` cannot be written.
+    """
+    path = out / "report.html" if out.is_dir() else out
+    run = Run.of(summary, records, front, baselines)
+    text = _page(run, layers, table, previews, path.parent)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def _page(
+    run: Run,
+    layers: Sequence[Layer],
+    table: SensitivityTable | None,
+    previews: Sequence[Preview],
+    folder: Path,
+) -> str:
+    body = "\n".join(
+        part
+        for part in (
+            _head(run),
+            _recommendation(run, folder),
+            _section("Pareto front", _PARETO, _plot("pareto", pareto_figure(run)) if run.complete else ""),
+            _section(
+                "The front's schemes", _front_note(folder), tables.front_html(run) if run.members else ""
+            ),
+            _section(
+                "Reference and recommended scheme on evaluation images",
+                "Left: the unquantized reference. Right: the recommended scheme.",
+                "".join(map(_pair, previews)),
+            ),
+            _section(
+                "Format of every layer",
+                "One column per front scheme, from the cheapest (left): trial, cost, mAP on the search images. One "
+                "row per quantizable layer, in model order.",
+                _plot("bits", figures.bit_width_map(run, layers)),
+            ),
+            _sensitivity(table),
+            _section(
+                "Prior against observed",
+                "Each point is a quantized trial. A good prior ranks the trials as they came out (rank correlation "
+                "near 1); the search trusts it accordingly.",
+                _plot("prior", progress.prior_figure(run, table) if table else None),
+            ),
+            _section(
+                "Hypervolume",
+                "Volume dominated by the front so far: the search has converged where the curve stays flat.",
+                _plot("hypervolume", progress.hypervolume_figure(run)),
+            ),
+            _section("Where the trials' time went", "", _plot("time", progress.time_figure(run))),
+            _section(
+                "Failures",
+                "Trials without a result, and schemes whose mAP collapsed.",
+                tables.failures_html(run)
+                if run.failed or any(r.scores and r.scores.broken for r in run.records)
+                else '<p class="muted">None.</p>',
+            ),
+        )
+        if part
+    )
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{html.escape(run.summary.name)} – tuner report</title>\n<style>{CSS}</style>\n"
+        f"<script>{get_plotlyjs()}</script>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+    )
+
+
+_PARETO = (
+    "Up and to the left is better. The line joins the front on the search images; hover a point for its scheme, click "
+    "the legend to hide a group. Numbers are trials."
+)
+
+
+def _head(run: Run) -> str:
+    counts = f"{len(run.complete)} complete, {len(run.failed)} failed, {len(run.members)} on the front"
+    facts = {"model": run.summary.model, "trials": counts, "objectives": ", ".join(run.summary.objectives)}
+    rows = "".join(
+        f"<div><dt>{html.escape(label)}</dt><dd>{html.escape(text)}</dd></div>"
+        for label, text in {**facts, **run.summary.facts}.items()
+    )
+    return (
+        f'<h1>{html.escape(run.summary.name)}</h1>\n<p class="muted">Mixed-precision search: mAP50-95 against '
+        f"{'measured latency' if run.timed else 'weight size'}</p>\n<dl>{rows}</dl>"
+    )
+
+
+def _recommendation(run: Run, folder: Path) -> str:
+    headline, detail = recommendation(run)
+    command = ""
+    if run.recommended is not None:
+        command = f"<pre>{html.escape(tables.export_command(folder, run.recommended.record.number))}</pre>"
+    return f'<section class="call"><h2>{html.escape(headline)}</h2>\n<p>{html.escape(detail)}</p>{command}</section>'
+
+
+def _front_note(folder: Path) -> str:
+    return (
+        "mAP50-95 in points. <i>difference</i> is to the reference, on all images with its paired-bootstrap 95 % "
+        "interval where the front was re-scored. Grey rows are for comparison. Export a scheme with <code>"
+        + html.escape(tables.export_command(folder, "N"))
+        + "</code>."
+    )
+
+
+def _section(title: str, note: str, content: str) -> str:
+    """A section; nothing where it has no content. `title` and `note` are HTML."""
+    if not content:
+        return ""
+    text = f'<p class="note">{note}</p>' if note else ""
+    return f"<section>\n<h2>{title}</h2>\n{text}\n{content}\n</section>"
+
+
+def _plot(name: str, figure: go.Figure | None) -> str:
+    """A figure as a fragment; plotly escapes its data for a script element."""
+    if figure is None:
+        return ""
+    fragment: str = figure.to_html(
+        full_html=False,
+        include_plotlyjs=False,
+        div_id=f"plot-{name}",
+        default_width="100%",
+        default_height=f"{figure.layout.height}px",
+        config={"displaylogo": False, "responsive": True, "showSendToCloud": False},
+    )
+    return fragment
+
+
+def _sensitivity(table: SensitivityTable | None) -> str:
+    if table is None or not table.entries:
+        return ""
+    count = len(figures.sorted_layers(table))
+    shown = "all layers" if count <= 40 else f"the 40 most sensitive of {count} layers"
+    settings = "; ".join(f"{key} {value}" for key, value in table.settings.items())
+    note = (
+        f"One layer and one format at a time, method {table.method}, metric {table.metric}, {table.images} images"
+        f"{'; ' + settings if settings else ''}. Shown: {shown}; the further right, the more it hurts."
+    )
+    details = (
+        f"<details><summary>All {count} layers as a table</summary>{tables.sensitivity_html(table)}</details>"
+    )
+    return _section(
+        "Sensitivity of the layers",
+        html.escape(note),
+        _plot("sensitivity", figures.sensitivity_figure(table)) + details,
+    )
+
+
+def _pair(preview: Preview) -> str:
+    name = html.escape(preview.name)
+    images = "".join(
+        f'<img alt="{name}, {side}" src="data:image/jpeg;base64,{base64.b64encode(data).decode()}">'
+        for side, data in (("reference", preview.reference_jpeg), ("scheme", preview.scheme_jpeg))
+    )
+    return f'<figure class="pair"><figcaption>{name}</figcaption>{images}</figure>'

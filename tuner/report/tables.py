@@ -1,0 +1,199 @@
+"""The front as a table, in HTML for the page and in Markdown for the dashboard's note."""
+
+from __future__ import annotations
+
+import html
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from objectives.scores import Scores
+from search_spaces.allocation import Allocation
+from search_spaces.sensitivity import SensitivityTable
+from tuner.records import FrontMember, Rescore
+from tuner.report.figures import sorted_layers
+from tuner.report.theme import format_colour, format_order
+from tuner.report.view import MIB, Run, interval_text, percent, points, scores_of
+
+
+def export_command(run_folder: Path | None, trial: int | str) -> str:
+    """The command that exports a front member."""
+    folder = "RUN"
+    if run_folder is not None:
+        here = Path.cwd()
+        inside = run_folder.is_absolute() and run_folder.is_relative_to(here)
+        folder = shlex.quote(str(run_folder.relative_to(here) if inside else run_folder))
+    return f"tuner export {folder} --trial {trial} --out DIR"
+
+
+def table_html(head: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], css: str = "") -> str:
+    """A table of cells that are HTML already.
+
+    Args:
+        head: Column titles.
+        rows: ``(class of the row, cells)``.
+        css: Class of the table.
+    """
+    lines = "".join(
+        f'<tr class="{kind}">' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>\n"
+        for kind, cells in rows
+    )
+    titles = "".join(f"<th>{title}</th>" for title in head)
+    return f'<div class="wide"><table class="{css}"><thead><tr>{titles}</tr></thead><tbody>\n{lines}</tbody></table></div>'
+
+
+def front_head(run: Run) -> list[str]:
+    """Column titles of the front table."""
+    timed = ["ms", "speed-up", "p90 ms"] if run.timed else []
+    return [
+        "trial",
+        "mAP search",
+        "mAP all",
+        "difference [95 %]",
+        "on unseen images",
+        *timed,
+        "MiB",
+        "bits",
+        "formats by layer",
+    ]
+
+
+def front_cells(run: Run, scores: Scores, rescore: Rescore | None) -> list[str]:
+    """Cells between the first and the last column, plain text."""
+    difference = run.search_difference(scores)
+    cells = [
+        percent(scores.accuracy.map_50_95),
+        "–",
+        points(difference) if difference is not None else "–",
+        "–",
+    ]
+    if rescore is not None:
+        cells[1:3] = [percent(rescore.full.map_50_95), _with_interval(rescore.difference, rescore.interval)]
+        if rescore.unseen_difference is not None:
+            cells[3] = _with_interval(rescore.unseen_difference, rescore.unseen_interval)
+    if run.timed:
+        speedup = run.speedup(scores)
+        cells += [
+            f"{scores.latency_ms:.2f}",
+            f"{speedup:.2f}x" if speedup is not None else "–",
+            f"{scores.latency.p90_ms:.2f}" if scores.latency else "–",
+        ]
+    return [*cells, f"{scores.size.weight_bytes / MIB:.2f}", f"{scores.size.average_weight_bits:.1f}"]
+
+
+def front_html(run: Run) -> str:
+    """The front, from the cheapest member, then the points to compare with."""
+    rows = [("best" if m.recommended else "", _member_cells(run, m)) for m in run.members]
+    front = {member.record.number for member in run.members}
+    for record in run.complete:
+        named = record is run.reference or record.origin.startswith("uniform:")
+        if named and record.number not in front:
+            cells = front_cells(run, scores_of(record), None)
+            name = "reference" if record is run.reference else f"all {record.origin.removeprefix('uniform:')}"
+            rows.append(("other", [html.escape(name), *cells, _chips(record.allocation)]))
+    blank = len(front_head(run)) - 2
+    for baseline in run.baselines:
+        cells = ["–"] * blank
+        cells[0] = percent(baseline.map_50_95)
+        if run.reference is not None:
+            cells[2] = points(baseline.map_50_95 - scores_of(run.reference).accuracy.map_50_95)
+        if run.timed:
+            cells[4] = f"{baseline.latency_ms:.2f}"
+            if run.reference is not None and baseline.latency_ms > 0:
+                cells[5] = f"{scores_of(run.reference).latency_ms / baseline.latency_ms:.2f}x"
+        if baseline.weight_bytes:
+            cells[-2] = f"{baseline.weight_bytes / MIB:.2f}"
+        rows.append(("other", [html.escape(baseline.name), *cells, '<span class="muted">baseline</span>']))
+    return table_html(front_head(run), rows, "front")
+
+
+def _member_cells(run: Run, member: FrontMember) -> list[str]:
+    scores = scores_of(member.record)
+    name = f"<b>{member.record.number}</b>" + (" ★" if member.recommended else "")
+    return [name, *front_cells(run, scores, member.rescore), _chips(member.record.allocation)]
+
+
+def _chips(allocation: Allocation) -> str:
+    """Format counts, each beside its colour."""
+    values = list(allocation.formats.values())
+    return " ".join(
+        f'<span class="chip"><i style="background:{format_colour(name)}"></i>{html.escape(name)} {values.count(name)}'
+        "</span>"
+        for name in format_order(values)
+    )
+
+
+def front_markdown(run: Run, run_folder: Path | None) -> str:
+    """The front as a Markdown table with how to export a member."""
+
+    def cell(text: str) -> str:
+        return html.escape(text, quote=False).replace("|", "\\|")
+
+    head = front_head(run)
+    lines = [head, ["---"] * len(head)]
+    for member in run.members:
+        record = member.record
+        name = f"**{record.number}**{' ★' if member.recommended else ''}"
+        cells = front_cells(run, scores_of(record), member.rescore)
+        lines.append([name, *cells, record.allocation.summary()])
+    text = "".join("| " + " | ".join(cell(part) for part in line) + " |\n" for line in lines)
+    return f"{text}\n★ recommended. Export a member with\n\n    {export_command(run_folder, '<trial>')}\n"
+
+
+def sensitivity_html(table: SensitivityTable) -> str:
+    """All scores: one row per layer, most sensitive first, one column per format."""
+    formats = format_order(entry.format for entry in table.entries)
+    scores = table.scores
+    rows = [
+        (
+            "",
+            [
+                str(rank),
+                f"<code>{html.escape(layer)}</code>",
+                *(f"{scores[layer, fmt]:.3g}" if (layer, fmt) in scores else "" for fmt in formats),
+            ],
+        )
+        for rank, layer in enumerate(sorted_layers(table), 1)
+    ]
+    return table_html(["rank", "layer", *(html.escape(fmt) for fmt in formats)], rows, "scores")
+
+
+def failures_html(run: Run) -> str:
+    """Failed and broken trials, one row each."""
+    rows = []
+    for record in run.failed:
+        failure = record.failure
+        rows.append(
+            (
+                "",
+                [
+                    str(record.number),
+                    html.escape(failure.kind if failure else "interrupted"),
+                    html.escape(failure.message if failure else "ended without a result"),
+                    html.escape(failure.log if failure else ""),
+                    html.escape(record.origin),
+                    _chips(record.allocation),
+                ],
+            )
+        )
+    for record in run.complete:
+        if scores_of(record).broken:
+            text = f"mAP {percent(scores_of(record).accuracy.map_50_95)} is below a tenth of the reference's"
+            rows.append(
+                (
+                    "",
+                    [
+                        str(record.number),
+                        "broken",
+                        text,
+                        "",
+                        html.escape(record.origin),
+                        _chips(record.allocation),
+                    ],
+                )
+            )
+    return table_html(["trial", "kind", "message", "log", "origin", "formats by layer"], rows, "failures")
+
+
+def _with_interval(value: float, interval: tuple[float, float] | None) -> str:
+    return points(value) + (f" [{interval_text(*interval)}]" if interval else "")

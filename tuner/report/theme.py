@@ -1,0 +1,110 @@
+"""Colours and layout shared by every figure, so that a format or a role looks the same everywhere."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable
+
+import plotly.graph_objects as go
+
+from search_spaces.formats import FORMATS
+
+INK = "#1f2933"
+MUTED = "#667380"
+GRID = "#e6eaee"
+TRIAL = "#a9b6c4"
+FRONT = "#0b6e4f"
+RECOMMENDED = "#d1495b"
+REFERENCE = "#1f2933"
+UNIFORM = "#7a4fbf"
+BASELINE = "#c7761a"
+SEED = "#8d99a6"
+SAMPLER = "#2f6fb3"
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+AXIS = {
+    "gridcolor": GRID,
+    "zeroline": False,
+    "linecolor": "#c3ccd5",
+    "ticks": "outside",
+    "tickcolor": "#c3ccd5",
+    "ticklen": 4,
+    "title": {"standoff": 10, "font": {"size": 13, "color": MUTED}},
+    "tickfont": {"size": 12, "color": MUTED},
+}
+
+_FORMAT_COLOURS = {
+    "fp16": "#dde2e8",
+    "int8": "#2f6fb3",
+    "w8a16": "#8cbbe0",
+    "fp8": "#1f8a70",
+    "w8a8f": "#8fd0b8",
+    "w4a16": "#f2a541",
+    "w4a8": "#c8452f",
+}
+_SPARE_COLOURS = ("#7a4fbf", "#b0578d", "#6b705c", "#3d405b")
+STEPS = ("#2f6fb3", "#8cbbe0", "#1f8a70", "#f2a541", "#7a4fbf", "#c8452f", "#a9b6c4")
+
+
+def format_colour(name: str) -> str:
+    """Colour of a format; the same in every figure, also for formats that this module does not know."""
+    if name in _FORMAT_COLOURS:
+        return _FORMAT_COLOURS[name]
+    return _SPARE_COLOURS[sum(name.encode()) % len(_SPARE_COLOURS)]
+
+
+def format_order(names: Iterable[str]) -> list[str]:
+    """The distinct formats, in the order of the registry, unknown ones last."""
+    known = list(FORMATS)
+    return sorted(set(names), key=lambda name: (known.index(name) if name in known else len(known), name))
+
+
+def plain(text: str) -> str:
+    """Escapes text for a figure: plotly reads a subset of HTML in titles, labels and hovers."""
+    return html.escape(text, quote=False)
+
+
+def shorten(text: str, limit: int) -> str:
+    """Cuts the middle out of a text longer than `limit` characters; both ends of a layer's name tell it apart."""
+    if len(text) <= limit:
+        return text
+    tail = (limit - 1) * 2 // 3
+    return f"{text[: limit - 1 - tail]}…{text[-tail:]}"
+
+
+def distinct_names(names: Iterable[str], limit: int) -> list[str]:
+    """Shortened names that stay different from each other (a number is appended where they would not)."""
+    seen: dict[str, int] = {}
+    out = []
+    for name in names:
+        short = shorten(name, limit)
+        seen[short] = seen.get(short, 0) + 1
+        out.append(short if seen[short] == 1 else f"{short} ({seen[short]})")
+    return out
+
+
+def base_figure(
+    height: int, *, left: int = 64, right: int = 24, top: int = 24, bottom: int = 56
+) -> go.Figure:
+    """An empty figure in the report's style.
+
+    Args:
+        height: Pixels.
+        left: Margin in pixels, as the other three.
+        right: Margin.
+        top: Margin.
+        bottom: Margin.
+    """
+    return go.Figure(
+        layout={
+            "template": None,
+            "height": height,
+            "margin": {"l": left, "r": right, "t": top, "b": bottom},
+            "paper_bgcolor": "#ffffff",
+            "plot_bgcolor": "#ffffff",
+            "font": {"family": FONT, "size": 13, "color": INK},
+            "hoverlabel": {"align": "left", "bgcolor": "#ffffff", "font": {"size": 12, "family": FONT}},
+            "legend": {"font": {"size": 12}, "orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+            "xaxis": AXIS,
+            "yaxis": AXIS,
+        }
+    )

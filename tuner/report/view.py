@@ -1,0 +1,182 @@
+"""What the report says of a run, derived once from its records and used by figures, tables and notes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from objectives.scores import Scores
+from tuner.records import Baseline, FrontMember, RunSummary, TrialRecord
+
+MIB = float(2**20)
+
+
+def points(value: float) -> str:
+    """A difference of mAP in points with its sign, e.g. ``-0.4`` for -0.004."""
+    rounded = round(100 * value, 1)
+    return f"{'−' if rounded < 0 else '+' if rounded > 0 else '±'}{abs(rounded):.1f}"
+
+
+def percent(value: float) -> str:
+    """An mAP in points, e.g. ``43.2`` for 0.432; a dash where COCO has none (-1)."""
+    return f"{100 * value:.1f}" if value >= 0 else "–"
+
+
+def interval_text(low: float, high: float) -> str:
+    """An interval of mAP differences, in points."""
+    return f"{points(low)} to {points(high)}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """The inputs of a report with the figures derived from them.
+
+    Attributes:
+        summary: Facts of the run.
+        records: All trials.
+        members: The front, from the cheapest to the dearest in `cost`.
+        baselines: Points to compare with.
+    """
+
+    summary: RunSummary
+    records: tuple[TrialRecord, ...]
+    members: tuple[FrontMember, ...]
+    baselines: tuple[Baseline, ...]
+
+    @staticmethod
+    def of(
+        summary: RunSummary,
+        records: Sequence[TrialRecord],
+        front: Sequence[FrontMember],
+        baselines: Sequence[Baseline],
+    ) -> Run:
+        """Builds the view; front members without scores are left out."""
+        run = Run(summary, tuple(records), (), tuple(baselines))
+        scored = [member for member in front if member.record.scores is not None]
+        scored.sort(key=lambda member: run.cost(scores_of(member.record)))
+        return Run(summary, tuple(records), tuple(scored), tuple(baselines))
+
+    @property
+    def timed(self) -> bool:
+        """Whether latency is an objective; otherwise the weight size takes its place on the axes."""
+        return "latency_ms" in self.summary.objectives
+
+    @property
+    def sized(self) -> bool:
+        """Whether the weight size is a third objective."""
+        return self.timed and "weight_mib" in self.summary.objectives
+
+    @property
+    def cost_title(self) -> str:
+        """Title of the cost axis."""
+        return "latency, ms (paired with the reference)" if self.timed else "weight size, MiB"
+
+    def cost(self, scores: Scores) -> float:
+        """Latency in ms, or the weight size in MiB where latency is no objective."""
+        return scores.latency_ms if self.timed else scores.size.weight_bytes / MIB
+
+    def baseline_cost(self, baseline: Baseline) -> float:
+        """The same of a baseline."""
+        return baseline.latency_ms if self.timed else baseline.weight_bytes / MIB
+
+    @cached_property
+    def complete(self) -> tuple[TrialRecord, ...]:
+        """Trials with scores."""
+        return tuple(record for record in self.records if record.scores is not None)
+
+    @cached_property
+    def failed(self) -> tuple[TrialRecord, ...]:
+        """Trials without scores that ended."""
+        return tuple(r for r in self.records if r.scores is None and (r.failure or r.state == "FAIL"))
+
+    @cached_property
+    def reference(self) -> TrialRecord | None:
+        """The unquantized trial, if it is among the records."""
+        named = [record for record in self.complete if record.origin == "reference"]
+        return next(iter(named or [r for r in self.complete if r.allocation.unquantized]), None)
+
+    @cached_property
+    def recommended(self) -> FrontMember | None:
+        """The member to start from, if one was chosen."""
+        return next((member for member in self.members if member.recommended), None)
+
+    def speedup(self, scores: Scores) -> float | None:
+        """How many times faster than the reference; None without latency."""
+        if scores.latency is None or not self.timed or scores.latency.ratio <= 0:
+            return None
+        return 1 / scores.latency.ratio
+
+    def search_difference(self, scores: Scores) -> float | None:
+        """MAP minus the reference's on the search images, in [-1, 1]."""
+        if self.reference is None:
+            return None
+        return scores.accuracy.map_50_95 - scores_of(self.reference).accuracy.map_50_95
+
+    def size_share(self, scores: Scores) -> float | None:
+        """Weight bytes over the reference's."""
+        if self.reference is None or not scores_of(self.reference).size.weight_bytes:
+            return None
+        return scores.size.weight_bytes / scores_of(self.reference).size.weight_bytes
+
+
+def scores_of(record: TrialRecord) -> Scores:
+    """The scores of a complete trial."""
+    if record.scores is None:
+        raise ValueError(f"trial {record.number} has no scores")
+    return record.scores
+
+
+def recommendation(run: Run) -> tuple[str, str]:
+    """The recommendation in plain words: a headline and a sentence of detail.
+
+    Returns:
+        E.g. ``("Trial 23: 2.9x faster than the reference at −0.4 mAP points [95 % interval −1.2 to +0.4], 26 % of
+        its weight size", "Formats: int8 x 70, fp16 x 15. ...")``.
+    """
+    member = run.recommended
+    if member is None:
+        if not run.complete:
+            return "No trial is complete yet", "The front is empty: resume the run to evaluate more schemes."
+        return (
+            "No scheme stays within one point of the reference",
+            "Choose a member of the front below by the loss that you can accept, or resume with more trials.",
+        )
+    record, scores, rescore = member.record, scores_of(member.record), member.rescore
+    speedup, share = run.speedup(scores), run.size_share(scores)
+    difference = rescore.difference if rescore else run.search_difference(scores)
+    head = f"Trial {record.number}:"
+    if speedup is not None:
+        head += (
+            f" {speedup:.1f}x {'faster' if speedup >= 1 else 'the speed'} {'than' if speedup >= 1 else 'of'}"
+        )
+        head += " the reference"
+    head += (
+        f" at {points(difference)} mAP points"
+        if difference is not None
+        else f" at {percent(scores.accuracy.map_50_95)} mAP"
+    )
+    if rescore:
+        head += f" [95 % interval {interval_text(*rescore.interval)}]"
+    if share is not None:
+        head += f", {100 * share:.0f} % of its weight size"
+    return head, _detail(member)
+
+
+def _detail(member: FrontMember) -> str:
+    scores, rescore = scores_of(member.record), member.rescore
+    text = f"Formats by layer: {member.record.allocation.summary()}. "
+    if rescore is None:
+        return text + (
+            f"The loss is that on the {scores.accuracy.images} search images, which flatter a scheme chosen on them; "
+            "the front was not re-scored on all images."
+        )
+    text += f"Scored on all {rescore.full.images} evaluation images"
+    if rescore.unseen is not None and rescore.unseen_difference is not None:
+        text += (
+            f"; on the {rescore.unseen.images} of them that the search never saw the difference is "
+            f"{points(rescore.unseen_difference)} points"
+        )
+        if rescore.unseen_interval is not None:
+            text += f" [{interval_text(*rescore.unseen_interval)}]"
+    return text + "."

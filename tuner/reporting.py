@@ -1,0 +1,149 @@
+"""Gathers what the report shows of a run: facts, previews, baselines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+
+from objectives.detection.drawing import draw
+from search_spaces.allocation import Allocation
+from search_spaces.errors import InputError
+from search_spaces.formats import UNQUANTIZED
+from search_spaces.layers import Layer
+from search_spaces.sensitivity import SensitivityTable
+from tuner.front import hypervolume_history
+from tuner.live import duration
+from tuner.loaded import LoadedRun
+from tuner.prepare import read_model
+from tuner.records import Baseline, FrontMember, Preview, RunSummary
+from tuner.report import write_report
+from tuner.report.dashboard import attach
+from tuner.rescore import Detector
+from tuner.run_folder import RunFolder, read_json, write_durably
+from tuner.workbench import Workbench
+
+_PREVIEWS = 4
+_QUALITY = 85
+
+
+def write_report_of(loaded: LoadedRun, layers: Sequence[Layer] | None = None) -> Path:
+    """Writes ``report.html`` and puts figure, note and artifacts into the study's storage.
+
+    Args:
+        loaded: The run.
+        layers: Of its model; read from the model file where not given.
+
+    Returns:
+        The page.
+    """
+    run = loaded.run
+    summary, front, baselines = run_summary(loaded), loaded.front, read_baselines(run)
+    table = None
+    if run.sensitivity.is_file():
+        table = SensitivityTable.from_json(run.sensitivity.read_text(encoding="utf-8"))
+    page = write_report(
+        summary=summary,
+        records=loaded.records,
+        front=front,
+        baselines=baselines,
+        layers=layers if layers is not None else read_model(loaded.config.model).layers,
+        table=table,
+        previews=read_previews(run),
+        out=run.report,
+    )
+    attach(
+        loaded.trials.study,
+        summary=summary,
+        records=loaded.records,
+        front=front,
+        baselines=baselines,
+        artifact_dir=run.artifacts,
+        report=page,
+    )
+    return page
+
+
+def run_summary(loaded: LoadedRun) -> RunSummary:
+    """Facts of a run for the head of its report."""
+    config, recorded = loaded.config, loaded.manifest["identity"]
+    history: tuple[float, ...] = ()
+    facts = {"started": str(loaded.manifest["started"])}
+    if loaded.reference is not None:
+        reference = loaded.reference
+        history = hypervolume_history(
+            loaded.records, config.objectives, reference, bounds=config.constraints
+        )
+        facts["reference"] = (
+            f"mAP50-95 {reference.accuracy.map_50_95:.4f} on {reference.accuracy.images} search images, "
+            f"{reference.latency_ms:.2f} ms"
+        )
+    states = [record.state for record in loaded.records]
+    spent = [t.duration.total_seconds() for t in loaded.trials.study.get_trials(deepcopy=False) if t.duration]
+    facts["trials"] = ", ".join(f"{states.count(s)} {s.lower()}" for s in dict.fromkeys(states))
+    facts["time in trials"] = duration(sum(spent))
+    facts["machine"] = ", ".join(str(v) for k, v in recorded.items() if k.startswith("device."))
+    facts["runtime"] = f"{config.runtime.name}, {config.runtime.threads} thread(s), batch {config.runtime.batch}"
+    facts["sampler"] = f"{config.search.sampler}, seed {config.search.seed}"
+    facts["calibration"] = f"{config.calibration.images} images, {config.calibration.method}"
+    facts["weights"] = f"{config.weights.method}, granularity {config.weights.granularity}"
+    marks = [(key.removeprefix("versions."), v) for key, v in recorded.items() if key.startswith("versions.")]
+    facts["versions"] = ", ".join(f"{name} {value}" for name, value in marks)
+    model = f"{Path(config.model.path).name}, sha256 {recorded['digest.model'][:16]}"
+    return RunSummary(config.name, model, facts, tuple(config.objectives), history)
+
+
+def read_baselines(run: RunFolder) -> list[Baseline]:
+    """Reads ``baselines.json``: a list of `Baseline` objects.
+
+    Raises:
+        InputError: It is not such a list.
+    """
+    if not run.baselines.is_file():
+        return []
+    try:
+        return [Baseline(**entry) for entry in read_json(run.baselines)]
+    except TypeError as error:
+        raise InputError(f"{run.baselines}: not a list of baselines ({error})") from None
+
+
+def draw_previews(workbench: Workbench, member: FrontMember) -> None:
+    """Draws a few evaluation images with the reference's and a member's detections into ``artifacts/previews``."""
+    folder = workbench.run.artifacts / "previews"
+    digest = member.record.allocation.digest
+    index = folder / "previews.json"
+    if index.is_file() and read_json(index)["digest"] == digest:
+        return
+    data = workbench.data
+    counts: dict[int, int] = {}
+    for annotation in data.search.annotations:
+        counts[annotation.image_id] = counts.get(annotation.image_id, 0) + 1
+    ranked = sorted(data.search.images, key=lambda image: abs(counts.get(image.id, 0) - 8))
+    chosen = ranked[:_PREVIEWS]
+    detector = Detector(workbench, chosen)
+    reference = detector.predict(Allocation.uniform(workbench.inputs.space.layers, UNQUANTIZED), "previews")
+    scheme = detector.predict(member.record.allocation, "previews")
+    names = []
+    for place, record in enumerate(chosen):
+        image = cv2.imread(str(record.path))
+        for kind, found in (("reference", reference), ("scheme", scheme)):
+            picture = draw(image, found.detections[place], found.classes)
+            _, jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+            write_durably(folder / f"{place}-{kind}.jpg", jpeg.tobytes())
+        names.append(Path(record.path).name)
+    write_durably(index, json.dumps({"digest": digest, "images": names}))
+
+
+def read_previews(run: RunFolder) -> list[Preview]:
+    """Reads what `draw_previews` wrote; empty where it did not run."""
+    folder = run.artifacts / "previews"
+    if not (folder / "previews.json").is_file():
+        return []
+    names = read_json(folder / "previews.json")["images"]
+    return [
+        Preview(name, *((folder / f"{place}-{kind}.jpg").read_bytes() for kind in ("reference", "scheme")))
+        for place, name in enumerate(names)
+    ]
+

@@ -1,0 +1,101 @@
+"""Scores the front again: on all evaluation images, and apart on those that the search never saw."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from objectives.accuracy import predict
+from objectives.detection.dataset import CocoDataset
+from objectives.detection.image_files import ImageRecord
+from objectives.detection.scoring import Predictions, bootstrap_difference, score
+from objectives.scores import Accuracy
+from search_spaces.allocation import Allocation
+from search_spaces.formats import UNQUANTIZED
+from tuner.measuring import open_runner, worker_count
+from tuner.records import FrontMember, Rescore
+from tuner.run_folder import RunFolder, read_json, write_durably
+from tuner.workbench import Workbench
+
+_SAMPLES = 1000
+
+
+def rescore_front(workbench: Workbench, members: Sequence[FrontMember]) -> dict[str, Rescore]:
+    """Re-scores the members that are not yet; returns ``{allocation digest: rescore}`` of all.
+
+    Args:
+        workbench: Makes artifacts and images.
+        members: The front.
+    """
+    known = read_rescores(workbench.run)
+    missing = [m.record.allocation for m in members if m.record.allocation.digest not in known]
+    if not missing:
+        return known
+    detector = Detector(workbench, workbench.data.full.images)
+    data = workbench.data
+    unseen = data.full.without(data.search)
+    reference = detector.predict(Allocation.uniform(workbench.inputs.space.layers, UNQUANTIZED))
+    for count, allocation in enumerate(missing, 1):
+        candidate = detector.predict(allocation, f"re-scoring {count}/{len(missing)}")
+        found = _compare(data.full, unseen, candidate, reference)
+        known[allocation.digest] = found
+        path = workbench.run.cache / "rescores" / f"{allocation.digest}.json"
+        write_durably(path, json.dumps(asdict(found)))
+    return known
+
+
+def read_rescores(run: RunFolder) -> dict[str, Rescore]:
+    """Returns ``{allocation digest: rescore}`` of what was re-scored so far."""
+    return {path.stem: _from_json(read_json(path)) for path in sorted((run.cache / "rescores").glob("*.json"))}
+
+
+class Detector:
+    """Runs artifacts of a study over images.
+
+    Args:
+        workbench: Makes the artifacts.
+        records: The images.
+    """
+
+    def __init__(self, workbench: Workbench, records: Sequence[ImageRecord]) -> None:
+        self._workbench = workbench
+        self._images = workbench.images(records)
+
+    def predict(self, allocation: Allocation, title: str = "re-scoring the reference") -> Predictions:
+        """Detections of one scheme."""
+        config = self._workbench.inputs.config
+        artifact = self._workbench.materializer.materialize(allocation)
+        with (
+            self._workbench.step(title, len(self._images)) as done,
+            open_runner(config.runtime.name, artifact.data) as runner,
+        ):
+            return predict(
+                runner, self._images, self._workbench.data.contract, workers=worker_count(), progress=done
+            )
+
+
+def _compare(
+    full: CocoDataset, unseen: CocoDataset | None, candidate: Predictions, reference: Predictions
+) -> Rescore:
+    difference, interval = bootstrap_difference(full, candidate, reference, _SAMPLES)
+    if unseen is None:
+        return Rescore(score(full, candidate), None, difference, interval)
+    ids = {image.id for image in unseen.images}
+    own, base = candidate.only(ids), reference.only(ids)
+    unseen_difference, unseen_interval = bootstrap_difference(unseen, own, base, _SAMPLES)
+    accuracy = score(unseen, own)
+    return Rescore(score(full, candidate), accuracy, difference, interval, unseen_difference, unseen_interval)
+
+
+def _from_json(data: Mapping[str, Any]) -> Rescore:
+    unseen, interval = data["unseen"], data["unseen_interval"]
+    return Rescore(
+        Accuracy(**data["full"]),
+        Accuracy(**unseen) if unseen else None,
+        data["difference"],
+        (data["interval"][0], data["interval"][1]),
+        data["unseen_difference"],
+        (interval[0], interval[1]) if interval else None,
+    )

@@ -1,0 +1,172 @@
+"""The folder of one run: where each file lies, durable writes, the lock, the event log."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from objectives.scores import Failure, Scores
+from search_spaces.allocation import Allocation
+from search_spaces.errors import InputError
+
+
+class RunFolder:
+    """Names the files of a run and writes them durably.
+
+    Attributes:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.study_file = path / "study.yaml"
+        self.manifest = path / "manifest.json"
+        self.database = path / "study.db"
+        self.calibration = path / "calibration.json"
+        self.sensitivity = path / "sensitivity.json"
+        self.reference = path / "reference.json"
+        self.baselines = path / "baselines.json"
+        self.report = path / "report.html"
+        self.log_file = path / "log.jsonl"
+        self.cache = path / "cache"
+        self.evaluations = self.cache / "evaluations"
+        self.artifacts = path / "artifacts"
+        self.schemes = path / "schemes"
+
+    @staticmethod
+    def create(path: Path, study_text: str) -> RunFolder:
+        """Creates the folder with its study file in one step, so that a crash leaves all or nothing.
+
+        Raises:
+            InputError: The folder exists, or cannot be written.
+        """
+        refuse_existing(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            staging = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+            staging.chmod(0o755)
+            write_durably(staging / "study.yaml", study_text)
+            if path.is_dir():  # empty: `refuse_existing` looked
+                path.rmdir()
+            staging.rename(path)
+        except OSError as error:
+            reason = f"cannot be written ({error.strerror})"
+            raise InputError(f"run folder {str(path)!r}: {reason}; choose --run DIR") from None
+        run = RunFolder(path)
+        run.evaluations.mkdir(parents=True)
+        return run
+
+    @staticmethod
+    def open(path: Path) -> RunFolder:
+        """Opens the folder of an existing run.
+
+        Raises:
+            InputError: It is not one.
+        """
+        run = RunFolder(path)
+        if not path.is_dir():
+            raise InputError(f"run {str(path)!r}: no such folder; `tuner run STUDY.yaml` starts one")
+        if not run.study_file.is_file():
+            raise InputError(f"run {str(path)!r}: not a run: it holds no study.yaml; see `tuner run --help`")
+        return run
+
+    def remove(self) -> None:
+        """Removes the folder and everything in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the run exclusively; the lock ends with the process, however it ends.
+
+        Raises:
+            InputError: Another process holds it, or the folder cannot be written.
+        """
+        lock = filelock.FileLock(self.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            raise InputError(f"run {str(self.path)!r}: another `tuner` works on it; wait for its end") from None
+        except OSError as error:
+            reason = f"cannot be written ({error.strerror})"
+            raise InputError(f"run {str(self.path)!r}: {reason}; check its owner") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def log(self, event: str, **fields: Any) -> None:
+        """Appends one event to ``log.jsonl``."""
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
+        with self.log_file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"time": f"{stamp}Z", "event": event, **fields}) + "\n")
+
+    def save_evaluation(self, allocation: Allocation, result: Scores | Failure) -> None:
+        """Makes one evaluation durable: it is never repeated afterwards."""
+        kind = "scores" if isinstance(result, Scores) else "failure"
+        record = {"allocation": allocation.formats, kind: result.to_json()}
+        write_durably(self.evaluations / f"{allocation.digest}.json", json.dumps(record))
+
+    def evaluation(self, allocation: Allocation) -> Scores | Failure | None:
+        """Returns the durable evaluation of an allocation, if there is one."""
+        path = self.evaluations / f"{allocation.digest}.json"
+        if not path.is_file():
+            return None
+        record = read_json(path)
+        return Scores.from_json(record["scores"]) if "scores" in record else Failure(**record["failure"])
+
+
+def refuse_existing(path: Path) -> None:
+    """Refuses a run folder that holds anything.
+
+    Raises:
+        InputError: It does; the message names the way on.
+    """
+    if path.is_dir() and not any(path.iterdir()):
+        return
+    if path.exists():
+        way = f"`tuner resume {path}` continues it" if (path / "study.yaml").is_file() else "it is not a run"
+        raise InputError(f"run folder {str(path)!r} exists: {way}; choose another with --run DIR")
+
+
+def write_durably(path: Path, content: str | bytes) -> None:
+    """Writes a file so that a crash leaves the old content or the new, never a part (temp, fsync, rename)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    if os.name == "posix":
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file of a run.
+
+    Raises:
+        InputError: It is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({type(error).__name__}); restore or delete it") from None

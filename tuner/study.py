@@ -1,0 +1,102 @@
+"""A study from its file to its results: launch or resume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+from optuna.storages import RDBStorage
+
+from search_spaces.errors import InputError
+from tuner.config import StudyConfig
+from tuner.finish import finish
+from tuner.identity import check_identity, identity, new_manifest, read_manifest, write_manifest
+from tuner.interrupts import Interrupted, Interrupts
+from tuner.prepare import Inputs, read_inputs
+from tuner.progress import Steps, silent
+from tuner.run_folder import RunFolder, refuse_existing
+from tuner.search import score_reference, search
+from tuner.seeds import study_seeds
+from tuner.storage import open_storage
+from tuner.study_file import read_study, write_study
+from tuner.workbench import Workbench
+
+
+def launch(
+    config: StudyConfig, path: Path, *, trials: int | None = None, steps: Steps = silent
+) -> RunFolder:
+    """Starts a study in a new run folder and works until it is done.
+
+    Args:
+        config: The study, with absolute paths.
+        path: The run folder; must not exist, or be empty.
+        trials: In place of the study's ``search.trials``.
+        steps: Shows the progress of long preparations.
+
+    Raises:
+        InputError: Anything the user named is wrong; nothing is left behind then.
+        RepeatedFailureError: The same failure ended five trials in a row.
+        Interrupted: By a signal; the run can be resumed.
+    """
+    refuse_existing(path)
+    inputs = read_inputs(config)
+    run = RunFolder.create(path, write_study(config, path))
+    try:
+        with run.lock():
+            _work(run, inputs, trials or config.search.trials, steps)
+    except InputError:
+        if not any(run.evaluations.iterdir()):
+            run.remove()
+        raise
+    return run
+
+
+def resume(path: Path, *, trials: int | None = None, steps: Steps = silent) -> RunFolder:
+    """Continues a study, up to `trials` trials in all; raises as `launch` does."""
+    run = RunFolder.open(path)
+    config = read_study(run.study_file)
+    with run.lock():
+        recorded = read_manifest(run).get("trials") if run.manifest.is_file() else None
+        _work(run, read_inputs(config), trials or recorded or config.search.trials, steps)
+    return run
+
+
+def _work(run: RunFolder, inputs: Inputs, total: int, steps: Steps) -> None:
+    now = identity(inputs.config, digests=inputs.digests)
+    manifest = read_manifest(run) if run.manifest.is_file() else new_manifest(inputs.config, inputs.space, now)
+    check_identity(run, manifest["identity"], now)
+    known = run.manifest.is_file()
+    storage = open_storage(run.database, inputs.config.storage)
+    _check_study(storage, inputs.config, run, known)
+    if manifest.get("trials") != total or not known:
+        manifest["trials"] = total
+        write_manifest(run, manifest)
+    run.log("start", resumed=known, trials=total)
+    workbench = Workbench(inputs, run, steps)
+    with Interrupts() as interrupts:
+        try:
+            with interrupts.allowed():
+                workbench.prepare_images()
+                seeds = study_seeds(workbench)
+            with workbench.evaluator() as evaluator:
+                with interrupts.allowed():
+                    reference = score_reference(run, evaluator, inputs)
+                search(run, inputs, storage, evaluator, reference, seeds, total, interrupts)
+            with interrupts.allowed():
+                finish(workbench, reference)
+        except Interrupted as error:
+            run.log("interrupted", signal=str(error))
+            raise
+    run.log("end")
+
+
+def _check_study(storage: RDBStorage, config: StudyConfig, run: RunFolder, known: bool) -> None:
+    """Refuses a storage that holds another run's study of this name."""
+    names = optuna.get_all_study_names(storage)
+    if config.name not in names:
+        return
+    study = optuna.load_study(study_name=config.name, storage=storage)
+    if not known or study.user_attrs.get("run") not in (None, read_manifest(run).get("id")):
+        raise InputError(
+            f"storage: already holds a study named {config.name!r} of another run; set another `name` or resume it"
+        )

@@ -1,0 +1,159 @@
+"""Reads and writes study files: safe YAML, dotted overrides, one-line errors."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from search_spaces.errors import InputError, nearest
+from tuner.config import PATH_KEYS, StudyConfig
+
+MAX_BYTES = 1 << 20
+MAX_ALIASES = 32
+
+
+def read_study(path: Path, overrides: Sequence[str] = (), *, check_paths: bool = True) -> StudyConfig:
+    """Reads a study file and makes its paths absolute.
+
+    Args:
+        path: The YAML file; its folder is the root of relative paths.
+        overrides: ``section.key=VALUE``, each VALUE parsed as YAML.
+        check_paths: Whether the named files must exist.
+
+    Raises:
+        InputError: The file is missing, too large, not YAML, or does not describe a study; a path in it does not
+            exist.
+    """
+    data = _read_yaml(path)
+    for override in overrides:
+        _override(data, override)
+    try:
+        config = StudyConfig.model_validate(data)
+    except ValidationError as error:
+        raise InputError(f"{path}: {_explain(error)}") from None
+    root = path.resolve().parent
+    config = _map_paths(config, lambda text: os.path.normpath(root / Path(text).expanduser()))
+    for section, key in PATH_KEYS:
+        value = getattr(getattr(config, section), key)
+        if check_paths and value is not None and not Path(value).exists():
+            advice = "paths are relative to the study file"
+            raise InputError(f"{path}: {section}.{key}: {value!r} does not exist; {advice}")
+    return config
+
+
+def write_study(config: StudyConfig, folder: Path) -> str:
+    """Returns the composed study as YAML text for a file in `folder`, with paths relative to that folder."""
+    with contextlib.suppress(ValueError):  # on another drive: absolute paths stay
+        config = _map_paths(config, lambda text: os.path.relpath(text, folder.resolve()))
+    return yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
+
+
+def _map_paths(config: StudyConfig, change: typing.Callable[[str], str]) -> StudyConfig:
+    data = config.model_dump()
+    for section, key in PATH_KEYS:
+        if data[section][key] is not None:
+            data[section][key] = change(data[section][key])
+    return StudyConfig.model_validate(data)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise InputError(f"{path}: {size} bytes is too large for a study file (at most {MAX_BYTES})")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"study {str(path)!r}: {error.strerror}; give the path of a study file") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not a text file; give a study file in YAML") from None
+    try:
+        aliases = sum(isinstance(token, yaml.AliasToken) for token in yaml.scan(text))
+        if aliases > MAX_ALIASES:
+            raise InputError(f"{path}: {aliases} YAML aliases (at most {MAX_ALIASES}); write the values out")
+        data = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}; correct that line") from None
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: must be a mapping of keys such as `name`, `model`, `data`")
+    return data
+
+
+def _override(data: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise InputError(f"--set {override!r}: must be KEY=VALUE, e.g. --set search.trials=40")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"--set {override!r}: the value is not YAML") from None
+    *sections, last = key.split(".")
+    for name in sections:
+        inner = data.setdefault(name, {})
+        if not isinstance(inner, dict):
+            raise InputError(f"--set {override!r}: {name!r} is not a mapping of keys")
+        data = inner
+    data[last] = value
+
+
+def _explain(error: ValidationError) -> str:
+    """Turns the first of pydantic's errors into one line: key, value, remedy."""
+    first = error.errors(include_url=False)[0]
+    parts = [part for part in first["loc"] if isinstance(part, int) or str(part) in _known_names()]
+    unknown = str(first["loc"][-1]) if first["loc"] else ""
+    key = ".".join(str(part) for part in (parts if first["type"] != "extra_forbidden" else first["loc"]))
+    if first["type"] == "extra_forbidden":
+        fields = _fields(first["loc"][:-1])
+        return f"{key}: unknown key{nearest(unknown, fields)} (known: {', '.join(fields)})"
+    if first["type"] == "missing":
+        return f"{key}: missing; it has no default"
+    message = first["msg"].removeprefix("Value error, ")
+    if not key:
+        return message
+    value = first["input"]
+    hint = ""
+    if first["type"] == "literal_error" and isinstance(value, str):
+        hint = nearest(value, first["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", "))
+    return f"{key}: {message[0].lower()}{message[1:]}, found {_short(value)}{hint}"
+
+
+def _fields(location: Sequence[int | str]) -> list[str]:
+    """Valid keys of the section at `location`."""
+    section: type[BaseModel] = StudyConfig
+    for part in location:
+        if isinstance(part, str) and part in section.model_fields:
+            section = _model_of(section.model_fields[part].annotation) or section
+    return list(section.model_fields)
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((m for argument in typing.get_args(annotation) if (m := _model_of(argument))), None)
+
+
+def _known_names() -> set[str]:
+    """All key names, to tell them from pydantic's names of union members."""
+    names: set[str] = set()
+    sections: list[type[BaseModel]] = [StudyConfig]
+    for section in sections:
+        for name, field in section.model_fields.items():
+            names.add(name)
+            if inner := _model_of(field.annotation):
+                sections.append(inner)
+    return names
+
+
+def _short(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "a mapping"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,186 @@
+"""The trials of a study: how allocations and scores are kept in Optuna, and what a crash leaves behind."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from objectives.scores import Failure, Scores
+from search_spaces.allocation import Allocation
+from search_spaces.space import SearchSpace
+from tuner.config import ConstraintsSection, StudyConfig
+from tuner.records import TrialRecord
+from tuner.run_folder import RunFolder
+
+INTERRUPTED = "interrupted"
+_MIB = 2**20
+
+
+def objective_values(scores: Scores, objectives: Sequence[str]) -> list[float]:
+    """Values of the named objectives, in order."""
+    known = {
+        "map_50_95": scores.accuracy.map_50_95,
+        "latency_ms": scores.latency_ms,
+        "weight_mib": scores.size.weight_bytes / _MIB,
+    }
+    return [known[name] for name in objectives]
+
+
+def violations(scores: Scores, bounds: ConstraintsSection) -> dict[str, float]:
+    """``{constraint: excess}``; a scheme is feasible where none is positive."""
+    found = {"broken": 1.0 if scores.broken else 0.0}
+    if bounds.min_map is not None:
+        found["min_map"] = bounds.min_map - scores.accuracy.map_50_95
+    if bounds.max_latency_ms is not None:
+        found["max_latency_ms"] = scores.latency_ms - bounds.max_latency_ms
+    if bounds.max_weight_mib is not None:
+        found["max_weight_mib"] = scores.size.weight_bytes / _MIB - bounds.max_weight_mib
+    return found
+
+
+@dataclass(frozen=True)
+class Trials:
+    """All dealings with one Optuna study.
+
+    Attributes:
+        study: The study.
+        space: Its groups and formats.
+        config: Objectives and constraints.
+        run: Where finished evaluations are durable.
+    """
+
+    study: optuna.Study
+    space: SearchSpace
+    config: StudyConfig
+    run: RunFolder
+
+    def records(self) -> list[TrialRecord]:
+        """All trials, in order."""
+        return [self._record(trial) for trial in self.study.get_trials(deepcopy=False)]
+
+    def enqueue(self, seeds: Iterable[tuple[str, Mapping[str, str]]]) -> int:
+        """Queues those ``(origin, choices)`` that the study does not hold in any state; returns how many."""
+        held = {record.allocation.digest for record in self.records()}
+        count = 0
+        for origin, choices in seeds:
+            digest = self.space.allocation(choices).digest
+            if digest not in held:
+                held.add(digest)
+                count += 1
+                self.study.enqueue_trial(dict(choices), user_attrs={"origin": origin, "digest": digest})
+        return count
+
+    def ask(self) -> tuple[Trial, Allocation]:
+        """Starts the next trial: a queued one, else the sampler's proposal."""
+        trial = self.study.ask()
+        return trial, self._choose(trial)
+
+    def tell(self, trial: Trial, result: Scores | Failure) -> None:
+        """Finishes a trial. The result must be durable already, unless it is an interruption."""
+        if isinstance(result, Failure):
+            trial.set_user_attr("failure", result.to_json())
+            self.study.tell(trial, state=TrialState.FAIL)
+            return
+        for name, excess in violations(result, self.config.constraints).items():
+            if name not in trial.constraints:
+                trial.set_constraint(name, excess)
+        trial.set_user_attr("scores", result.to_json())
+        trial.set_user_attr("map_50", round(result.accuracy.map_50, 4))
+        if result.latency is not None:
+            trial.set_user_attr("latency_ratio", round(result.latency.ratio, 4))
+        trial.set_user_attr("weight_mib", round(result.size.weight_bytes / _MIB, 3))
+        trial.set_user_attr("average_weight_bits", round(result.size.average_weight_bits, 2))
+        self.study.tell(trial, objective_values(result, self.config.objectives))
+
+    def requeue(self, trial: Trial) -> None:
+        """Fails a trial that was cut short and queues its scheme again, in that order of safety."""
+        frozen = self._frozen(trial.number)
+        choices = self._choices(frozen)
+        if choices is not None:
+            digest = self.space.allocation(choices).digest
+            queued = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+            if all(other.user_attrs.get("digest") != digest for other in queued):
+                origin = frozen.user_attrs.get("origin", "sampler")
+                self.study.enqueue_trial(choices, user_attrs={"origin": origin, "digest": digest})
+        self.tell(trial, Failure(INTERRUPTED, "the run ended while this trial was running; queued again"))
+
+    def repair(self) -> tuple[int, int]:
+        """Settles the trials that a crash left RUNNING.
+
+        One whose evaluation is durable is told; any other is failed and its scheme queued again.
+
+        Returns:
+            How many were told, and how many were queued again.
+        """
+        told = queued = 0
+        for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            trial = Trial(self.study, frozen._trial_id)
+            choices = self._choices(frozen)
+            result = self.run.evaluation(self.space.allocation(choices)) if choices is not None else None
+            if result is None:
+                self.requeue(trial)
+                queued += 1
+            else:
+                self._choose(trial)
+                self.tell(trial, result)
+                told += 1
+        return told, queued
+
+    def exhausted(self) -> bool:
+        """Whether every scheme of the space has been tried or is queued."""
+        size = 1
+        for choices in self.space.formats:
+            size *= len(choices)
+            if size > 10**6:
+                return False
+        return len({record.allocation.digest for record in self.records() if record.allocation.items}) >= size
+
+    def _choose(self, trial: Trial) -> Allocation:
+        # Touched even where a queued scheme fixes every parameter: samplers mark the trial as a parent here.
+        assert isinstance(trial.relative_params, dict)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            choices = {
+                name: trial.suggest_categorical(name, formats)
+                for name, formats in self.space.parameters().items()
+            }
+        allocation = self.space.allocation(choices)
+        if "digest" not in trial.user_attrs:
+            trial.set_user_attr("origin", "sampler")
+            trial.set_user_attr("digest", allocation.digest)
+        return allocation
+
+    def _frozen(self, number: int) -> FrozenTrial:
+        return self.study.get_trials(deepcopy=False)[number]
+
+    def _choices(self, trial: FrozenTrial) -> dict[str, Any] | None:
+        """The scheme of a trial in any state; None where it was cut short before it had one."""
+        params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+        return params if params.keys() >= self.space.parameters().keys() else None
+
+    def _record(self, trial: FrozenTrial) -> TrialRecord:
+        choices = self._choices(trial)
+        attrs = trial.user_attrs
+        complete = trial.state is TrialState.COMPLETE
+        failed = trial.state is TrialState.FAIL
+        return TrialRecord(
+            number=trial.number,
+            state=trial.state.name,
+            origin=attrs.get("origin", "sampler"),
+            allocation=self.space.allocation(choices) if choices is not None else Allocation(()),
+            scores=Scores.from_json(attrs["scores"]) if complete and "scores" in attrs else None,
+            failure=Failure(**attrs["failure"]) if failed and "failure" in attrs else None,
+        )
+
+
+def counted(records: Iterable[TrialRecord]) -> int:
+    """Trials that count towards ``--trials``: complete ones and real failures."""
+    return sum(
+        record.state == "COMPLETE" or (record.failure is not None and record.failure.kind != INTERRUPTED)
+        for record in records
+    )

@@ -1,0 +1,187 @@
+"""The heavy preparations of a run, each made once and kept in the run folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+from objectives.detection.cache import PreprocessedImages
+from objectives.detection.image_files import ImageRecord
+from objectives.quantization.calibration import CalibrationTable, calibrate
+from objectives.quantization.materialize import Materializer
+from objectives.quantization.weights import WeightSettings
+from objectives.replay import ReplayEvaluator, ReplaySettings
+from objectives.scores import Failure, Scores
+from objectives.sensitivity.reports import write_reports
+from search_spaces.allocation import Allocation
+from search_spaces.errors import InputError
+from search_spaces.formats import UNQUANTIZED, Granularity
+from search_spaces.model_graph import ModelGraph
+from search_spaces.sensitivity import SensitivityTable
+from search_spaces.space import SearchSpace
+from tuner.config import StudyConfig, WeightsSection
+from tuner.prepare import Data, Inputs
+from tuner.progress import Steps, silent
+from tuner.run_folder import RunFolder, write_durably
+
+
+class Evaluator(Protocol):
+    """What the study asks of an evaluator, real or replayed."""
+
+    def evaluate(self, allocation: Allocation) -> Scores | Failure:
+        """Scores one allocation."""
+
+    def reference(self) -> Scores:
+        """Scores the unquantized model."""
+
+
+class Workbench:
+    """Calibration, sensitivity, artifacts and the evaluator of one run.
+
+    Attributes:
+        inputs: What the study read.
+        run: Where results are kept.
+        step: Shows the progress of one long step.
+    """
+
+    def __init__(self, inputs: Inputs, run: RunFolder, steps: Steps = silent) -> None:
+        self.inputs = inputs
+        self.run = run
+        self.step = steps
+        self._config = inputs.config
+
+    @property
+    def data(self) -> Data:
+        """The images.
+
+        Raises:
+            InputError: Scores are replayed, so there are none.
+        """
+        if self.inputs.data is None:
+            raise InputError("runtime.name: 'replay' has no images and no artifacts; choose onnxruntime-cpu")
+        return self.inputs.data
+
+    @cached_property
+    def calibration(self) -> CalibrationTable:
+        """Ranges of all activations, from ``calibration.json`` where it is there."""
+        if self.run.calibration.is_file():
+            return read_calibration(self.run)
+        images = self.images(self.data.calibration.images, "preprocessing calibration images")
+        settings = self._config.calibration
+        with self.step("calibration", len(images)) as done:
+            stream = (images.batch(index, index + 1) for index in range(len(images)))
+            table = calibrate(self.inputs.graph, stream, settings.method, done)
+        write_durably(self.run.calibration, table.to_json())
+        return table
+
+    @cached_property
+    def materializer(self) -> Materializer:
+        """Assembles the artifacts of this run."""
+        return make_materializer(self._config, self.inputs.graph, self.calibration)
+
+    def images(self, records: Sequence[ImageRecord], title: str = "preprocessing images") -> PreprocessedImages:
+        """Preprocessed images, from the run's cache where they are there."""
+        size = self.data.contract.image_size
+        with self.step(title, len(records)) as done:
+            return PreprocessedImages.build(records, size, self.run.cache / "images", done)
+
+    def prepare_images(self) -> None:
+        """Fills the cache of the images that the evaluator will open."""
+        if self.inputs.data is not None:
+            self.images(self.data.full.images)
+
+    @cached_property
+    def sensitivity(self) -> SensitivityTable:
+        """The prior of the search; measured, read from a file or, for a replay, synthetic."""
+        run, settings = self.run, self._config.sensitivity
+        if run.sensitivity.is_file():
+            return SensitivityTable.from_json(run.sensitivity.read_text(encoding="utf-8"))
+        if settings.method == "file":
+            assert settings.file is not None
+            table = SensitivityTable.from_json(Path(settings.file).read_text(encoding="utf-8"))
+        elif self._config.replayed:
+            graph = self.inputs.graph
+            table = self._replay.sensitivity(self._config.space.formats, graph.digest)
+        else:
+            table = self._sweep()
+        write_reports(table, run.path)
+        write_reports(table, run.path, "sensitivity")
+        return table
+
+    @contextmanager
+    def evaluator(self) -> Iterator[Evaluator]:
+        """Opens the evaluator."""
+        if self._config.replayed:
+            yield self._replay
+            return
+        from tuner.measuring import open_evaluator
+
+        with open_evaluator(self) as evaluator:
+            yield evaluator
+
+    @property
+    def _replay(self) -> ReplayEvaluator:
+        file = self._config.runtime.file
+        return ReplayEvaluator(self.inputs.graph.quantizable, ReplaySettings.read(Path(file) if file else None))
+
+    def _sweep(self) -> SensitivityTable:
+        from objectives.sensitivity.onnx_sweep import sweep
+        from tuner.measuring import worker_count
+
+        if self._config.sensitivity.method != "onnx":
+            method = self._config.sensitivity.method
+            raise InputError(f"sensitivity.method: {method!r} is not built in yet; choose onnx or file")
+        pairs = sweep_pairs(self.inputs.space)
+        records = self.data.calibration.images[: self._config.sensitivity.images]
+        images = self.images(records, "preprocessing sensitivity images")
+        with self.step("sensitivity", len(pairs)) as done:
+            return sweep(
+                self.inputs.graph,
+                self.materializer,
+                self.data.contract,
+                images,
+                pairs,
+                self.run.cache / "sensitivity.jsonl",
+                settings={
+                    "weights": json.dumps(self._config.weights.model_dump()),
+                    "calibration": f"{self.calibration.method}, {self.calibration.images} images",
+                    "calibration_images": self.data.calibration.digest,
+                    "runtime": self._config.runtime.name,
+                },
+                threads=worker_count(),
+                cuda=self._config.runtime.name == "onnxruntime-cuda",
+                progress=done,
+            )
+
+
+def sweep_pairs(space: SearchSpace) -> list[tuple[str, str]]:
+    """All (layer, format) pairs that the space allows, the unquantized format aside."""
+    allowed = zip(space.groups, space.formats, strict=True)
+    return [(layer, fmt) for g, fs in allowed for layer in g.layers for fmt in fs if fmt != UNQUANTIZED]
+
+
+def read_calibration(run: RunFolder) -> CalibrationTable:
+    """Reads the ranges of a run.
+
+    Raises:
+        InputError: The run has none.
+    """
+    if not run.calibration.is_file():
+        raise InputError(f"run {str(run.path)!r}: not calibrated yet; `tuner resume {run.path}` goes on")
+    return CalibrationTable.from_json(run.calibration.read_text(encoding="utf-8"))
+
+
+def weight_settings(weights: WeightsSection) -> WeightSettings:
+    """The study's weight settings as the quantizer takes them."""
+    return WeightSettings(weights.method, Granularity(weights.granularity), weights.block_size)
+
+
+def make_materializer(config: StudyConfig, graph: ModelGraph, table: CalibrationTable) -> Materializer:
+    """Builds the materializer of a study."""
+    return Materializer(graph, table, config.runtime.name, weight_settings(config.weights))
+
+
