@@ -9,14 +9,16 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from objectives.scores import Accuracy, Failure, Latency, Scores, Size
 from search_spaces.allocation import Allocation
+from search_spaces.costs import CostTable
 from search_spaces.errors import InputError
-from search_spaces.formats import UNQUANTIZED, get_format
+from search_spaces.formats import FORMATS, UNQUANTIZED, get_format
 from search_spaces.layers import Layer
 from search_spaces.sensitivity import SensitivityEntry, SensitivityTable
 
@@ -86,8 +88,7 @@ class ReplayEvaluator:
 
     def reference(self) -> Scores:
         """Scores of the unquantized model."""
-        result = self._scores(Allocation.uniform([layer.name for layer in self._layers], UNQUANTIZED))
-        return result
+        return self._scores(Allocation.uniform([layer.name for layer in self._layers], UNQUANTIZED))
 
     def evaluate(self, allocation: Allocation) -> Scores | Failure:
         """Scores of one allocation, after the configured delay."""
@@ -108,6 +109,14 @@ class ReplayEvaluator:
         )
         return SensitivityTable("replay", "synthetic", model, 0, entries, {"seed": str(self._settings.seed)})
 
+    def costs(self) -> CostTable:
+        """The latency of each choice as this evaluator adds it up, reformats aside."""
+        unit = self._settings.reference_ms
+        shares = {
+            (name, fmt): unit * share * _SPEED.get(fmt, 1.0) for name, share in self._share.items() for fmt in FORMATS
+        }
+        return CostTable("ms", shares, "replay")
+
     def _loss(self, layer: str, fmt: str) -> float:
         bits = get_format(fmt).weight.bits
         activations = 1.5 if get_format(fmt).quantizes_activation else 1.0
@@ -124,7 +133,7 @@ class ReplayEvaluator:
         score = min(1.0, max(0.0, best * math.exp(-loss / best) + noise))
         ratio = sum(share * _SPEED.get(formats.get(name, UNQUANTIZED), 1.0) for name, share in self._share.items())
         names = [formats.get(layer.name, UNQUANTIZED) for layer in self._layers]
-        ratio += 0.02 * sum(a != b for a, b in zip(names, names[1:], strict=False)) / max(1, len(names))
+        ratio += 0.02 * sum(a != b for a, b in pairwise(names)) / max(1, len(names))
         elements = sum(layer.parameters for layer in self._layers)
         bits = sum(get_format(formats.get(x.name, UNQUANTIZED)).weight.bits * x.parameters for x in self._layers)
         reference = self._settings.reference_ms

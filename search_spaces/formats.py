@@ -88,6 +88,4 @@ def get_format(name: str) -> Format:
     try:
         return FORMATS[name]
     except KeyError:
-        raise InputError(
-            f"unknown format {name!r}{nearest(name, FORMATS)} (known: {', '.join(FORMATS)})"
-        ) from None
+        raise InputError(f"unknown format {name!r}{nearest(name, FORMATS)} (known: {', '.join(FORMATS)})") from None

@@ -33,14 +33,18 @@ class ModelGraph:
         consumers: ``{tensor: nodes that read it}``.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, *, allow_quantized: bool = False) -> None:
         """Reads and checks a model.
+
+        Args:
+            path: The ONNX file.
+            allow_quantized: Accept a model that holds Q/DQ nodes, to score or time it.
 
         Raises:
             InputError: The file is missing, truncated, not an ONNX model, already quantized, or not float32.
         """
         self.path = Path(path)
-        self.model, self.digest = _load(self.path)
+        self.model, self.digest = _load(self.path, allow_quantized)
         graph = self.model.graph
         _name_nodes(graph)
         _lift_constants(graph)
@@ -76,7 +80,8 @@ class ModelGraph:
     @cached_property
     def _image_input(self) -> onnx.ValueInfoProto:
         known = set(self.initializers)
-        return next(value for value in self.model.graph.input if value.name not in known)
+        image: onnx.ValueInfoProto = next(v for v in self.model.graph.input if v.name not in known)
+        return image
 
     @property
     def outputs(self) -> dict[str, tuple[int, ...]]:
@@ -86,7 +91,8 @@ class ModelGraph:
     @property
     def opset(self) -> int:
         """Opset of the default domain."""
-        return next(entry.version for entry in self.model.opset_import if entry.domain in ("", "ai.onnx"))
+        versions = (entry.version for entry in self.model.opset_import if entry.domain in ("", "ai.onnx"))
+        return int(next(versions))
 
     @cached_property
     def metadata(self) -> dict[str, str]:
@@ -207,7 +213,7 @@ def attribute(node: onnx.NodeProto, name: str, default: float | int) -> float | 
     return default
 
 
-def _load(path: Path) -> tuple[onnx.ModelProto, str]:
+def _load(path: Path, allow_quantized: bool) -> tuple[onnx.ModelProto, str]:
     if not path.is_file():
         raise InputError(f"model {str(path)!r}: no such file; give the path of an ONNX detector")
     data = path.read_bytes()
@@ -227,7 +233,7 @@ def _load(path: Path) -> tuple[onnx.ModelProto, str]:
         for tensor in external:
             digest.update(tensor.raw_data)
     found = {node.op_type for node in model.graph.node} & _QUANTIZED_OPS
-    if found:
+    if found and not allow_quantized:
         raise InputError(f"{path}: already quantized (it holds {', '.join(sorted(found))}); give the float model")
     known = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in known]
@@ -250,7 +256,8 @@ def _name_nodes(graph: onnx.GraphProto) -> None:
 
 def _lift_constants(graph: onnx.GraphProto) -> None:
     """Turns Constant nodes into initializers, and looks through Identity of an initializer."""
-    keep, alias = [], {}
+    keep: list[onnx.NodeProto] = []
+    alias: dict[str, str] = {}
     initializers = {tensor.name for tensor in graph.initializer}
     outputs = {value.name for value in graph.output}
     for node in graph.node:
@@ -299,13 +306,18 @@ def _is_static(value: onnx.ValueInfoProto) -> bool:
 
 
 def _channel_axis(node: onnx.NodeProto, rank: int) -> int:
-    if node.op_type == "ConvTranspose" or node.op_type == "MatMul":
+    if node.op_type in ("ConvTranspose", "MatMul"):
         return max(rank - 1, 0) if node.op_type == "MatMul" else 1
     return 0 if node.op_type == "Conv" or attribute(node, "transB", 0) else 1
 
 
 def _macs(
-    op: str, inputs: tuple[int, ...], output: tuple[int, ...], parameters: int, shape: tuple[int, ...], axis: int,
+    op: str,
+    inputs: tuple[int, ...],
+    output: tuple[int, ...],
+    parameters: int,
+    shape: tuple[int, ...],
+    axis: int,
     groups: int,
 ) -> int:
     if not output or not parameters:

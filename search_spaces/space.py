@@ -44,7 +44,10 @@ class SearchSpace:
 
     @staticmethod
     def build(
-        layers: Sequence[Layer], formats: Sequence[str], granularity: str = "layer", rules: Sequence[Rule] = ()
+        layers: Sequence[Layer],
+        formats: Sequence[str],
+        granularity: str = "layer",
+        rules: Sequence[Rule] = (),
     ) -> SearchSpace:
         """Builds the space of a model.
 

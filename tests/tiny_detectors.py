@@ -1,7 +1,7 @@
 """Small real detectors with Ultralytics' three head layouts, and image sets that they were born to detect.
 
-The networks have fixed random weights. `write_dataset` labels images with the model's own confident detections, so
-that the unquantized model scores close to 1 and every degradation lowers its mAP.
+The networks have fixed random weights. `write_dataset` labels images with the model's own confident
+detections, so that the unquantized model scores close to 1 and every degradation lowers its mAP.
 """
 
 from __future__ import annotations

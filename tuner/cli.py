@@ -12,7 +12,7 @@ from tuner.console import guarded
 
 app = typer.Typer(
     name="tuner",
-    help="Finds the Pareto front of per-layer bit-widths for object detectors: COCO mAP against measured latency.",
+    help="Finds the Pareto front of per-layer bit-widths for detectors: COCO mAP against measured latency.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

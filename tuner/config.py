@@ -71,9 +71,9 @@ class SpaceSection(Section):
 
 
 class CalibrationSection(Section):
-    """How activation ranges are found."""
+    """How activation ranges are found; `images` takes the first so many of the list, else all."""
 
-    images: Positive = 128
+    images: Positive | None = None
     method: Literal["max", "percentile", "entropy", "mse"] = "percentile"
 
 

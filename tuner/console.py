@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from search_spaces.errors import InputError
+from tuner.interrupts import Interrupted
 
-DONE, BAD_INPUT, ENVIRONMENT, FAILURES, STORAGE = 0, 2, 3, 4, 5
+DONE, BAD_INPUT, ENVIRONMENT, FAILURES, STORAGE, INTERRUPTED = 0, 2, 3, 4, 5, 130
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
 
@@ -42,9 +43,12 @@ def guarded(work: Callable[[], None]) -> int:
         work()
     except InputError as error:
         return _fail(BAD_INPUT, error)
-    except KeyboardInterrupt as error:
+    except Interrupted as error:
+        say("tuner: interrupted; `tuner resume RUN` goes on")
+        return error.exit_code
+    except KeyboardInterrupt:
         say("tuner: interrupted")
-        return int(getattr(error, "exit_code", 130))
+        return INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
         return DONE

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from objectives.quantization.materialize import Materializer
 from search_spaces.errors import InputError
 from search_spaces.model_graph import ModelGraph
 from tuner.identity import versions
@@ -27,12 +28,12 @@ class Exporter:
 
     def __init__(self, loaded: LoadedRun, graph: ModelGraph | None = None) -> None:
         self.loaded = loaded
-        self._materializer = None
+        self._materializer: Materializer | None = None
         if not loaded.config.replayed:
             graph = graph or read_model(loaded.config.model)
             expected = loaded.manifest["identity"]["digest.model"]
             if graph.digest != expected:
-                raise InputError(f"{graph.path}: not the model of this run (its sha256 was {expected}); restore it")
+                raise InputError(f"{graph.path}: not the model of this run (sha256 {expected}); restore it")
             self._materializer = make_materializer(loaded.config, graph, read_calibration(loaded.run))
 
     def export(self, record: TrialRecord, folder: Path) -> dict[str, Any]:
@@ -45,7 +46,8 @@ class Exporter:
             folder: Where to; must not exist, or be empty.
 
         Raises:
-            InputError: The folder holds something or cannot be written, or the model is not the one that was scored.
+            InputError: The folder holds something or cannot be written, or the model is not the one that was
+                scored.
         """
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             raise InputError(f"--out {str(folder)!r}: exists and is not empty; choose another folder")
@@ -56,8 +58,8 @@ class Exporter:
             found = hashlib.sha256(data).hexdigest()
             if found != record.scores.artifact:
                 raise InputError(
-                    f"trial {record.number}: its model comes out as sha256 {found[:16]}, but {record.scores.artifact[:16]} "
-                    "was scored; use the versions that the manifest names"
+                    f"trial {record.number}: its model comes out as sha256 {found[:16]}, but "
+                    f"{record.scores.artifact[:16]} was scored; use the versions that the manifest names"
                 )
         scheme = self._scheme(record)
         try:

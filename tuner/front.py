@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from objectives.scores import Scores
+from objectives.scores import Accuracy, Scores
 from tuner.config import ConstraintsSection
 from tuner.records import FrontMember, Rescore, TrialRecord
 from tuner.run_folder import RunFolder, write_durably
@@ -39,9 +39,7 @@ def reference_point(objectives: Sequence[str]) -> list[float]:
     return [0.0 if name == "map_50_95" else WORST for name in objectives]
 
 
-def feasible(
-    records: Sequence[TrialRecord], bounds: ConstraintsSection | None = None
-) -> list[TrialRecord]:
+def feasible(records: Sequence[TrialRecord], bounds: ConstraintsSection | None = None) -> list[TrialRecord]:
     """Complete trials that keep the constraints and are not broken, each scheme once."""
     bounds = bounds or ConstraintsSection()
     kept: dict[str, TrialRecord] = {}
@@ -60,11 +58,9 @@ def pareto(points: NDArray[np.float64]) -> NDArray[np.bool_]:
     Returns:
         Shape ``(n,)``.
     """
-    worse = (points[None, :, :] <= points[:, None, :]).all(axis=2) & (
-        points[None, :, :] < points[:, None, :]
-    ).any(axis=2)
-    marks: NDArray[np.bool_] = ~worse.any(axis=1)
-    return marks
+    below, above = points[None, :, :], points[:, None, :]
+    worse = np.all(below <= above, axis=2) & np.any(below < above, axis=2)
+    return np.asarray(~np.any(worse, axis=1), dtype=np.bool_)
 
 
 def front_of(
@@ -90,9 +86,7 @@ def front_of(
     points = np.array([losses(r.scores, objectives, reference) for r in candidates if r.scores], dtype=np.float64)
     cost = next(index for index, name in enumerate(objectives) if name != "map_50_95")
     kept = [index for index in np.argsort(points[:, cost], kind="stable") if pareto(points)[index]]
-    members = [
-        FrontMember(candidates[i], (rescores or {}).get(candidates[i].allocation.digest)) for i in kept
-    ]
+    members = [FrontMember(candidates[i], (rescores or {}).get(candidates[i].allocation.digest)) for i in kept]
     good = [index for index, member in enumerate(members) if drop(member, reference) <= RECOMMENDED_DROP]
     best = good[0] if good else int(np.argmin([drop(member, reference) for member in members]))
     members[best] = replace(members[best], recommended=True)
@@ -130,9 +124,7 @@ def hypervolume_history(
 ) -> tuple[float, ...]:
     """Hypervolume after each complete trial."""
     complete = [record for record in records if record.scores is not None]
-    return tuple(
-        hypervolume(complete[: count + 1], objectives, reference, bounds) for count in range(len(complete))
-    )
+    return tuple(hypervolume(complete[: count + 1], objectives, reference, bounds) for count in range(len(complete)))
 
 
 def row(member: FrontMember, reference: Scores) -> dict[str, Any]:
@@ -142,24 +134,11 @@ def row(member: FrontMember, reference: Scores) -> dict[str, Any]:
     assert scores is not None
     intervals = None
     if rescore is not None:
-        intervals = {
-            "full": {
-                "images": rescore.full.images,
-                "map_50_95": rescore.full.map_50_95,
-                "difference": rescore.difference,
-                "low": rescore.interval[0],
-                "high": rescore.interval[1],
-            },
-            "unseen": None,
-        }
+        full = _interval(rescore.full, rescore.difference, rescore.interval)
+        unseen = None
         if rescore.unseen is not None and rescore.unseen_interval is not None:
-            intervals["unseen"] = {
-                "images": rescore.unseen.images,
-                "map_50_95": rescore.unseen.map_50_95,
-                "difference": rescore.unseen_difference,
-                "low": rescore.unseen_interval[0],
-                "high": rescore.unseen_interval[1],
-            }
+            unseen = _interval(rescore.unseen, rescore.unseen_difference, rescore.unseen_interval)
+        intervals = {"full": full, "unseen": unseen}
     return {
         "trial": record.number,
         "scheme": record.allocation.formats,
@@ -177,11 +156,29 @@ def row(member: FrontMember, reference: Scores) -> dict[str, Any]:
     }
 
 
+def _interval(accuracy: Accuracy, difference: float | None, bounds: tuple[float, float]) -> dict[str, Any]:
+    return {
+        "images": accuracy.images,
+        "map_50_95": accuracy.map_50_95,
+        "difference": difference,
+        "low": bounds[0],
+        "high": bounds[1],
+    }
+
+
 def write_front(run: RunFolder, name: str, members: Sequence[FrontMember], reference: Scores) -> None:
     """Writes ``front.json``, ``front.csv`` and ``front.md``."""
     rows = [row(member, reference) for member in members]
     write_durably(run.path / "front.json", json.dumps({"study": name, "front": rows}, indent=1) + "\n")
-    columns = ["trial", "map_50_95", "drop", "latency_ms", "latency_ratio", "weight_bytes", "average_weight_bits"]
+    columns = [
+        "trial",
+        "map_50_95",
+        "drop",
+        "latency_ms",
+        "latency_ratio",
+        "weight_bytes",
+        "average_weight_bits",
+    ]
     columns += ["recommended", "origin", "summary", "digest"]
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
@@ -211,7 +208,8 @@ def _markdown(name: str, rows: Sequence[Mapping[str, Any]], reference: Scores) -
         speed = f"{1 / entry['latency_ratio']:.2f}" if entry["latency_ratio"] else ""
         lines.append(
             f"| {entry['trial']} | {entry['map_50_95']:.4f} | {loss} | {entry['latency_ms']:.2f} | {speed} | "
-            f"{entry['weight_bytes'] / 2**20:.2f} | {entry['average_weight_bits']:.2f} | {entry['summary']}{mark} |"
+            f"{entry['weight_bytes'] / 2**20:.2f} | {entry['average_weight_bits']:.2f} | "
+            f"{entry['summary']}{mark} |"
         )
     lines += ["", "Recommended: the fastest scheme that loses at most 1.0 mAP point. The loss is that on all"]
     lines += ["evaluation images where the front was re-scored on them, else on the search images.", ""]

@@ -135,8 +135,8 @@ def check_identity(run: RunFolder, recorded: Mapping[str, Any], now: Mapping[str
     if fields:
         said = "; ".join(f"{key} is {_short(now.get(key))}, was {_short(recorded.get(key))}" for key in fields)
         raise InputError(
-            f"run {str(run.path)!r}: cannot be resumed, its trials would not compare: {said}; restore what differs "
-            "or start another run"
+            f"run {str(run.path)!r}: cannot be resumed, its trials would not compare: {said}; "
+            "restore what differs, or start another run"
         )
 
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 
 
-class Interrupted(KeyboardInterrupt):
-    """The user or the system asked to end.
+class Interrupted(BaseException):
+    """The user or the system asked to end; like KeyboardInterrupt, no handler of errors may swallow it.
 
     Attributes:
         signum: SIGINT or SIGTERM.

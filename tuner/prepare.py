@@ -1,4 +1,4 @@
-"""What a study reads before anything is written: model, contract, images, space; every mistake is found here."""
+"""What a study reads before anything is written: model, contract, images, space."""
 
 from __future__ import annotations
 

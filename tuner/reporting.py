@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from objectives.detection.drawing import draw
-from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError
-from search_spaces.formats import UNQUANTIZED
 from search_spaces.layers import Layer
 from search_spaces.sensitivity import SensitivityTable
 from tuner.front import hypervolume_history
@@ -73,9 +72,7 @@ def run_summary(loaded: LoadedRun) -> RunSummary:
     facts = {"started": str(loaded.manifest["started"])}
     if loaded.reference is not None:
         reference = loaded.reference
-        history = hypervolume_history(
-            loaded.records, config.objectives, reference, bounds=config.constraints
-        )
+        history = hypervolume_history(loaded.records, config.objectives, reference, bounds=config.constraints)
         facts["reference"] = (
             f"mAP50-95 {reference.accuracy.map_50_95:.4f} on {reference.accuracy.images} search images, "
             f"{reference.latency_ms:.2f} ms"
@@ -87,7 +84,7 @@ def run_summary(loaded: LoadedRun) -> RunSummary:
     facts["machine"] = ", ".join(str(v) for k, v in recorded.items() if k.startswith("device."))
     facts["runtime"] = f"{config.runtime.name}, {config.runtime.threads} thread(s), batch {config.runtime.batch}"
     facts["sampler"] = f"{config.search.sampler}, seed {config.search.seed}"
-    facts["calibration"] = f"{config.calibration.images} images, {config.calibration.method}"
+    facts["calibration"] = f"{config.calibration.images or 'all'} images, {config.calibration.method}"
     facts["weights"] = f"{config.weights.method}, granularity {config.weights.granularity}"
     marks = [(key.removeprefix("versions."), v) for key, v in recorded.items() if key.startswith("versions.")]
     facts["versions"] = ", ".join(f"{name} {value}" for name, value in marks)
@@ -110,7 +107,7 @@ def read_baselines(run: RunFolder) -> list[Baseline]:
 
 
 def draw_previews(workbench: Workbench, member: FrontMember) -> None:
-    """Draws a few evaluation images with the reference's and a member's detections into ``artifacts/previews``."""
+    """Draws a few images with the reference's and a member's detections into ``artifacts/previews``."""
     folder = workbench.run.artifacts / "previews"
     digest = member.record.allocation.digest
     index = folder / "previews.json"
@@ -123,11 +120,11 @@ def draw_previews(workbench: Workbench, member: FrontMember) -> None:
     ranked = sorted(data.search.images, key=lambda image: abs(counts.get(image.id, 0) - 8))
     chosen = ranked[:_PREVIEWS]
     detector = Detector(workbench, chosen)
-    reference = detector.predict(Allocation.uniform(workbench.inputs.space.layers, UNQUANTIZED), "previews")
-    scheme = detector.predict(member.record.allocation, "previews")
+    reference = detector.predict(None, "previews of the reference")
+    scheme = detector.predict(member.record.allocation, "previews of the scheme")
     names = []
     for place, record in enumerate(chosen):
-        image = cv2.imread(str(record.path))
+        image = np.asarray(cv2.imread(str(record.path)), dtype=np.uint8)
         for kind, found in (("reference", reference), ("scheme", scheme)):
             picture = draw(image, found.detections[place], found.classes)
             _, jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
@@ -146,4 +143,3 @@ def read_previews(run: RunFolder) -> list[Preview]:
         Preview(name, *((folder / f"{place}-{kind}.jpg").read_bytes() for kind in ("reference", "scheme")))
         for place, name in enumerate(names)
     ]
-

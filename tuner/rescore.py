@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from objectives.accuracy import predict
 from objectives.detection.dataset import CocoDataset
 from objectives.detection.image_files import ImageRecord
+from objectives.detection.prediction_file import load_predictions, merge_predictions
 from objectives.detection.scoring import Predictions, bootstrap_difference, score
+from objectives.evaluation import REFERENCE
 from objectives.scores import Accuracy
 from search_spaces.allocation import Allocation
-from search_spaces.formats import UNQUANTIZED
 from tuner.measuring import open_runner, worker_count
 from tuner.records import FrontMember, Rescore
 from tuner.run_folder import RunFolder, read_json, write_durably
@@ -36,7 +38,7 @@ def rescore_front(workbench: Workbench, members: Sequence[FrontMember]) -> dict[
     detector = Detector(workbench, workbench.data.full.images)
     data = workbench.data
     unseen = data.full.without(data.search)
-    reference = detector.predict(Allocation.uniform(workbench.inputs.space.layers, UNQUANTIZED))
+    reference = detector.predict(None)
     for count, allocation in enumerate(missing, 1):
         candidate = detector.predict(allocation, f"re-scoring {count}/{len(missing)}")
         found = _compare(data.full, unseen, candidate, reference)
@@ -61,24 +63,34 @@ class Detector:
 
     def __init__(self, workbench: Workbench, records: Sequence[ImageRecord]) -> None:
         self._workbench = workbench
-        self._images = workbench.images(records)
+        self._records = records
 
-    def predict(self, allocation: Allocation, title: str = "re-scoring the reference") -> Predictions:
-        """Detections of one scheme."""
-        config = self._workbench.inputs.config
-        artifact = self._workbench.materializer.materialize(allocation)
+    def predict(self, allocation: Allocation | None, title: str = "re-scoring the reference") -> Predictions:
+        """Detections of one scheme; None is the model file itself.
+
+        What the evaluator kept is read; only images that it did not see are run.
+        """
+        bench = self._workbench
+        kept = load_predictions(bench.run.predictions / f"{allocation.digest if allocation else REFERENCE}.npz")
+        seen = set(kept.ids) if kept is not None else set()
+        missing = [record for record in self._records if record.id not in seen]
+        if kept is not None and not missing:
+            return kept
+        images = bench.images(missing)
+        model: bytes | Path = bench.inputs.graph.path
+        if allocation is not None:
+            model = bench.materializer.materialize(allocation).data
+        runtime = bench.inputs.config.runtime
+        workers = max(1, worker_count() // runtime.threads)
         with (
-            self._workbench.step(title, len(self._images)) as done,
-            open_runner(config.runtime.name, artifact.data) as runner,
+            bench.step(title, len(images)) as done,
+            open_runner(runtime.name, model, runtime.threads) as runner,
         ):
-            return predict(
-                runner, self._images, self._workbench.data.contract, workers=worker_count(), progress=done
-            )
+            found = predict(runner, images, bench.data.contract, workers=workers, progress=done)
+        return found if kept is None else merge_predictions(kept, found)
 
 
-def _compare(
-    full: CocoDataset, unseen: CocoDataset | None, candidate: Predictions, reference: Predictions
-) -> Rescore:
+def _compare(full: CocoDataset, unseen: CocoDataset | None, candidate: Predictions, reference: Predictions) -> Rescore:
     difference, interval = bootstrap_difference(full, candidate, reference, _SAMPLES)
     if unseen is None:
         return Rescore(score(full, candidate), None, difference, interval)

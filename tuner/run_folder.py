@@ -38,7 +38,10 @@ class RunFolder:
         self.report = path / "report.html"
         self.log_file = path / "log.jsonl"
         self.cache = path / "cache"
+        self.image_cache = self.cache / "images"
+        self.seeds = self.cache / "seeds.json"
         self.evaluations = self.cache / "evaluations"
+        self.predictions = self.cache / "predictions"
         self.artifacts = path / "artifacts"
         self.schemes = path / "schemes"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +17,6 @@ from optuna.trial import TrialState
 from objectives.scores import Failure, Scores
 from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError
-from search_spaces.formats import UNQUANTIZED
 from tuner.config import StudyConfig
 from tuner.front import front_of
 from tuner.identity import read_manifest
@@ -40,6 +40,7 @@ class RepeatedFailureError(RuntimeError):
 
 def search(
     run: RunFolder,
+    *,
     inputs: Inputs,
     storage: RDBStorage,
     evaluator: Evaluator,
@@ -102,9 +103,12 @@ def search(
 
 
 def _evaluate(evaluator: Evaluator, allocation: Allocation, reference: Scores) -> Scores | Failure:
-    """Scores one allocation, its latency in the study's milliseconds."""
-    result = reference if allocation.unquantized else evaluator.evaluate(allocation)
-    if isinstance(result, Failure) or result.latency is None or allocation.unquantized:
+    """Scores one allocation, its latency in the study's milliseconds.
+
+    The unquantized allocation is scored like any other: its artifact and its ratio are measured, not assumed.
+    """
+    result = evaluator.evaluate(allocation)
+    if isinstance(result, Failure) or result.latency is None:
         return result
     return replace(result, latency_ms=reference.latency_ms * result.latency.ratio)
 
@@ -121,11 +125,10 @@ def score_reference(run: RunFolder, evaluator: Evaluator, inputs: Inputs) -> Sco
     found = scores.accuracy.map_50_95
     if found < MIN_REFERENCE_MAP:
         raise InputError(
-            f"model.path: {inputs.graph.path} scores mAP50-95 {found:.4f} on data.annotations; model and labels do "
-            f"not match: check classes and annotations, or set model.classes, model.head, model.image_size"
+            f"model.path: {inputs.graph.path} scores mAP50-95 {found:.4f} on data.annotations; model and "
+            "labels do not match: check the annotations, or set model.classes, model.head, model.image_size"
         )
     write_durably(run.reference, json.dumps(scores.to_json()))
-    run.save_evaluation(Allocation.uniform(inputs.space.layers, UNQUANTIZED), scores)
     run.log("reference", **_outcome(scores))
     return scores
 
@@ -139,7 +142,9 @@ def _open_study(storage: RDBStorage, config: StudyConfig, run: RunFolder) -> opt
         load_if_exists=True,
     )
     if study.metric_names != list(config.objectives):
-        study.set_metric_names(list(config.objectives))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(list(config.objectives))
     if "run" not in study.user_attrs:
         study.set_user_attr("run", read_manifest(run)["id"])
     return study

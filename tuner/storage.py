@@ -30,8 +30,8 @@ def open_storage(database: Path, url: str | None = None) -> RDBStorage:
         url: A storage URL that takes its place.
 
     Raises:
-        InputError: The file is not a SQLite database of Optuna's, or damaged; the URL cannot be opened. Nothing
-            is written in that case.
+        InputError: The file is not a SQLite database of Optuna's, or damaged; the URL cannot be opened.
+            Nothing is written in that case.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     target = storage_url(database, url)

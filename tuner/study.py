@@ -22,9 +22,7 @@ from tuner.study_file import read_study, write_study
 from tuner.workbench import Workbench
 
 
-def launch(
-    config: StudyConfig, path: Path, *, trials: int | None = None, steps: Steps = silent
-) -> RunFolder:
+def launch(config: StudyConfig, path: Path, *, trials: int | None = None, steps: Steps = silent) -> RunFolder:
     """Starts a study in a new run folder and works until it is done.
 
     Args:
@@ -81,7 +79,16 @@ def _work(run: RunFolder, inputs: Inputs, total: int, steps: Steps) -> None:
             with workbench.evaluator() as evaluator:
                 with interrupts.allowed():
                     reference = score_reference(run, evaluator, inputs)
-                search(run, inputs, storage, evaluator, reference, seeds, total, interrupts)
+                search(
+                    run,
+                    inputs=inputs,
+                    storage=storage,
+                    evaluator=evaluator,
+                    reference=reference,
+                    seeds=seeds,
+                    total=total,
+                    interrupts=interrupts,
+                )
             with interrupts.allowed():
                 finish(workbench, reference)
         except Interrupted as error:
@@ -98,5 +105,5 @@ def _check_study(storage: RDBStorage, config: StudyConfig, run: RunFolder, known
     study = optuna.load_study(study_name=config.name, storage=storage)
     if not known or study.user_attrs.get("run") not in (None, read_manifest(run).get("id")):
         raise InputError(
-            f"storage: already holds a study named {config.name!r} of another run; set another `name` or resume it"
+            f"storage: already holds a study named {config.name!r} of another run; resume it or rename this"
         )

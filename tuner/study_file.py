@@ -28,8 +28,8 @@ def read_study(path: Path, overrides: Sequence[str] = (), *, check_paths: bool =
         check_paths: Whether the named files must exist.
 
     Raises:
-        InputError: The file is missing, too large, not YAML, or does not describe a study; a path in it does not
-            exist.
+        InputError: The file is missing, too large, not YAML, or does not describe a study; a path in it
+            does not exist.
     """
     data = _read_yaml(path)
     for override in overrides:
@@ -105,8 +105,8 @@ def _override(data: dict[str, Any], override: str) -> None:
 
 
 def _explain(error: ValidationError) -> str:
-    """Turns the first of pydantic's errors into one line: key, value, remedy."""
-    first = error.errors(include_url=False)[0]
+    """Turns one of pydantic's errors into one line: key, value, remedy. An unknown key explains a missing one."""
+    first = min(error.errors(include_url=False), key=lambda entry: entry["type"] != "extra_forbidden")
     parts = [part for part in first["loc"] if isinstance(part, int) or str(part) in _known_names()]
     unknown = str(first["loc"][-1]) if first["loc"] else ""
     key = ".".join(str(part) for part in (parts if first["type"] != "extra_forbidden" else first["loc"]))

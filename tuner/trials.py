@@ -146,8 +146,7 @@ class Trials:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             choices = {
-                name: trial.suggest_categorical(name, formats)
-                for name, formats in self.space.parameters().items()
+                name: trial.suggest_categorical(name, formats) for name, formats in self.space.parameters().items()
             }
         allocation = self.space.allocation(choices)
         if "digest" not in trial.user_attrs:

@@ -11,19 +11,21 @@ from typing import Protocol
 
 from objectives.detection.cache import PreprocessedImages
 from objectives.detection.image_files import ImageRecord
+from objectives.latency_prior import profile_costs
 from objectives.quantization.calibration import CalibrationTable, calibrate
 from objectives.quantization.materialize import Materializer
-from objectives.quantization.weights import WeightSettings
 from objectives.replay import ReplayEvaluator, ReplaySettings
 from objectives.scores import Failure, Scores
 from objectives.sensitivity.reports import write_reports
 from search_spaces.allocation import Allocation
+from search_spaces.costs import CostTable, weight_costs
 from search_spaces.errors import InputError
-from search_spaces.formats import UNQUANTIZED, Granularity
+from search_spaces.formats import UNQUANTIZED
 from search_spaces.model_graph import ModelGraph
 from search_spaces.sensitivity import SensitivityTable
 from search_spaces.space import SearchSpace
-from tuner.config import StudyConfig, WeightsSection
+from tuner.config import StudyConfig
+from tuner.measuring import open_evaluator, weight_settings, worker_count
 from tuner.prepare import Data, Inputs
 from tuner.progress import Steps, silent
 from tuner.run_folder import RunFolder, write_durably
@@ -87,7 +89,7 @@ class Workbench:
         """Preprocessed images, from the run's cache where they are there."""
         size = self.data.contract.image_size
         with self.step(title, len(records)) as done:
-            return PreprocessedImages.build(records, size, self.run.cache / "images", done)
+            return PreprocessedImages.build(records, size, self.run.image_cache, done)
 
     def prepare_images(self) -> None:
         """Fills the cache of the images that the evaluator will open."""
@@ -112,14 +114,23 @@ class Workbench:
         write_reports(table, run.path, "sensitivity")
         return table
 
+    @cached_property
+    def costs(self) -> CostTable:
+        """What each choice is expected to cost: latency where that is an objective, else weight bytes."""
+        runtime = self._config.runtime
+        if "latency_ms" in self._config.objectives and self._config.replayed:
+            return self._replay.costs()
+        if "latency_ms" in self._config.objectives and runtime.name == "onnxruntime-cpu":
+            image = self.images(self.data.search.images[:1]).batch(0, 1)
+            return profile_costs(self.inputs.graph, self.materializer, image, runtime.threads)
+        return weight_costs(self.inputs.graph.layers)
+
     @contextmanager
     def evaluator(self) -> Iterator[Evaluator]:
         """Opens the evaluator."""
         if self._config.replayed:
             yield self._replay
             return
-        from tuner.measuring import open_evaluator
-
         with open_evaluator(self) as evaluator:
             yield evaluator
 
@@ -130,7 +141,6 @@ class Workbench:
 
     def _sweep(self) -> SensitivityTable:
         from objectives.sensitivity.onnx_sweep import sweep
-        from tuner.measuring import worker_count
 
         if self._config.sensitivity.method != "onnx":
             method = self._config.sensitivity.method
@@ -175,13 +185,6 @@ def read_calibration(run: RunFolder) -> CalibrationTable:
     return CalibrationTable.from_json(run.calibration.read_text(encoding="utf-8"))
 
 
-def weight_settings(weights: WeightsSection) -> WeightSettings:
-    """The study's weight settings as the quantizer takes them."""
-    return WeightSettings(weights.method, Granularity(weights.granularity), weights.block_size)
-
-
 def make_materializer(config: StudyConfig, graph: ModelGraph, table: CalibrationTable) -> Materializer:
     """Builds the materializer of a study."""
     return Materializer(graph, table, config.runtime.name, weight_settings(config.weights))
-
-

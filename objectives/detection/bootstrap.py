@@ -47,9 +47,7 @@ class MatchTable:
         for index in range(classes):
             found = results[index * images : (index + 1) * images]
             for position, result in enumerate(found):
-                objects[index, position] = (
-                    np.count_nonzero(np.asarray(result["gtIgnore"]) == 0) if result else 0
-                )
+                objects[index, position] = np.count_nonzero(np.asarray(result["gtIgnore"]) == 0) if result else 0
             curves.append(_curves(found, images))
         return MatchTable(tuple(curves), objects)
 
@@ -67,9 +65,7 @@ class MatchTable:
             present = objects > 0
             counted += present
             for curve in curves:
-                total += np.where(
-                    present, _average_precision(curve, weights, np.maximum(objects, 1)), 0
-                ) / len(curves)
+                total += np.where(present, _average_precision(curve, weights, np.maximum(objects, 1)), 0) / len(curves)
         mean: NDArray[np.float64] = total / np.maximum(counted, 1)
         return mean
 
@@ -104,9 +100,7 @@ def _curves(found: Sequence[Mapping[str, Any] | None], images: int) -> tuple[_Cu
     return tuple(_curve(owner, m & ~i, ~m & ~i, images) for m, i in zip(matched, ignored, strict=True))
 
 
-def _curve(
-    owner: NDArray[np.int64], right: NDArray[np.bool_], wrong: NDArray[np.bool_], images: int
-) -> _Curve:
+def _curve(owner: NDArray[np.int64], right: NDArray[np.bool_], wrong: NDArray[np.bool_], images: int) -> _Curve:
     places = np.flatnonzero(right)
     errors = np.flatnonzero(wrong)
     rows = np.searchsorted(places, errors)

@@ -92,11 +92,7 @@ def _open(
         sums = [int(value) for value in notes["crc32"]]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    if (
-        pixels.shape != (count, 3, *size)
-        or pixels.dtype != np.uint8
-        or not len(letterboxes) == len(sums) == count
-    ):
+    if pixels.shape != (count, 3, *size) or pixels.dtype != np.uint8 or not len(letterboxes) == len(sums) == count:
         return None
     if any(zlib.crc32(image.data) != value for image, value in zip(pixels, sums, strict=True)):
         return None

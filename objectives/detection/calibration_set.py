@@ -54,9 +54,7 @@ def load_calibration(path: Path | str, limit: int | None = None) -> CalibrationS
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError:
-        raise InputError(
-            f"data.calibration {str(path)!r}: not a text file; write one image path per line"
-        ) from None
+        raise InputError(f"data.calibration {str(path)!r}: not a text file; write one image path per line") from None
     records: list[ImageRecord] = []
     seen: dict[str, int] = {}
     for number, line in enumerate(lines, 1):

@@ -93,11 +93,7 @@ def _image(item: Mapping[str, Any], index: int, folder: Path, source: Path) -> I
     name = item.get("file_name")
     if not isinstance(name, str) or not name:
         raise InputError(f"{where}: file_name is missing; give a path relative to the image folder")
-    if (
-        PurePosixPath(name).is_absolute()
-        or PureWindowsPath(name).is_absolute()
-        or PureWindowsPath(name).drive
-    ):
+    if PurePosixPath(name).is_absolute() or PureWindowsPath(name).is_absolute() or PureWindowsPath(name).drive:
         raise InputError(f"{where}: file_name {name!r} is absolute; it must lie inside the image folder")
     if ".." in PurePosixPath(name.replace("\\", "/")).parts:
         raise InputError(f"{where}: file_name {name!r} leaves the image folder; remove '..'")
@@ -121,9 +117,7 @@ def _annotation(
     if not isinstance(box, Sequence) or len(box) != 4 or not all(_is_finite(value) for value in box):
         raise InputError(f"{where}: bbox {box!r} must be 4 finite numbers: x, y, width, height")
     if box[2] < 0 or box[3] < 0:
-        raise InputError(
-            f"{where}: bbox {list(box)} has a negative width or height; it must be x, y, width, height"
-        )
+        raise InputError(f"{where}: bbox {list(box)} has a negative width or height; it must be x, y, width, height")
     area = item.get("area", box[2] * box[3])
     if not _is_finite(area) or area < 0:
         _bad(where, "area", area)

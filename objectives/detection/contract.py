@@ -92,9 +92,7 @@ def recognise(
         InputError: The model is not a detector of a known layout, or an override contradicts it.
     """
     if layout is not None and layout not in LAYOUTS:
-        raise InputError(
-            f"model.layout: {layout!r} is unknown{nearest(layout, LAYOUTS)} ({', '.join(LAYOUTS)})"
-        )
+        raise InputError(f"model.layout: {layout!r} is unknown{nearest(layout, LAYOUTS)} ({', '.join(LAYOUTS)})")
     size = _image_size(graph, image_size)
     names = _class_names(graph, classes)
     problems = []
@@ -124,7 +122,7 @@ def cells(image_size: tuple[int, int], stride: int) -> tuple[int, int]:
     return -(-image_size[0] // stride), -(-image_size[1] // stride)
 
 
-def _recognise_output(  # noqa: PLR0917
+def _recognise_output(
     graph: ModelGraph,
     index: int,
     output: str,
@@ -135,13 +133,9 @@ def _recognise_output(  # noqa: PLR0917
 ) -> DetectorContract:
     if len(shape) != 3:
         raise InputError(f"{output} has {len(shape)} axes, not 3")
-    if layout == END_TO_END or (
-        layout is None and shape[2] == 6 and _is_end_to_end(graph, output, shape, size)
-    ):
+    if layout == END_TO_END or (layout is None and shape[2] == 6 and _is_end_to_end(graph, output, shape, size)):
         if shape[2] not in (0, 6):
-            raise InputError(
-                f"model.layout: {output} {_text(shape)} is not end_to_end: the last axis is not 6"
-            )
+            raise InputError(f"model.layout: {output} {_text(shape)} is not end_to_end: the last axis is not 6")
         dense = dense_head(graph)
         found = dense.classes if dense else 0
         if names and found and len(names) != found:
@@ -157,21 +151,17 @@ def _recognise_output(  # noqa: PLR0917
     strides = anchor_strides(anchors, size) if anchors else _default_strides(graph)
     chosen, count = _layout_and_classes(output, channels, parts, layout, len(names), bool(strides))
     if names and len(names) != count:
-        raise InputError(
-            f"{output} has {count} classes but there are {len(names)} class names; set model.classes"
-        )
+        raise InputError(f"{output} has {count} classes but there are {len(names)} class names; set model.classes")
     if chosen == SCORES:
         return DetectorContract(size, SCORES, names, count, output, index, transposed)
     if not strides:
-        raise InputError(
-            f"{output} has {anchors} anchors, which no usual strides give for {size[0]} x {size[1]}"
-        )
+        raise InputError(f"{output} has {anchors} anchors, which no usual strides give for {size[0]} x {size[1]}")
     return DetectorContract(
         size, RAW, names, count, output, index, transposed, reg_max=(channels - count) // 4, strides=strides
     )
 
 
-def _layout_and_classes(  # noqa: PLR0917
+def _layout_and_classes(
     output: str, channels: int, parts: ChannelParts | None, layout: str | None, named: int, on_grid: bool
 ) -> tuple[str, int]:
     """Returns layout and number of classes: from the structure where it is plain, else from the names."""
@@ -191,9 +181,7 @@ def _layout_and_classes(  # noqa: PLR0917
         return SCORES, channels - 4
     count = count or named or channels - 4 * _DEFAULT_REG_MAX
     if count < 1 or channels - count < 4 or (channels - count) % 4:
-        raise InputError(
-            f"{output}: {channels} channels are not 4 x bins + {count} classes; set model.classes"
-        )
+        raise InputError(f"{output}: {channels} channels are not 4 x bins + {count} classes; set model.classes")
     return RAW, count
 
 
@@ -205,25 +193,21 @@ def _is_end_to_end(graph: ModelGraph, output: str, shape: tuple[int, ...], size:
     return parts is None or parts.boxes + parts.classes != 6
 
 
-def _is_transposed(
-    shape: tuple[int, ...], parts: ChannelParts | None, size: tuple[int, int], named: int
-) -> bool:
-    for first, second, answer in ((shape[1], shape[2], False), (shape[2], shape[1], True)):
-        if parts is not None and first == parts.boxes + parts.classes:
-            return answer
-        if first and second and anchor_strides(second, size):
-            return answer
-        if named and first == 4 + named:
-            return answer
-    return False
+def _is_transposed(shape: tuple[int, ...], parts: ChannelParts | None, size: tuple[int, int], named: int) -> bool:
+    """Whether channels are the last axis: by the structure, else the class names, else the anchor grid."""
+    counts = [parts.boxes + parts.classes] if parts is not None else []
+    counts += [4 + named] if named else []
+    for count in counts:
+        if count in shape[1:] and shape[1] != shape[2]:
+            return shape[2] == count
+    return bool(shape[1] and anchor_strides(shape[1], size) and not anchor_strides(shape[2], size))
 
 
 def _image_size(graph: ModelGraph, given: tuple[int, int] | None) -> tuple[int, int]:
     shape = graph.input_shape
     if len(shape) != 4 or shape[1] != 3:
         raise InputError(
-            f"{graph.path}: is not a detector of colour images: input {graph.input} is {_text(shape)}, "
-            "not (N, 3, H, W)"
+            f"{graph.path}: is not a detector of colour images: input {graph.input} is {_text(shape)}, not (N, 3, H, W)"
         )
     if given is not None and (len(given) != 2 or min(given) < 32):
         raise InputError(f"model.image_size: {list(given)} must be height and width, each at least 32")
@@ -231,13 +215,9 @@ def _image_size(graph: ModelGraph, given: tuple[int, int] | None) -> tuple[int, 
     wanted = given or _metadata_size(graph)
     height, width = (have or want for have, want in zip(fixed, wanted or (0, 0), strict=True))
     if given is not None and (height, width) != tuple(given):
-        raise InputError(
-            f"model.image_size: {list(given)} but the model takes {list(fixed)} only; leave it out"
-        )
+        raise InputError(f"model.image_size: {list(given)} but the model takes {list(fixed)} only; leave it out")
     if not height or not width:
-        raise InputError(
-            f"{graph.path}: the input leaves height and width open; set model.image_size: [640, 640]"
-        )
+        raise InputError(f"{graph.path}: the input leaves height and width open; set model.image_size: [640, 640]")
     return height, width
 
 
@@ -254,9 +234,7 @@ def _class_names(graph: ModelGraph, given: Sequence[str] | None) -> tuple[str, .
         names = tuple(given)
     else:
         found = graph.class_names
-        names = (
-            tuple(found[index] for index in sorted(found)) if sorted(found) == list(range(len(found))) else ()
-        )
+        names = tuple(found[index] for index in sorted(found)) if sorted(found) == list(range(len(found))) else ()
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
         raise InputError(f"model.classes: {doubled[0]!r} occurs more than once; class names must differ")

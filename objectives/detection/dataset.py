@@ -63,9 +63,7 @@ class CocoDataset:
         if n is None or n >= len(self.images):
             return self
         if n < 1:
-            raise InputError(
-                f"{n} images cannot be scored; ask for at least 1 (the set has {len(self.images)})"
-            )
+            raise InputError(f"{n} images cannot be scored; ask for at least 1 (the set has {len(self.images)})")
         chosen = sorted(self.images, key=lambda image: (image.sha256, image.id))[:n]
         return self._only({image.id for image in chosen})
 
@@ -107,7 +105,7 @@ class CocoDataset:
                 elif category.id in used:
                     raise InputError(
                         f"{self.source}: category {category.name!r} is not one of the model's {len(classes)} "
-                        f"classes{nearest(category.name, classes)}; labels: {len(self.categories)} categories; "
+                        f"classes{nearest(category.name, classes)}; labels: {len(self.categories)}; "
                         "set model.classes to the labels' names in the model's order"
                     )
             return tuple(found)
@@ -135,13 +133,9 @@ def load_dataset(images: Path | str, annotations: Path | str | None = None) -> C
         drafts, boxes, categories = read_data_yaml(source)
         return CocoDataset(hash_files(drafts, source), boxes, categories, source)
     if annotations is None:
-        raise InputError(
-            f"{folder}: give data.annotations (a COCO json), or an Ultralytics data yaml as data.images"
-        )
+        raise InputError(f"{folder}: give data.annotations (a COCO json), or an Ultralytics data yaml as data.images")
     if not folder.is_dir():
-        raise InputError(
-            f"data.images {str(folder)!r}: no such folder; give the folder of the evaluation images"
-        )
+        raise InputError(f"data.images {str(folder)!r}: no such folder; give the folder of the evaluation images")
     data = _read_json(source)
     drafts, boxes, categories = read_coco(data, folder, source)
     return CocoDataset(hash_files(drafts, source), boxes, categories, source)
@@ -149,9 +143,7 @@ def load_dataset(images: Path | str, annotations: Path | str | None = None) -> C
 
 def _read_json(path: Path) -> Any:
     if not path.is_file():
-        raise InputError(
-            f"data.annotations {str(path)!r}: no such file; give a COCO json or an Ultralytics data yaml"
-        )
+        raise InputError(f"data.annotations {str(path)!r}: no such file; give a COCO json or an Ultralytics data yaml")
     try:
         return json.loads(path.read_bytes())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

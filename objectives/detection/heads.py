@@ -14,9 +14,7 @@ from objectives.detection.suppression import suppress
 Float = NDArray[np.float32]
 
 
-def decode(
-    outputs: Sequence[NDArray[np.generic]], contract: DetectorContract, thresholds: Thresholds
-) -> list[Float]:
+def decode(outputs: Sequence[NDArray[np.generic]], contract: DetectorContract, thresholds: Thresholds) -> list[Float]:
     """Decodes one batch.
 
     Args:

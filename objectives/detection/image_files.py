@@ -48,9 +48,7 @@ def hash_files(records: Sequence[ImageRecord], source: Path) -> tuple[ImageRecor
             f"{source}: {len(missing)} of {len(records)} images are missing: "
             f"{shown(record.path.name for record in missing)}; they were sought in {missing[0].path.parent}"
         )
-    return tuple(
-        replace(record, sha256=hashlib.sha256(record.path.read_bytes()).hexdigest()) for record in records
-    )
+    return tuple(replace(record, sha256=hashlib.sha256(record.path.read_bytes()).hexdigest()) for record in records)
 
 
 def read_image(path: Path) -> NDArray[np.uint8] | None:

@@ -42,9 +42,7 @@ class Predictions:
     def only(self, ids: set[int]) -> Predictions:
         """The predictions of some images."""
         kept = [(i, d) for i, d in zip(self.ids, self.detections, strict=True) if i in ids]
-        return Predictions(
-            tuple(i for i, _ in kept), tuple(d for _, d in kept), self.classes, self.class_count
-        )
+        return Predictions(tuple(i for i, _ in kept), tuple(d for _, d in kept), self.classes, self.class_count)
 
 
 def score(dataset: CocoDataset, predictions: Predictions) -> Accuracy:

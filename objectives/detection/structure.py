@@ -38,12 +38,14 @@ class DenseHead:
         classes: Number of classes.
         anchors: Number of anchors.
         transposed: Whether it is (1, anchors, 4 + classes) instead of (1, 4 + classes, anchors).
+        corners: Whether boxes are x1, y1, x2, y2 instead of centre x, y, width, height.
     """
 
     tensor: str
     classes: int
     anchors: int
     transposed: bool
+    corners: bool
 
 
 def channel_parts(graph: ModelGraph, tensor: str) -> ChannelParts | None:
@@ -75,8 +77,25 @@ def dense_head(graph: ModelGraph) -> DenseHead | None:
             continue
         shape = graph.shapes[node.output[0]]
         transposed = shape[2] == 4 + parts.classes and shape[1] != 4 + parts.classes
-        return DenseHead(node.output[0], parts.classes, shape[1] if transposed else shape[2], transposed)
+        anchors = shape[1] if transposed else shape[2]
+        corners = _are_corners(graph, node.input[0])
+        return DenseHead(node.output[0], parts.classes, anchors, transposed, corners)
     return None
+
+
+def _are_corners(graph: ModelGraph, boxes: str) -> bool:
+    """Whether decoded boxes are corners: anchors minus and plus distances, not a mean and a difference."""
+    for _ in range(_DEPTH):
+        node = graph.producer.get(boxes)
+        if node is None:
+            break
+        if node.op_type == "Concat" and len(node.input) == 2:
+            first, second = (_skip(graph, name) for name in node.input)
+            return not (second is not None and second.op_type == "Sub" and first is not None)
+        if node.op_type not in _PASSING | {"Mul"}:
+            break
+        boxes = next(name for name in node.input if name not in graph.initializers)
+    return True
 
 
 def _parts_of(graph: ModelGraph, node: onnx.NodeProto) -> ChannelParts | None:

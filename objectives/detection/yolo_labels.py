@@ -37,25 +37,20 @@ def read_data_yaml(
         raise InputError(f"{path}: 'val' must name an image folder or an image list")
     files = [file for entry in entries for file in _image_files(root, entry, path)]
     if not files:
-        raise InputError(
-            f"{path}: no image in {', '.join(map(str, entries))}; 'val' must name the evaluation images"
-        )
+        raise InputError(f"{path}: no image in {', '.join(map(str, entries))}; 'val' must name the evaluation images")
     images: list[ImageRecord] = []
     boxes: list[Annotation] = []
     for number, file in enumerate(files, 1):
         image = read_image(file)
         if image is None:
-            raise InputError(
-                f"{path}: image {file.name!r} cannot be read; restore it or remove it from the set"
-            )
+            raise InputError(f"{path}: image {file.name!r} cannot be read; restore it or remove it from the set")
         height, width = image.shape[:2]
         images.append(ImageRecord(number, file, width, height))
         for box in _label_lines(_label_file(file), len(categories)):
             boxes.append(_annotation(len(boxes) + 1, number, box, width, height))
     if not boxes:
         raise InputError(
-            f"{path}: no label for any of the {len(files)} images; "
-            f"labels are sought in {_label_file(files[0]).parent}"
+            f"{path}: no label for any of the {len(files)} images; labels are sought in {_label_file(files[0]).parent}"
         )
     return tuple(images), tuple(boxes), categories
 
@@ -75,11 +70,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _categories(names: object, path: Path) -> tuple[Category, ...]:
     if isinstance(names, list):
         names = dict(enumerate(names))
-    if (
-        not isinstance(names, dict)
-        or sorted(names, key=str) != sorted(range(len(names)), key=str)
-        or not names
-    ):
+    if not isinstance(names, dict) or sorted(names, key=str) != sorted(range(len(names)), key=str) or not names:
         raise InputError(f"{path}: 'names' must list the class names, or map 0, 1, ... to them")
     return tuple(Category(index, str(names[index])) for index in range(len(names)))
 
@@ -116,13 +107,9 @@ def _label_lines(path: Path, classes: int) -> list[list[float]]:
         except ValueError:
             row = []
         if len(row) != 5 or not all(math.isfinite(value) and value >= 0 for value in row) or max(row[1:]) > 1:
-            raise InputError(
-                f"{path}:{number}: {line.strip()!r} is not 'class x y width height' with shares of 1"
-            )
+            raise InputError(f"{path}:{number}: {line.strip()!r} is not 'class x y width height' with shares of 1")
         if row[0] != int(row[0]) or row[0] >= classes:
-            raise InputError(
-                f"{path}:{number}: class {line.split()[0]} is not among the {classes} names of the yaml"
-            )
+            raise InputError(f"{path}:{number}: class {line.split()[0]} is not among the {classes} names of the yaml")
         rows.append(row)
     return rows
 

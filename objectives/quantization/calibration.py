@@ -16,7 +16,17 @@ from search_spaces.errors import InputError, nearest
 from search_spaces.model_graph import ModelGraph
 
 # Their output values are a subset of their input values, so they need no range of their own.
-PASS_THROUGH = ("MaxPool", "Resize", "Transpose", "Reshape", "Split", "Slice", "Flatten", "Squeeze", "Unsqueeze")
+PASS_THROUGH = (
+    "MaxPool",
+    "Resize",
+    "Transpose",
+    "Reshape",
+    "Split",
+    "Slice",
+    "Flatten",
+    "Squeeze",
+    "Unsqueeze",
+)
 
 
 @dataclass(frozen=True)
@@ -76,9 +86,7 @@ def check_method(method: str) -> str:
         InputError: It is not.
     """
     if method not in METHODS:
-        raise InputError(
-            f"calibration.method: {method!r} is not one of {', '.join(METHODS)}{nearest(method, METHODS)}"
-        )
+        raise InputError(f"calibration.method: {method!r} is not one of {', '.join(METHODS)}{nearest(method, METHODS)}")
     return method
 
 
@@ -121,7 +129,9 @@ def calibrate(
                     try:
                         histograms[name].add(values)
                     except ValueError as error:
-                        raise InputError(f"{graph.path}: tensor {name!r} {error} on calibration image {count}") from None
+                        raise InputError(
+                            f"{graph.path}: tensor {name!r} {error} on calibration image {count}"
+                        ) from None
             count += 1
             if progress:
                 progress(count)

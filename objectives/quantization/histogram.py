@@ -64,7 +64,7 @@ class Histogram:
     @property
     def centres(self) -> NDArray[np.float64]:
         """Bin centres ``(2048,)``."""
-        return self.start + (np.arange(BINS) + 0.5) * self.width
+        return np.asarray(self.start + (np.arange(BINS) + 0.5) * self.width, dtype=np.float64)
 
     def range(self, method: str, percentile: float = 99.999) -> tuple[float, float]:
         """Returns the clipping range ``(low, high)``, which always contains 0.

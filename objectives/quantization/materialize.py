@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from objectives.quantization.calibration import CalibrationTable
 from objectives.quantization.placement import Placement, PlacementRules
 from objectives.quantization.placement_onnxruntime import OnnxRuntimePlacement
+from objectives.quantization.placement_tensorrt import TensorRtPlacement
 from objectives.quantization.qdq import QdqWriter
 from objectives.quantization.rewrites import rewrite_dfl
 from objectives.quantization.weights import QuantizedWeight, WeightSettings, quantize_weight
@@ -135,7 +136,11 @@ class Materializer:
         return self._cache[key]
 
     def _rewrite(
-        self, source: Sequence[onnx.NodeProto], allocation: Allocation, placement: Placement, writer: QdqWriter
+        self,
+        source: Sequence[onnx.NodeProto],
+        allocation: Allocation,
+        placement: Placement,
+        writer: QdqWriter,
     ) -> tuple[list[onnx.NodeProto], set[str]]:
         """Returns the new node list, and the names of the float initializers that it still reads."""
         nodes: list[onnx.NodeProto] = []
@@ -175,13 +180,18 @@ class Materializer:
         return nodes, used
 
     def _write_weight(
-        self, node: onnx.NodeProto, layer: Layer, allocation: Allocation, placement: Placement, writer: QdqWriter
+        self,
+        node: onnx.NodeProto,
+        layer: Layer,
+        allocation: Allocation,
+        placement: Placement,
+        writer: QdqWriter,
     ) -> None:
         name = allocation.formats.get(layer.name, UNQUANTIZED)
         index = list(node.input).index(layer.weight)
         if not FORMATS[name].quantizes_weight:
             values = self._array(layer.weight)
-            if np.abs(values).max(initial=0.0) <= _FP16_MAX:
+            if self._runtime.startswith("onnxruntime") and np.abs(values).max(initial=0.0) <= _FP16_MAX:
                 node.input[index] = writer.half(layer.weight, values)
             return
         weight = self.weight(layer, name)
@@ -230,4 +240,6 @@ class Materializer:
 def _rules(runtime: str, graph: ModelGraph, table: CalibrationTable) -> PlacementRules:
     if runtime in ("onnxruntime-cpu", "onnxruntime-cuda"):
         return OnnxRuntimePlacement(graph, table)
+    if runtime == "tensorrt":
+        return TensorRtPlacement(graph, table)
     raise InputError(f"runtime.name: {runtime!r} is not one of onnxruntime-cpu, onnxruntime-cuda, tensorrt")

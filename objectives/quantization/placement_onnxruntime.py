@@ -26,7 +26,18 @@ from search_spaces.formats import FORMATS, Number
 from search_spaces.model_graph import ModelGraph
 
 # Operators with an integer kernel that may join a region; an operator that is missing stays in float.
-_REGION_OPS = (*MOVERS, "Sigmoid", "Mul", "Add", "Concat", "LeakyRelu", "AveragePool", "GlobalAveragePool", "Softmax", "MatMul")
+_REGION_OPS = (
+    *MOVERS,
+    "Sigmoid",
+    "Mul",
+    "Add",
+    "Concat",
+    "LeakyRelu",
+    "AveragePool",
+    "GlobalAveragePool",
+    "Softmax",
+    "MatMul",
+)
 # Below this input SiLU is nearly 0 (-0.0025 at -8): a finer step for all other values is worth more.
 _SILU_FLOOR = -8.0
 
@@ -93,9 +104,9 @@ class OnnxRuntimePlacement:
         # A mover whose readers all are integer nodes moves bytes instead of floats.
         for node in reversed(self._order):
             readers = self._readers(node)
-            if node.op_type in MOVERS and node.name in self._region and readers:
-                if all(reader.name in integer for reader in readers):
-                    integer.add(node.name)
+            moves = node.op_type in MOVERS and node.name in self._region and readers
+            if moves and all(reader.name in integer for reader in readers):
+                integer.add(node.name)
         return integer
 
     def _params(self, tensor: str) -> QuantParams:
@@ -112,11 +123,7 @@ class OnnxRuntimePlacement:
         readers = self._graph.consumers.get(tensor, [])
         sigmoid = [node for node in readers if node.op_type == "Sigmoid"]
         products = [node for node in readers if node.op_type == "Mul"]
-        return (
-            len(readers) == 2
-            and len(sigmoid) == len(products) == 1
-            and sigmoid[0].output[0] in products[0].input
-        )
+        return len(readers) == 2 and len(sigmoid) == len(products) == 1 and sigmoid[0].output[0] in products[0].input
 
     def _floats_only(self, node: onnx.NodeProto) -> bool:
         """Whether all the data a region operator reads are activations with a known range."""

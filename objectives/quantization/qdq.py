@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -45,7 +46,11 @@ class QuantParams:
         return QuantParams(max(-low, high, 1e-10) / 448.0, 0, TensorProto.FLOAT8E4M3FN)
 
 
-_WEIGHT_TYPE = {Number.INT8: TensorProto.INT8, Number.INT4: TensorProto.INT4, Number.FP8: TensorProto.FLOAT8E4M3FN}
+_WEIGHT_TYPE = {
+    Number.INT8: TensorProto.INT8,
+    Number.INT4: TensorProto.INT4,
+    Number.FP8: TensorProto.FLOAT8E4M3FN,
+}
 
 
 class QdqWriter:
@@ -70,7 +75,10 @@ class QdqWriter:
         )
         self.nodes.append(
             helper.make_node(
-                "DequantizeLinear", [f"{stem}_q", scale, zero], [f"{stem}_dq"], name=f"{stem}_DequantizeLinear"
+                "DequantizeLinear",
+                [f"{stem}_q", scale, zero],
+                [f"{stem}_dq"],
+                name=f"{stem}_DequantizeLinear",
             )
         )
         return f"{stem}_dq"
@@ -99,7 +107,7 @@ class QdqWriter:
             raw=True,
         )
         self.initializers.append(zero)
-        extra: dict[str, int] = {}
+        extra: dict[str, Any] = {}
         if weight.block_size:
             assert weight.axis is not None
             extra = {"axis": weight.axis, "block_size": weight.block_size}
@@ -136,9 +144,7 @@ class QdqWriter:
         elif weight.axis is not None:
             scale = scale.reshape([-1 if axis == weight.axis else 1 for axis in range(weight.codes.ndim)])
         self.array(f"{name}_scale", scale)
-        self.nodes.append(
-            helper.make_node("Mul", [cast, f"{name}_scale"], [f"{name}_scaled"], name=f"{name}_Mul")
-        )
+        self.nodes.append(helper.make_node("Mul", [cast, f"{name}_scale"], [f"{name}_scaled"], name=f"{name}_Mul"))
         if weight.block_size:
             return self._reshape(f"{name}_scaled", list(weight.codes.shape), f"{name}_dequantized")
         return f"{name}_scaled"
@@ -160,7 +166,7 @@ class QdqWriter:
         self.array(f"{name}_quantized", codes)
         self.array(f"{name}_scale", scale)
         self.array(f"{name}_zero_point", np.zeros(scale.shape, np.int32))
-        extra = {"axis": 0} if scale.ndim else {}
+        extra: dict[str, Any] = {"axis": 0} if scale.ndim else {}
         self.nodes.append(
             helper.make_node(
                 "DequantizeLinear",

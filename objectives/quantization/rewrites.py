@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from search_spaces.model_graph import attribute, is_bin_expectation
@@ -46,9 +49,9 @@ def rewrite_dfl(model: onnx.ModelProto, opset: int) -> None:
             _replace(graph, [transpose, softmax, conv], ramp.ravel(), opset)
 
 
-def _replace(graph: onnx.GraphProto, old: list[onnx.NodeProto], ramp: np.ndarray, opset: int) -> None:  # type: ignore[type-arg]
+def _replace(graph: onnx.GraphProto, old: list[onnx.NodeProto], ramp: NDArray[np.float32], opset: int) -> None:
     stem, bins, output = old[-1].name, old[0].input[0], old[-1].output[0]
-    constants = {
+    constants: dict[str, NDArray[Any]] = {
         "sums": np.stack([ramp, np.ones_like(ramp)]).astype(np.float32),
         "halves": np.array([1, 1], np.int64),
         "shape": np.array([0, 1, 4, -1], np.int64),

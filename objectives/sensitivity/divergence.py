@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,16 +82,7 @@ def find_dense_tensor(graph: ModelGraph, contract: DetectorContract) -> DenseTen
         split = 4 * contract.reg_max if contract.layout == RAW else 4
         return DenseTensor(contract.output, split, contract.transposed, contract, corners=False)
     head = dense_head(graph)
-    return None if head is None else DenseTensor(head.tensor, 4, head.transposed, contract, corners=True)
-
-
-def with_box_kind(dense: DenseTensor, outputs: Sequence[NDArray[np.generic]]) -> DenseTensor:
-    """Tells corners from centre and size where the structure does not: corners are ordered at the best anchors."""
-    if not dense.corners:
-        return dense
-    boxes = np.concatenate([targets(dense, output).boxes for output in outputs])
-    ordered = (boxes[:, 2:] >= boxes[:, :2]).all(1).mean()
-    return replace(dense, corners=bool(ordered > 0.9))
+    return None if head is None else DenseTensor(head.tensor, 4, head.transposed, contract, head.corners)
 
 
 def targets(dense: DenseTensor, output: NDArray[np.generic], top: int = TOP_ANCHORS) -> AnchorTargets:
@@ -102,9 +93,7 @@ def targets(dense: DenseTensor, output: NDArray[np.generic], top: int = TOP_ANCH
     return AnchorTargets(best, probabilities[:, best], dense.boxes(channels, best))
 
 
-def divergence(
-    dense: DenseTensor, outputs: Sequence[NDArray[np.generic]], wanted: Sequence[AnchorTargets]
-) -> float:
+def divergence(dense: DenseTensor, outputs: Sequence[NDArray[np.generic]], wanted: Sequence[AnchorTargets]) -> float:
     """Divergence of a candidate, averaged over images; 0 for the reference itself.
 
     Per image: the Bernoulli KL divergence reference || candidate of the class probabilities, summed over
@@ -116,9 +105,7 @@ def divergence(
         outputs: Per image the dense output, (1, ...).
         wanted: Per image what the reference says.
     """
-    return float(
-        np.mean([_one(dense, output, target) for output, target in zip(outputs, wanted, strict=True)])
-    )
+    return float(np.mean([_one(dense, output, target) for output, target in zip(outputs, wanted, strict=True)]))
 
 
 def _one(dense: DenseTensor, output: NDArray[np.generic], target: AnchorTargets) -> float:

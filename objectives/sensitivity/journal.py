@@ -59,9 +59,7 @@ class Journal:
         for line in self._path.read_bytes().splitlines():
             try:
                 data = json.loads(line)
-                entry = SensitivityEntry(
-                    data["layer"], data["format"], float(data["score"]), float(data["seconds"])
-                )
+                entry = SensitivityEntry(data["layer"], data["format"], float(data["score"]), float(data["seconds"]))
                 if math.isfinite(entry.score):
                     found[str(data["key"])] = entry
             except (ValueError, KeyError, TypeError):

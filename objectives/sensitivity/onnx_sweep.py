@@ -25,7 +25,6 @@ from objectives.sensitivity.divergence import (
     divergence,
     find_dense_tensor,
     targets,
-    with_box_kind,
 )
 from objectives.sensitivity.journal import Journal
 from search_spaces.allocation import Allocation
@@ -69,7 +68,7 @@ class _Meter:
             return 1 - agreement(found, self.reference)
 
 
-def sweep(  # noqa: PLR0917
+def sweep(
     graph: ModelGraph,
     materializer: Materializer,
     contract: DetectorContract,
@@ -102,8 +101,8 @@ def sweep(  # noqa: PLR0917
         progress: Called with the number of pairs done.
 
     Returns:
-        The table, entries in the order of `pairs`. Pairs that ONNX Runtime cannot run are left out and named in
-        its settings under ``failed``.
+        The table, entries in the order of `pairs`. Pairs that ONNX Runtime cannot run are left out and named
+        in its settings under ``failed``.
 
     Raises:
         InputError: A pair names an unknown layer or format, or no pair could be measured.
@@ -142,9 +141,7 @@ def sweep(  # noqa: PLR0917
     entries = [journal.get(*pair) for pair in wanted]
     found = tuple(entry for entry in entries if entry is not None)
     if wanted and not found:
-        raise InputError(
-            f"sensitivity: no pair could be measured; the first failure: {next(iter(failed.values()))}"
-        )
+        raise InputError(f"sensitivity: no pair could be measured; the first failure: {next(iter(failed.values()))}")
     notes = dict(settings)
     if failed:
         notes["failed"] = "; ".join(f"{layer} {fmt}: {reason}" for (layer, fmt), reason in failed.items())
@@ -178,13 +175,11 @@ def _checked(graph: ModelGraph, pairs: Sequence[tuple[str, str]]) -> list[tuple[
     for layer, fmt in pairs:
         get_format(fmt)
         if layer not in known:
-            raise InputError(
-                f"sensitivity: {layer!r} is not a quantizable layer of the model{nearest(layer, known)}"
-            )
+            raise InputError(f"sensitivity: {layer!r} is not a quantizable layer of the model{nearest(layer, known)}")
     return [pair for pair in dict.fromkeys(pairs) if pair[1] != UNQUANTIZED]
 
 
-def _reference(  # noqa: PLR0917
+def _reference(
     graph: ModelGraph,
     materializer: Materializer,
     contract: DetectorContract,
@@ -200,11 +195,8 @@ def _reference(  # noqa: PLR0917
             return _Meter(images, contract, None, 0, reference=predict(runner, images, contract, _TOP))
         position = runner.output_names.index(dense.name)
         outputs = _dense_outputs(runner, images, position)
-        dense = with_box_kind(dense, outputs)
         return _Meter(images, contract, dense, position, tuple(targets(dense, output) for output in outputs))
 
 
-def _dense_outputs(
-    runner: OnnxRuntimeRunner, images: PreprocessedImages, position: int
-) -> list[NDArray[np.float32]]:
+def _dense_outputs(runner: OnnxRuntimeRunner, images: PreprocessedImages, position: int) -> list[NDArray[np.float32]]:
     return [runner.infer(images.batch(index, index + 1))[position] for index in range(len(images))]

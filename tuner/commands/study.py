@@ -21,9 +21,7 @@ def register(app: typer.Typer) -> None:
 def run(
     study: Study,
     trials: Trials = None,
-    folder: Annotated[
-        Path | None, typer.Option("--run", metavar="DIR", help="Run folder; default runs/NAME.")
-    ] = None,
+    folder: Annotated[Path | None, typer.Option("--run", metavar="DIR", help="Run folder; default runs/NAME.")] = None,
     override: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key, e.g. --set search.seed=1."),
@@ -92,7 +90,8 @@ def status(run: Run, as_json: Json = False) -> None:
 def front(
     run: Run,
     max_drop: Annotated[
-        float | None, typer.Option("--max-drop", metavar="P", help="Only members that lose at most P mAP points.")
+        float | None,
+        typer.Option("--max-drop", metavar="P", help="Only members that lose at most P mAP points."),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -52,8 +52,8 @@ def attach(
         front: The front's members.
         baselines: Points to compare with.
         artifact_dir: Folder of the artifact store; made if missing.
-        report: The report.html; ``front.json`` and ``schemes/<trial>/`` are looked for beside it. None: beside
-            `artifact_dir`.
+        report: The report.html; ``front.json`` and ``schemes/<trial>/`` are looked for beside it.
+            None: beside `artifact_dir`.
 
     Raises:
         InputError: `artifact_dir` cannot be made.
@@ -63,9 +63,7 @@ def attach(
     try:
         artifact_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(
-            f"artifact folder {artifact_dir}: cannot be made ({error.strerror}); choose another"
-        ) from None
+        raise InputError(f"artifact folder {artifact_dir}: cannot be made ({error.strerror}); choose another") from None
     _name_objectives(study, summary.objectives)
     _save_figure(study, run)
     note = _note(run, folder)
@@ -94,8 +92,7 @@ def _save_figure(study: optuna.Study, run: Run) -> None:
     """Saves the Pareto figure unless it is there already: it takes dozens of commits."""
     if not run.complete:
         return
-    figure = pareto_figure(run, width=1000)
-    figure.update_layout(title={"text": "Pareto front", "x": 0.01, "y": 0.985, "font": {"size": 16}})
+    figure = pareto_figure(run, width=590, compact=True)  # the page gives it half its width
     digest = hashlib.sha256(figure.to_json().encode()).hexdigest()
     storage, study_id = study._storage, study._study_id
     if storage.get_study_system_attrs(study_id).get(_DIGEST) == digest:
@@ -108,21 +105,21 @@ def _note(run: Run, folder: Path) -> str:
     headline, detail = recommendation(run)
     facts = {"model": run.summary.model, **run.summary.facts}
     lines = "".join(
-        f"- {html.escape(label, quote=False)}: {html.escape(text, quote=False)}\n"
-        for label, text in facts.items()
+        f"- {html.escape(label, quote=False)}: {html.escape(text, quote=False)}\n" for label, text in facts.items()
     )
     return (
         f"## {html.escape(headline, quote=False)}\n\n{html.escape(detail, quote=False)}\n\n### Front\n\n"
-        f"{front_markdown(run, folder)}\nThe Pareto figure with its baselines is under *Analytics*; report.html is "
-        f"among the artifacts, a scheme's model among those of its trial.\n\n### Run\n\n{lines}"
+        f"{front_markdown(run, folder)}\nThe Pareto figure with its baselines is at the foot of the "
+        "study's first page, with report.html among the artifacts; a scheme's model is among those of its "
+        f"trial.\n\n### Run\n\n{lines}"
     )
 
 
 def _publish(study: optuna.Study, artifact_dir: Path, path: Path, trial_id: int | None = None) -> None:
     """Puts a file into the artifact store under an id made of its scope and name, so that it has one entry.
 
-    optuna's `upload_artifact` refuses finished trials and makes a new entry at each call; the dashboard also lists
-    a trial's artifacts by the study's attributes.
+    optuna's `upload_artifact` refuses finished trials and makes a new entry at each call; the dashboard
+    also lists a trial's artifacts by the study's attributes.
     """
     scope = "study" if trial_id is None else str(trial_id)
     artifact_id = str(uuid.uuid5(_NAMESPACE, f"{study.study_name}/{scope}/{path.name}"))

@@ -93,13 +93,12 @@ def _steps(formats: Sequence[str]) -> list[list[float | str]]:
 
 
 def _cell_text(run: Run, column: int, row: str, fmt: str | None, layer: Layer | None) -> str:
-    text = f"<b>{plain(row)}</b><br>trial {run.members[column].record.number}: <b>{plain(fmt or 'not in scheme')}</b>"
+    number = run.members[column].record.number
+    text = f"<b>{plain(row)}</b><br>trial {number}: <b>{plain(fmt or 'not in scheme')}</b>"
     if layer is None:
         return text
     shape = " x ".join(map(str, layer.weight_shape))
-    return (
-        text + f"<br>{plain(layer.op)} {shape}<br>{layer.macs / 1e6:.1f} M MACs, {layer.parameters:,} weights"
-    )
+    return text + f"<br>{plain(layer.op)} {shape}<br>{layer.macs / 1e6:.1f} M MACs, {layer.parameters:,} weights"
 
 
 def sensitivity_figure(table: SensitivityTable, limit: int = 40) -> go.Figure | None:

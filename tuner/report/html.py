@@ -83,9 +83,7 @@ def _page(
             _head(run),
             _recommendation(run, folder),
             _section("Pareto front", _PARETO, _plot("pareto", pareto_figure(run)) if run.complete else ""),
-            _section(
-                "The front's schemes", _front_note(folder), tables.front_html(run) if run.members else ""
-            ),
+            _section("The front's schemes", _front_note(folder), tables.front_html(run) if run.members else ""),
             _section(
                 "Reference and recommended scheme on evaluation images",
                 "Left: the unquantized reference. Right: the recommended scheme.",
@@ -93,15 +91,15 @@ def _page(
             ),
             _section(
                 "Format of every layer",
-                "One column per front scheme, from the cheapest (left): trial, cost, mAP on the search images. One "
-                "row per quantizable layer, in model order.",
+                "One column per front scheme, from the cheapest (left): trial, cost, mAP on the "
+                "search images. One row per quantizable layer, in model order.",
                 _plot("bits", figures.bit_width_map(run, layers)),
             ),
             _sensitivity(table),
             _section(
                 "Prior against observed",
-                "Each point is a quantized trial. A good prior ranks the trials as they came out (rank correlation "
-                "near 1); the search trusts it accordingly.",
+                "Each point is a quantized trial. A good prior ranks the trials as they came out (rank "
+                "correlation near 1); the search trusts it accordingly.",
                 _plot("prior", progress.prior_figure(run, table) if table else None),
             ),
             _section(
@@ -130,8 +128,8 @@ def _page(
 
 
 _PARETO = (
-    "Up and to the left is better. The line joins the front on the search images; hover a point for its scheme, click "
-    "the legend to hide a group. Numbers are trials."
+    "Up and to the left is better. The line joins the front on the search images; hover a point "
+    "for its scheme, click the legend to hide a group. Numbers are trials."
 )
 
 
@@ -143,8 +141,8 @@ def _head(run: Run) -> str:
         for label, text in {**facts, **run.summary.facts}.items()
     )
     return (
-        f'<h1>{html.escape(run.summary.name)}</h1>\n<p class="muted">Mixed-precision search: mAP50-95 against '
-        f"{'measured latency' if run.timed else 'weight size'}</p>\n<dl>{rows}</dl>"
+        f'<h1>{html.escape(run.summary.name)}</h1>\n<p class="muted">Mixed-precision search: mAP50-95 '
+        f"against {'measured latency' if run.timed else 'weight size'}</p>\n<dl>{rows}</dl>"
     )
 
 
@@ -153,15 +151,15 @@ def _recommendation(run: Run, folder: Path) -> str:
     command = ""
     if run.recommended is not None:
         command = f"<pre>{html.escape(tables.export_command(folder, run.recommended.record.number))}</pre>"
-    return f'<section class="call"><h2>{html.escape(headline)}</h2>\n<p>{html.escape(detail)}</p>{command}</section>'
+    text = f"<h2>{html.escape(headline)}</h2>\n<p>{html.escape(detail)}</p>{command}"
+    return f'<section class="call">{text}</section>'
 
 
 def _front_note(folder: Path) -> str:
     return (
-        "mAP50-95 in points. <i>difference</i> is to the reference, on all images with its paired-bootstrap 95 % "
-        "interval where the front was re-scored. Grey rows are for comparison. Export a scheme with <code>"
-        + html.escape(tables.export_command(folder, "N"))
-        + "</code>."
+        "mAP50-95 in points. <i>difference</i> is to the reference, on all images with its paired-bootstrap "
+        "95 % interval where the front was re-scored. Grey rows are for comparison. Export a scheme with "
+        "<code>" + html.escape(tables.export_command(folder, "N")) + "</code>."
     )
 
 
@@ -195,12 +193,11 @@ def _sensitivity(table: SensitivityTable | None) -> str:
     shown = "all layers" if count <= 40 else f"the 40 most sensitive of {count} layers"
     settings = "; ".join(f"{key} {value}" for key, value in table.settings.items())
     note = (
-        f"One layer and one format at a time, method {table.method}, metric {table.metric}, {table.images} images"
-        f"{'; ' + settings if settings else ''}. Shown: {shown}; the further right, the more it hurts."
+        f"One layer and one format at a time, method {table.method}, metric {table.metric}, "
+        f"{table.images} images{'; ' + settings if settings else ''}. Shown: {shown}; "
+        "the further right, the more it hurts."
     )
-    details = (
-        f"<details><summary>All {count} layers as a table</summary>{tables.sensitivity_html(table)}</details>"
-    )
+    details = f"<details><summary>All {count} layers as a table</summary>{tables.sensitivity_html(table)}</details>"
     return _section(
         "Sensitivity of the layers",
         html.escape(note),

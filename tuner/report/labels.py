@@ -9,9 +9,7 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom; pixels, y d
 Pixel = tuple[float, float]
 
 _DISTANCES = (18.0, 28.0, 42.0, 60.0, 84.0, 112.0)
-_ANGLES = tuple(
-    math.radians(a) for a in (-45, 45, -90, 90, 0, -135, 135, 180, -20, 20, -160, 160, -70, 70, -110, 110)
-)
+_ANGLES = tuple(math.radians(a) for a in (-45, 45, -90, 90, 0, -135, 135, 180, -20, 20, -160, 160, -70, 70, -110, 110))
 
 
 def place(

@@ -15,7 +15,7 @@ from tuner.report.labels import place
 from tuner.report.theme import plain
 from tuner.report.view import MIB, Run, percent, points, scores_of
 
-_HEIGHT, _TOP, _BOTTOM, _LEFT, _RIGHT = 600, 64, 60, 72, 32
+_LEFT, _BOTTOM = 72, 60
 
 
 @dataclass(frozen=True)
@@ -32,17 +32,17 @@ class _Axes:
         return across * width, (self.high - max(y, self.low)) / (self.high - self.low) * height
 
 
-def pareto_figure(run: Run, *, width: int = 1130) -> go.Figure:
+def pareto_figure(run: Run, *, width: int = 1130, compact: bool = False) -> go.Figure:
     """Draws mAP against cost for all trials.
 
     Args:
         run: The run.
         width: Pixels that the figure will about have; labels are placed for it.
+        compact: Lower, and with a line of symbols instead of the legend: for a narrow place.
     """
     axes = _axes(run)
-    figure = theme.base_figure(
-        _HEIGHT, left=_LEFT, right=90 if run.sized else _RIGHT, top=_TOP, bottom=_BOTTOM
-    )
+    height, top, right = (465 if compact else 600), 64, (90 if run.sized else 24)
+    figure = theme.base_figure(height, left=_LEFT, right=right, top=top, bottom=_BOTTOM)
     front = {member.record.number for member in run.members}
     special = front | {record.number for record in run.complete if _named(record)}
     others = [record for record in run.complete if record.number not in special]
@@ -69,16 +69,38 @@ def pareto_figure(run: Run, *, width: int = 1130) -> go.Figure:
         _records(figure, run, axes, [run.reference], "reference (unquantized)", marker)
     if run.failed:
         _legend_only(figure, f"failed: {len(run.failed)} (no point; listed under Failures)")
-    _annotate(figure, run, axes, width - _LEFT - (90 if run.sized else _RIGHT), _HEIGHT - _TOP - _BOTTOM)
+    _annotate(
+        figure,
+        run,
+        axes,
+        width=width - _LEFT - right,
+        height=height - top - _BOTTOM,
+        compact=compact,
+    )
     images = run.complete[0].scores.accuracy.images if run.complete and run.complete[0].scores else 0
     figure.update_xaxes(title_text=run.cost_title, range=[axes.left, axes.right])
-    figure.update_yaxes(
-        title_text=f"mAP50-95 on the {images} search images, points", range=[axes.low, axes.high]
-    )
+    figure.update_yaxes(title_text=f"mAP50-95 on the {images} search images, points", range=[axes.low, axes.high])
+    if compact:
+        figure.update_layout(showlegend=False, title=_compact_title(run))
+        figure.update_yaxes(title_text="mAP50-95, points")
     if run.sized:
         bar = {"title": {"text": "weights<br>MiB", "font": {"size": 12}}, "thickness": 14, "outlinewidth": 0}
         figure.update_layout(coloraxis={"colorscale": "Viridis", "colorbar": bar})
     return figure
+
+
+def _compact_title(run: Run) -> dict[str, Any]:
+    symbols = [
+        (theme.RECOMMENDED, "★ recommended"),
+        (theme.FRONT, "● front"),
+        (theme.UNIFORM, "□ uniform"),
+        (theme.BASELINE, "▲ baseline"),
+        (theme.REFERENCE, "◆ reference"),
+    ]
+    line = "  ".join(f'<span style="color:{colour}">{text}</span>' for colour, text in symbols)
+    failed = f", {len(run.failed)} failed" if run.failed else ""
+    text = f"<b>Pareto front</b> of {len(run.complete)} trials{failed}<br><sup>{line}</sup>"
+    return {"text": text, "x": 0.02, "y": 0.95, "font": {"size": 15}}
 
 
 def hover(run: Run, record: TrialRecord) -> str:
@@ -115,13 +137,11 @@ def _axes(run: Run) -> _Axes:
     best = max(maps)
     # The interesting part is the upper end of the front: points far below it are drawn on the edge.
     front = [100 * scores_of(m.record).accuracy.map_50_95 for m in run.members]
-    span = max([best - value for value in front if value > best - 8] or [0.0])
+    span = max([best - value for value in front if value > best - 4] or [0.0])
     shown = [value for value in maps if value >= best - max(2.2 * span, 3)]
     pad = max(0.08 * (best - min(shown)), 0.3)
     wide = max(max(costs) - min(costs), 0.05 * max(costs), 1e-6)
-    return _Axes(
-        max(0.0, min(costs) - 0.08 * wide), max(costs) + 0.08 * wide, max(0.0, min(shown) - pad), best + pad
-    )
+    return _Axes(max(0.0, min(costs) - 0.08 * wide), max(costs) + 0.08 * wide, max(0.0, min(shown) - pad), best + pad)
 
 
 def _records(
@@ -222,7 +242,7 @@ def _legend_only(figure: go.Figure, name: str) -> None:
     figure.add_scatter(x=[None], y=[None], mode="markers", name=name, marker=marker)
 
 
-def _annotate(figure: go.Figure, run: Run, axes: _Axes, width: float, height: float) -> None:
+def _annotate(figure: go.Figure, run: Run, axes: _Axes, *, width: float, height: float, compact: bool) -> None:
     labels: list[tuple[float, float, str, str]] = []
 
     def add(x: float, accuracy: float, text: str, colour: str) -> None:
@@ -244,11 +264,10 @@ def _annotate(figure: go.Figure, run: Run, axes: _Axes, width: float, height: fl
         if record.origin.startswith("uniform:"):
             add_record(record, f"all {record.origin.removeprefix('uniform:')}", theme.UNIFORM)
     for member in run.members:
-        if not member.recommended and not _named(member.record):
+        if not member.recommended and not _named(member.record) and not (compact and len(run.members) > 12):
             add_record(member.record, str(member.record.number), theme.FRONT)
     obstacles = [
-        axes.pixel(run.cost(scores_of(r)), 100 * scores_of(r).accuracy.map_50_95, width, height)
-        for r in run.complete
+        axes.pixel(run.cost(scores_of(r)), 100 * scores_of(r).accuracy.map_50_95, width, height) for r in run.complete
     ]
     obstacles += _sampled(axes, _staircase(run), width, height)
     anchors = [axes.pixel(x, y, width, height) for x, y, _, _ in labels]

@@ -88,9 +88,7 @@ def prior_figure(run: Run, table: SensitivityTable) -> go.Figure | None:
     predicted = [predicted_score(table, record.allocation) for record in records]
     panels = [("1 − agreement with the reference", [1 - scores_of(r).agreement for r in records])]
     if run.reference is not None:
-        panels.append(
-            ("mAP drop, points", [-100 * (run.search_difference(scores_of(r)) or 0.0) for r in records])
-        )
+        panels.append(("mAP drop, points", [-100 * (run.search_difference(scores_of(r)) or 0.0) for r in records]))
     titles = [str(correlate(predicted, observed)) for _, observed in panels]
     figure = make_subplots(rows=1, cols=len(panels), subplot_titles=titles, horizontal_spacing=0.1)
     figure.update_layout(theme.base_figure(400, left=72, top=76).layout)
@@ -157,8 +155,8 @@ def time_figure(run: Run) -> go.Figure | None:
             orientation="h",
             name=f"{plain(step)} {share:.0f} % ({_duration(seconds)})",
             marker={"color": theme.STEPS[index % len(theme.STEPS)]},
-            hovertemplate=f"{plain(step)}: {_duration(seconds)}, {_duration(seconds / len(run.complete))} a trial"
-            "<extra></extra>",
+            hovertemplate=f"{plain(step)}: {_duration(seconds)}, "
+            f"{_duration(seconds / len(run.complete))} a trial<extra></extra>",
         )
     figure.update_layout(barmode="stack", bargap=0.2, legend={"traceorder": "normal", "y": 1.05})
     figure.update_xaxes(range=[0, 100], ticksuffix=" %")

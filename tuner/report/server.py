@@ -41,6 +41,7 @@ class Guard:
         self._writable = writable
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Answers a request, or passes it on."""
         method = environ.get("REQUEST_METHOD", "GET")
         if not _HOST.fullmatch(environ.get("HTTP_HOST", "")):
             return _refuse(start_response, "403 Forbidden", "this server answers to localhost only")
@@ -106,9 +107,7 @@ class DashboardServer:
         InputError: The port is in use or not allowed.
     """
 
-    def __init__(
-        self, storage: BaseStorage | str, artifact_dir: Path, port: int, *, writable: bool = False
-    ) -> None:
+    def __init__(self, storage: BaseStorage | str, artifact_dir: Path, port: int, *, writable: bool = False) -> None:
         if not 0 <= port <= 65535:
             raise InputError(f"port {port}: must be between 0 and 65535; 0 takes a free one")
         store = FileSystemArtifactStore(str(artifact_dir)) if artifact_dir.is_dir() else None
@@ -120,9 +119,7 @@ class DashboardServer:
                 raise InputError(f"port {port} is in use: {remedy}") from None
             raise InputError(f"port {port}: {error.strerror}; {remedy}") from None
         try:
-            self._server.set_app(
-                Guard(optuna_dashboard.wsgi(storage, artifact_store=store), writable=writable)
-            )
+            self._server.set_app(Guard(optuna_dashboard.wsgi(storage, artifact_store=store), writable=writable))
         except BaseException:
             self._server.server_close()
             raise

@@ -35,11 +35,11 @@ def table_html(head: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], c
         css: Class of the table.
     """
     lines = "".join(
-        f'<tr class="{kind}">' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>\n"
-        for kind, cells in rows
+        f'<tr class="{kind}">' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>\n" for kind, cells in rows
     )
     titles = "".join(f"<th>{title}</th>" for title in head)
-    return f'<div class="wide"><table class="{css}"><thead><tr>{titles}</tr></thead><tbody>\n{lines}</tbody></table></div>'
+    body = f"<thead><tr>{titles}</tr></thead><tbody>\n{lines}</tbody>"
+    return f'<div class="wide"><table class="{css}">{body}</table></div>'
 
 
 def front_head(run: Run) -> list[str]:
@@ -117,8 +117,8 @@ def _chips(allocation: Allocation) -> str:
     """Format counts, each beside its colour."""
     values = list(allocation.formats.values())
     return " ".join(
-        f'<span class="chip"><i style="background:{format_colour(name)}"></i>{html.escape(name)} {values.count(name)}'
-        "</span>"
+        f'<span class="chip"><i style="background:{format_colour(name)}"></i>{html.escape(name)}'
+        f" {values.count(name)}</span>"
         for name in format_order(values)
     )
 

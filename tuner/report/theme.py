@@ -64,7 +64,7 @@ def plain(text: str) -> str:
 
 
 def shorten(text: str, limit: int) -> str:
-    """Cuts the middle out of a text longer than `limit` characters; both ends of a layer's name tell it apart."""
+    """Cuts the middle out of a text longer than `limit` characters; both ends tell layers apart."""
     if len(text) <= limit:
         return text
     tail = (limit - 1) * 2 // 3
@@ -82,9 +82,7 @@ def distinct_names(names: Iterable[str], limit: int) -> list[str]:
     return out
 
 
-def base_figure(
-    height: int, *, left: int = 64, right: int = 24, top: int = 24, bottom: int = 56
-) -> go.Figure:
+def base_figure(height: int, *, left: int = 64, right: int = 24, top: int = 24, bottom: int = 56) -> go.Figure:
     """An empty figure in the report's style.
 
     Args:

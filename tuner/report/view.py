@@ -131,8 +131,8 @@ def recommendation(run: Run) -> tuple[str, str]:
     """The recommendation in plain words: a headline and a sentence of detail.
 
     Returns:
-        E.g. ``("Trial 23: 2.9x faster than the reference at −0.4 mAP points [95 % interval −1.2 to +0.4], 26 % of
-        its weight size", "Formats: int8 x 70, fp16 x 15. ...")``.
+        E.g. ``("Trial 23: 2.9x faster than the reference at −0.4 mAP points [95 % interval −1.2 to +0.4],
+        26 % of its weight size", "Formats: int8 x 70, fp16 x 15. ...")``.
     """
     member = run.recommended
     if member is None:
@@ -147,9 +147,7 @@ def recommendation(run: Run) -> tuple[str, str]:
     difference = rescore.difference if rescore else run.search_difference(scores)
     head = f"Trial {record.number}:"
     if speedup is not None:
-        head += (
-            f" {speedup:.1f}x {'faster' if speedup >= 1 else 'the speed'} {'than' if speedup >= 1 else 'of'}"
-        )
+        head += f" {speedup:.1f}x {'faster' if speedup >= 1 else 'the speed'} {'than' if speedup >= 1 else 'of'}"
         head += " the reference"
     head += (
         f" at {points(difference)} mAP points"
@@ -168,8 +166,8 @@ def _detail(member: FrontMember) -> str:
     text = f"Formats by layer: {member.record.allocation.summary()}. "
     if rescore is None:
         return text + (
-            f"The loss is that on the {scores.accuracy.images} search images, which flatter a scheme chosen on them; "
-            "the front was not re-scored on all images."
+            f"The loss is that on the {scores.accuracy.images} search images, which flatter a scheme "
+            "chosen on them; the front was not re-scored on all images."
         )
     text += f"Scored on all {rescore.full.images} evaluation images"
     if rescore.unseen is not None and rescore.unseen_difference is not None:

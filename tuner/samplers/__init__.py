@@ -1,4 +1,4 @@
-"""Samplers: who proposes the next scheme. Every one is an Optuna sampler and never proposes a scheme twice."""
+"""Samplers: who proposes the next scheme; every one is an Optuna sampler, and none repeats a scheme."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from search_spaces.space import SearchSpace
 from tuner.samplers.unseen import UnseenSampler
 
 SAMPLERS = ("tpe", "nsga2", "random")
-_POPULATION = 24
+_POPULATION = 20
 
 
 def make_sampler(name: str, space: SearchSpace, seed: int, done: int = 0) -> BaseSampler:
@@ -19,14 +19,14 @@ def make_sampler(name: str, space: SearchSpace, seed: int, done: int = 0) -> Bas
         name: One of `SAMPLERS`.
         space: Groups and their formats.
         seed: Of all random choices.
-        done: Trials that the study already holds, so that a resumed study does not draw the same numbers again.
+        done: Trials that the study already holds, so that a resumed study draws other numbers.
 
     Raises:
         KeyError: No sampler has that name.
     """
     seed = (seed + 1_000_003 * done) % 2**32
     if name == "tpe":
-        # The joint model perturbs good schemes as a whole; independent marginals would mix the two ends of a front.
+        # The joint model perturbs good schemes as a whole; marginals would mix the two ends of a front.
         inner: BaseSampler = optuna.samplers.TPESampler(
             n_startup_trials=2, multivariate=True, constant_liar=False, seed=seed
         )

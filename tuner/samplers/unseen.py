@@ -18,8 +18,8 @@ ATTEMPTS = 200
 class UnseenSampler(BaseSampler):
     """Proposes by an inner sampler; a proposal that the study holds is mutated until it is new.
 
-    The whole scheme is drawn in `sample_relative`, so that the search space is known from the first trial on and
-    the inner sampler sees enqueued trials as well (NSGA-II marks its generations there).
+    The whole scheme is drawn in `sample_relative`, so that the search space is known from the first trial on
+    and the inner sampler sees enqueued trials as well (NSGA-II marks its generations there).
     """
 
     def __init__(self, inner: BaseSampler, parameters: Mapping[str, Sequence[str]], seed: int) -> None:
@@ -35,14 +35,17 @@ class UnseenSampler(BaseSampler):
         return f"{type(self._inner).__name__} (unseen)"
 
     def reseed_rng(self) -> None:
+        """Takes a fresh seed."""
         self._inner.reseed_rng()
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """The whole space, always."""
         return dict(self._space)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
+        """Draws a whole scheme; an enqueued one is passed through."""
         several = {name: space for name, space in search_space.items() if name in self._free}
         proposal = self._inner.sample_relative(study, trial, several)
         enqueued = trial.system_attrs.get("fixed_params")
@@ -57,14 +60,15 @@ class UnseenSampler(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
+        """Draws one group; not reached while `sample_relative` draws them all."""
         return self._inner.sample_independent(study, trial, param_name, param_distribution)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Passes the call on."""
         self._inner.before_trial(study, trial)
 
-    def after_trial(
-        self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
-    ) -> None:
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        """Passes the call on."""
         self._inner.after_trial(study, trial, state, values)
 
     def _held(self, study: Study, trial: FrozenTrial) -> set[tuple[str, ...]]:

@@ -1,0 +1,150 @@
+"""The evaluator: a child process that lives from trial to trial; whatever ends it comes back as a value."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+import traceback
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from types import TracebackType
+
+from objectives.evaluation import Bench, EvaluatorSettings, UnstableError
+from objectives.scores import Failure, Scores
+from search_spaces.allocation import Allocation
+from search_spaces.errors import InputError
+
+__all__ = ["Evaluator", "EvaluatorSettings"]
+
+
+class Evaluator:
+    """Scores allocations in a child process, which a failure of the runtime cannot outlive.
+
+    The child keeps the model, the images, the quantized weights and the reference session, so only the first
+    evaluation pays for them. After a crash or a hang the next call starts a new one.
+
+    Args:
+        settings: Of the study.
+    """
+
+    def __init__(self, settings: EvaluatorSettings) -> None:
+        self._settings = settings
+        self._process: SpawnProcess | None = None
+        self._pipe: Connection | None = None
+
+    def __enter__(self) -> Evaluator:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def reference(self) -> Scores:
+        """Scores the unquantized model.
+
+        Raises:
+            InputError: It cannot be scored here; the message says why.
+        """
+        result = self._call(None)
+        if isinstance(result, Failure):
+            raise InputError(f"{self._settings.model}: the reference cannot be scored: {result.message}")
+        return result
+
+    def evaluate(self, allocation: Allocation) -> Scores | Failure:
+        """Scores one allocation, or says why it has no scores."""
+        return self._call(allocation)
+
+    def close(self) -> None:
+        """Ends the child."""
+        if self._pipe is not None:
+            self._pipe.close()
+        if self._process is not None:
+            self._process.join(0.2)
+            if self._process.is_alive():
+                self._process.kill()
+            self._process.join()
+        self._process = self._pipe = None
+
+    def _call(self, allocation: Allocation | None) -> Scores | Failure:
+        pipe = self._started()
+        try:
+            pipe.send(allocation)
+            if not pipe.poll(self._settings.limit_s):
+                self.close()
+                return Failure("timeout", f"no result after {self._settings.limit_s:.0f} s; the child was ended")
+            result = pipe.recv()
+        except (EOFError, OSError):
+            return self._crashed()
+        except BaseException:
+            # An interrupt leaves an answer underway that no later question may receive.
+            self.close()
+            raise
+        assert isinstance(result, Scores | Failure)
+        return result
+
+    def _crashed(self) -> Failure:
+        assert self._process is not None
+        self._process.join(5.0)
+        code = self._process.exitcode
+        self.close()
+        if code is not None and code < 0:
+            name = signal.Signals(-code).name
+            kind = "memory" if name == "SIGKILL" else "crash"
+            return Failure(kind, f"the evaluating process was ended by {name}")
+        return Failure("crash", f"the evaluating process exited with {code}")
+
+    def _started(self) -> Connection:
+        if self._pipe is None or self._process is None or not self._process.is_alive():
+            self.close()
+            context = multiprocessing.get_context("spawn")
+            self._pipe, theirs = context.Pipe()
+            self._process = context.Process(
+                target=_serve, args=(theirs, self._settings, os.getpid()), name="tuner-evaluator", daemon=True
+            )
+            self._process.start()
+            theirs.close()
+        return self._pipe
+
+
+def _serve(pipe: Connection, settings: EvaluatorSettings, parent: int) -> None:
+    """The child: answers ``allocation -> Scores | Failure`` until the pipe closes or the parent is gone."""
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(kind, signal.SIG_IGN)  # the terminal signals the whole group; only the parent decides
+    if settings.log is not None:
+        log = os.open(settings.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
+    bench: Bench | None = None
+    while True:
+        try:
+            allocation = pipe.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            bench = bench or Bench(settings)
+            result = bench.reference() if allocation is None else bench.evaluate(allocation)
+        except MemoryError:
+            result = Failure("memory", "out of memory while evaluating")
+        except UnstableError as error:
+            result = Failure("unstable", str(error))
+        except InputError as error:
+            result = Failure("build", str(error))
+        except Exception as error:
+            traceback.print_exc()
+            result = Failure("error", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+        try:
+            pipe.send(result)
+        except OSError:
+            return
+
+
+def _end_with_parent(parent: int) -> None:
+    """Ends this process soon after its parent was killed, so that it does not disturb a resumed study's timing."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

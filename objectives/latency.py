@@ -1,0 +1,142 @@
+"""The timing protocol: candidate and reference alternate in one process, and the ratio is what counts.
+
+A machine's clock, its caches and its other users change from minute to minute; they hit two neighbouring iterations
+alike. So the objective is ``reference_ms x median(candidate / reference)`` and trials of different hours compare.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import gettempdir
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from objectives.runners.runner import Runner
+from objectives.scores import Failure, Latency
+
+
+@dataclass(frozen=True)
+class TimingProtocol:
+    """Bounds of one measurement.
+
+    Attributes:
+        warmup_ms: Least warm-up time, milliseconds; it goes on until two neighbouring halves of it agree.
+        min_seconds: Least time of the timed iterations of the candidate and the reference together, seconds.
+        min_iterations: Least number of timed iterations of each.
+        max_cov: Largest accepted coefficient of variation of the paired ratio's kept iterations (its middle 80 %).
+        attempts: Measurements before the latency counts as unstable.
+    """
+
+    warmup_ms: float = 200.0
+    min_seconds: float = 2.0
+    min_iterations: int = 15
+    max_cov: float = 0.15
+    attempts: int = 3
+
+
+@contextmanager
+def device_lock(device: str, timeout: float = 600.0) -> Iterator[None]:
+    """Holds a device for one measurement, across all processes of this machine.
+
+    Args:
+        device: Identifies the device, e.g. ``cpu`` or a GPU's UUID.
+        timeout: Seconds to wait.
+
+    Raises:
+        filelock.Timeout: Another process kept the device.
+    """
+    with FileLock(Path(gettempdir()) / f"tuner-{device}.lock", timeout=timeout, mode=0o666):
+        yield
+
+
+def measure(
+    candidate: Runner,
+    reference: Runner | None,
+    image: NDArray[np.float32],
+    protocol: TimingProtocol | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Latency | Failure:
+    """Times one inference of one batch.
+
+    Args:
+        candidate: The model to time.
+        reference: Timed alternately with it; None times the candidate alone.
+        image: The batch, ``(N, 3, H, W)`` float32; a real image, as sparsity changes the time of some kernels.
+        protocol: The bounds.
+        clock: Monotonic seconds; tests pass their own.
+
+    Returns:
+        The latency, or a failure of kind ``unstable``.
+    """
+    rules = protocol or TimingProtocol()
+    runners = [candidate] if reference is None else [candidate, reference]
+    spread = np.inf
+    for attempt in range(1, rules.attempts + 1):
+        for runner in runners:
+            _warm_up(runner, image, rules.warmup_ms / 1000, clock)
+        times = _alternate(runners, image, rules, clock)
+        ratios = times[:, 0] / times[:, -1] if reference is not None else times[:, 0] / np.median(times[:, 0])
+        kept = _middle(ratios)
+        spread = float(kept.std() / kept.mean())
+        if spread <= rules.max_cov:
+            milliseconds = times[:, 0] * 1000
+            return Latency(
+                p50_ms=float(np.percentile(milliseconds, 50)),
+                p90_ms=float(np.percentile(milliseconds, 90)),
+                p99_ms=float(np.percentile(milliseconds, 99)),
+                mean_ms=float(milliseconds.mean()),
+                cov=spread,
+                iterations=len(times),
+                ratio=float(np.median(ratios)) if reference is not None else 1.0,
+                reference_p50_ms=float(np.median(times[:, -1]) * 1000),
+                attempts=attempt,
+            )
+    return Failure(
+        "unstable",
+        f"the paired ratio varies by {spread:.1%} in each of {rules.attempts} measurements "
+        f"(bound {rules.max_cov:.1%}); "
+        "free the machine, or raise timing.max_cov",
+    )
+
+
+def _alternate(
+    runners: list[Runner], image: NDArray[np.float32], rules: TimingProtocol, clock: Callable[[], float]
+) -> NDArray[np.float64]:
+    """Seconds ``(iterations, runners)``; the order flips each time, so that none always follows the other's cache."""
+    rows: list[list[float]] = []
+    begin = clock()
+    while len(rows) < rules.min_iterations or clock() - begin < rules.min_seconds:
+        row = [0.0] * len(runners)
+        order = range(len(runners)) if len(rows) % 2 else reversed(range(len(runners)))
+        for index in order:
+            start = clock()
+            runners[index].infer(image)
+            row[index] = clock() - start
+        rows.append(row)
+    return np.array(rows)
+
+
+def _warm_up(runner: Runner, image: NDArray[np.float32], seconds: float, clock: Callable[[], float]) -> None:
+    """Runs until the time is over and the last two iterations agree within 10 %, at most ten times as long."""
+    begin, previous = clock(), np.inf
+    while True:
+        start = clock()
+        runner.infer(image)
+        now = clock()
+        spent, last = now - begin, now - start
+        if (spent >= seconds and abs(last - previous) <= 0.1 * previous) or spent >= 10 * seconds:
+            return
+        previous = last
+
+
+def _middle(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The middle 80 %: a shared machine's rare long pauses are not the model's."""
+    low, high = np.percentile(values, [10, 90])
+    kept: NDArray[np.float64] = values[(values >= low) & (values <= high)]
+    return kept

@@ -1,0 +1,47 @@
+"""CostTable: what each (layer, format) is expected to cost on the target, before anything was searched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from search_spaces.allocation import Allocation
+from search_spaces.formats import FORMATS
+from search_spaces.layers import Layer
+
+
+@dataclass(frozen=True)
+class CostTable:
+    """Additive costs of one scheme.
+
+    Attributes:
+        unit: ``ms`` or ``bytes``.
+        costs: ``{(layer, format): cost}``.
+        source: Where the figures come from, e.g. ``profile`` or ``macs``.
+        fixed: Cost of everything that no choice changes.
+    """
+
+    unit: str
+    costs: Mapping[tuple[str, str], float]
+    source: str
+    fixed: float = 0.0
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    def cost(self, layer: str, fmt: str) -> float:
+        """Cost of one layer in one format; 0 where unknown."""
+        return self.costs.get((layer, fmt), 0.0)
+
+    def total(self, allocation: Allocation) -> float:
+        """Cost of a scheme."""
+        return self.fixed + sum(self.cost(layer, fmt) for layer, fmt in allocation.items)
+
+
+def weight_costs(layers: Sequence[Layer]) -> CostTable:
+    """Weight bytes of each layer by format, scales left out (they add 1 to 25 %)."""
+    costs = {
+        (layer.name, name): layer.parameters * fmt.weight.bits / 8
+        for layer in layers
+        if layer.quantizable
+        for name, fmt in FORMATS.items()
+    }
+    return CostTable("bytes", costs, "parameters")

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import optuna
+import pytest
+from optuna.samplers import NSGAIISampler
+from optuna.trial import TrialState
+
+from search_spaces.groups import Group
+from search_spaces.space import SearchSpace
+from tuner.samplers import SAMPLERS, make_sampler
+
+FORMATS = ("fp16", "int8", "w4a16")
+NAMES = tuple(f"layer{index}" for index in range(8))
+SPACE = SearchSpace(tuple(Group(n, (n,)) for n in NAMES), (FORMATS,) * 7 + (("int8",),), NAMES)
+
+
+def ask(study: optuna.Study) -> tuple[optuna.Trial, dict[str, str]]:
+    trial = study.ask()
+    assert trial.relative_params is not None
+    return trial, {n: trial.suggest_categorical(n, f) for n, f in SPACE.parameters().items()}
+
+
+def values(params: dict[str, str]) -> tuple[float, float]:
+    cheap = sum(fmt != "fp16" for fmt in params.values())
+    return 1 - 0.01 * sum((i + 1) * (fmt != "fp16") for i, fmt in enumerate(params.values())), 10 - cheap
+
+
+def run(name: str, count: int, seeds: int = 4, seed: int = 0) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=make_sampler(name, SPACE, seed))
+    for k in range(seeds):
+        study.enqueue_trial({n: "int8" if i >= 7 - k else "fp16" for i, n in enumerate(NAMES)})
+    for _ in range(count):
+        trial, params = ask(study)
+        study.tell(trial, values(params))
+    return study
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_no_scheme_is_proposed_twice(name: str) -> None:
+    study = run(name, 60)
+    schemes = [tuple(trial.params[n] for n in NAMES) for trial in study.trials]
+    assert len(set(schemes)) == len(schemes)
+    assert all(trial.params["layer7"] == "int8" for trial in study.trials)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_equal_seeds_propose_equal_schemes(name: str) -> None:
+    first, second, other = ([trial.params for trial in run(name, 25, seed=s).trials] for s in (3, 3, 4))
+    assert first == second != other
+
+
+def test_enqueued_schemes_become_parents_of_nsga2(monkeypatch: pytest.MonkeyPatch) -> None:
+    import tuner.samplers
+
+    monkeypatch.setattr(tuner.samplers, "_POPULATION", 4)
+    study = run("nsga2", 4)
+    key = NSGAIISampler._get_generation_key()
+    assert [trial.system_attrs[key] for trial in study.trials] == [0, 0, 0, 0]
+    trial, params = ask(study)
+    assert study.trials[trial.number].system_attrs[key] == 1
+    # A child of ladders that only ever used int8 in the last layers: most genes come from them.
+    assert sum(fmt == "w4a16" for fmt in params.values()) <= 3
+
+
+def test_failed_and_queued_schemes_count_as_held() -> None:
+    study = run("random", 3, seeds=2)
+    trial, params = ask(study)
+    study.tell(trial, state=TrialState.FAIL)
+    for _ in range(30):
+        other, again = ask(study)
+        assert again != params
+        study.tell(other, values(again))

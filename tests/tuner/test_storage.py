@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import optuna
+import pytest
+import sqlalchemy
+
+from search_spaces.errors import InputError
+from tuner.storage import open_storage
+
+
+def test_sqlite_commits_without_fsync(tmp_path: Path) -> None:
+    storage = open_storage(tmp_path / "study.db")
+    optuna.create_study(storage=storage, study_name="a").ask()
+    with storage.engine.connect() as connection:
+        assert connection.execute(sqlalchemy.text("PRAGMA journal_mode")).scalar() == "wal"
+        assert connection.execute(sqlalchemy.text("PRAGMA synchronous")).scalar() == 1
+    assert optuna.get_all_study_names(open_storage(tmp_path / "study.db")) == ["a"]
+
+
+def foreign(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE songs (name TEXT)")
+    connection.close()
+
+
+def text(path: Path) -> None:
+    path.write_text("These are not the trials you are looking for.")
+
+
+def torn(path: Path) -> None:
+    optuna.create_study(storage=open_storage(path), study_name="a").ask()
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    data = bytearray(path.read_bytes())
+    data[4096 : 4096 * 12] = b"\xa5" * (4096 * 11)
+    path.write_bytes(data)
+    for extra in path.parent.glob("study.db-*"):
+        extra.unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "part"),
+    [(foreign, "not of a study"), (text, "not a SQLite database"), (torn, "damaged SQLite")],
+)
+def test_a_file_that_is_not_ours_is_refused_and_left_alone(tmp_path: Path, damage, part: str) -> None:
+    path = tmp_path / "study.db"
+    damage(path)
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=part):
+        open_storage(path)
+    assert path.read_bytes() == before
+
+
+def test_a_bad_url_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be opened"):
+        open_storage(tmp_path / "study.db", "nosuchdb://host/name")

@@ -1,0 +1,161 @@
+"""Commands below a study: materialize one scheme, measure the sensitivity."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from search_spaces.errors import InputError
+from tuner.commands.options import Head, ImageSize, Json, Model, Runtime, Study, parse_size
+from tuner.console import say, show
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command()(materialize)
+    app.command()(sensitivity)
+
+
+def materialize(
+    model: Model,
+    *,
+    calibration: Annotated[Path, typer.Option("--calibration", metavar="LIST", help="List of images.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="ONNX file to write.")],
+    uniform: Annotated[str | None, typer.Option("--uniform", metavar="FORMAT", help="One format for all.")] = None,
+    scheme: Annotated[Path | None, typer.Option("--scheme", metavar="FILE", help="A scheme.json.")] = None,
+    weights: Annotated[str, typer.Option("--weights", metavar="METHOD", help="Weight method.")] = "rtn",
+    granularity: Annotated[
+        str, typer.Option("--granularity", metavar="G", help="auto, per_tensor, per_channel or block.")
+    ] = "auto",
+    method: Annotated[
+        str, typer.Option("--method", help="Calibration: max, percentile, entropy or mse.")
+    ] = "percentile",
+    images: Annotated[int | None, typer.Option("--calibration-images", min=1, help="The first N of the list.")] = None,
+    runtime: Runtime = "onnxruntime-cpu",
+    head: Head = None,
+    image_size: ImageSize = None,
+    as_json: Json = False,
+) -> None:
+    """Writes the quantized model of one scheme, without a study.
+
+    Example: tuner materialize yolov10s.onnx --uniform int8 --calibration calib.txt --out int8.onnx
+    """
+    import tempfile
+
+    from objectives.detection.cache import PreprocessedImages
+    from objectives.detection.calibration_set import load_calibration
+    from objectives.detection.contract import recognise
+    from objectives.quantization.calibration import calibrate
+    from objectives.quantization.materialize import Materializer
+    from objectives.quantization.weights import WeightSettings
+    from search_spaces.allocation import Allocation
+    from search_spaces.errors import nearest
+    from search_spaces.formats import Granularity
+    from search_spaces.model_graph import ModelGraph
+    from tuner.progress import bar
+
+    if (uniform is None) == (scheme is None):
+        raise InputError("materialize: give either --uniform FORMAT or --scheme FILE")
+    known = [entry.value for entry in Granularity]
+    if granularity not in known:
+        hint = nearest(granularity, known)
+        raise InputError(f"--granularity {granularity!r}: is not one of {', '.join(known)}{hint}")
+    if out.exists():
+        raise InputError(f"--out {str(out)!r}: exists; choose another file")
+    if not out.parent.is_dir():
+        raise InputError(f"--out {str(out)!r}: its folder does not exist; make it first")
+    settings = WeightSettings(weights, Granularity(granularity))
+    graph = ModelGraph(model)
+    contract = recognise(graph, layout=head, image_size=parse_size(image_size))
+    if scheme is None:
+        assert uniform is not None
+        allocation = Allocation.uniform([layer.name for layer in graph.quantizable], uniform)
+    else:
+        allocation = Allocation.from_text(_read(scheme))
+    records = load_calibration(calibration, images).images
+    with tempfile.TemporaryDirectory(prefix="tuner-") as folder:
+        with bar("preprocessing images", len(records)) as done:
+            pixels = PreprocessedImages.build(records, contract.image_size, Path(folder), done)
+        with bar("calibration", len(pixels)) as done:
+            stream = (pixels.batch(index, index + 1) for index in range(len(pixels)))
+            table = calibrate(graph, stream, method, done)
+    started = time.perf_counter()
+    artifact = Materializer(graph, table, runtime, settings).materialize(allocation)
+    seconds = time.perf_counter() - started
+    artifact.check()
+    try:
+        artifact.save(out)
+    except OSError as error:
+        raise InputError(f"--out {str(out)!r}: cannot be written ({error.strerror})") from None
+    figures = {
+        "out": str(out),
+        "sha256": artifact.digest,
+        "average_weight_bits": artifact.size.average_weight_bits,
+        "weight_bytes": artifact.size.weight_bytes,
+        "seconds": seconds,
+    }
+    if as_json:
+        show(figures)
+        return
+    for name, value in figures.items():
+        print(f"{name:20} {value:.3f}" if isinstance(value, float) else f"{name:20} {value}")
+
+
+def sensitivity(
+    study: Study,
+    method: Annotated[str | None, typer.Option("--method", help="onnx, modelopt, inc or file.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where to; default runs/NAME-sensitivity.")
+    ] = None,
+    override: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key of the study.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measures how much each layer and format hurts; writes layer-sensitivity-report.{md,json,csv}.
+
+    A second call goes on where the first one ended.
+
+    Example: tuner sensitivity studies/demo.yaml
+    """
+    from tuner.identity import check_identity, identity
+    from tuner.prepare import read_inputs
+    from tuner.progress import bar
+    from tuner.run_folder import RunFolder, read_json, write_durably
+    from tuner.study_file import read_study
+    from tuner.workbench import Workbench
+
+    changes = [*(override or ()), *([f"sensitivity.method={method}"] if method else [])]
+    inputs = read_inputs(read_study(study, changes))
+    run = RunFolder(folder or Path("runs") / f"{inputs.config.name}-sensitivity")
+    now = identity(inputs.config, digests=inputs.digests)
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {str(run.path)!r}: cannot be written ({error.strerror})") from None
+    with run.lock():
+        if run.manifest.is_file():
+            check_identity(run, read_json(run.manifest)["identity"], now)
+        elif any(entry.name != ".lock" for entry in run.path.iterdir()):
+            raise InputError(f"--out {str(run.path)!r}: holds something else; choose another folder")
+        else:
+            import json
+
+            write_durably(run.manifest, json.dumps({"identity": now}))
+        table = Workbench(inputs, run, bar).sensitivity
+    path = run.path / "layer-sensitivity-report.md"
+    if as_json:
+        ranking = [vars(entry) for entry in table.ranking()]
+        show({"report": str(path), "method": table.method, "metric": table.metric, "entries": ranking})
+    else:
+        say(f"sensitivity: {path}")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--scheme {str(path)!r}: cannot be read ({type(error).__name__})") from None
