@@ -1,0 +1,71 @@
+
+import pytest
+from tiny_detectors import build_detector
+
+from search_spaces.allocation import Allocation
+from search_spaces.errors import InputError
+from search_spaces.formats import FORMATS, get_format
+from search_spaces.model_graph import ModelGraph
+from search_spaces.space import Rule, SearchSpace
+
+FORMAT_NAMES = ["fp16", "int8", "w4a16"]
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> ModelGraph:
+    return ModelGraph(build_detector(tmp_path_factory.mktemp("m") / "m.onnx", "end_to_end"))
+
+
+def test_the_seven_formats_name_their_modelopt_config() -> None:
+    assert list(FORMATS) == ["fp16", "w8a16", "w4a16", "int8", "fp8", "w8a8f", "w4a8"]
+    assert get_format("w4a8").modelopt_config == "INT4_WEIGHT_FP8_ACT_CFG"
+    with pytest.raises(InputError, match="did you mean 'int8'"):
+        get_format("in8")
+
+
+@pytest.mark.parametrize("granularity", ["layer", "module", "stage"])
+def test_groups_cover_every_quantizable_layer_once(graph: ModelGraph, granularity: str) -> None:
+    space = SearchSpace.build(graph.layers, FORMAT_NAMES, granularity)
+    covered = [name for group in space.groups for name in group.layers]
+    assert sorted(covered) == sorted(layer.name for layer in graph.quantizable)
+    allocation = space.allocation(space.project("int8"))
+    assert space.choices(allocation) == space.project("int8")
+    assert [name for name, _ in allocation.items] == list(space.layers)
+
+
+def test_later_rules_win_and_fingerprints_differ(graph: ModelGraph) -> None:
+    plain = SearchSpace.build(graph.layers, FORMAT_NAMES)
+    first = graph.quantizable[0].name
+    rules = [Rule("*", ("fp16", "int8")), Rule(first, ("fp16",))]
+    ruled = SearchSpace.build(graph.layers, FORMAT_NAMES, "layer", rules)
+    assert ruled.parameters()[first] == ("fp16",)
+    assert set(ruled.formats[1:]) == {("fp16", "int8")}
+    assert plain.fingerprint != ruled.fingerprint
+    assert not ruled.contains(Allocation.uniform(ruled.layers, "int8"))
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        ({"formats": []}, "space.formats: empty"),
+        ({"formats": ["int9"]}, "unknown format 'int9'"),
+        ({"formats": ["int8"], "granularity": "layr"}, "did you mean 'layer'"),
+        ({"formats": ["int8"], "rules": [Rule("/nothing/*", ("int8",))]}, "'/nothing/\\*' matches no"),
+        ({"formats": ["int8"], "rules": [Rule("*", ())]}, "allows no format"),
+    ],
+)
+def test_mistakes_are_named(graph: ModelGraph, build: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        SearchSpace.build(graph.layers, **build)
+
+
+def test_allocation_text_and_digest() -> None:
+    one = Allocation.of({"a": "int8", "b": "fp16"})
+    other = Allocation.of({"b": "fp16", "a": "int8"})
+    assert Allocation.from_text(one.text) == one
+    assert one.digest == other.digest
+    assert one.digest != Allocation.of({"a": "fp16", "b": "int8"}).digest
+    assert one.summary() == "int8 x 1, fp16 x 1"
+    for text in ("{", "[1]", '{"a": 3}', '{"a": "int9"}'):
+        with pytest.raises(InputError):
+            Allocation.from_text(text)
