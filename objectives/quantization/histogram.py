@@ -49,7 +49,7 @@ class Histogram:
         # An odd step never locks onto a row length, so the sample stays spread over the image.
         sample = flat[:: max(flat.size // _SAMPLES, 1) | 1]
         index = ((sample - self.start) * (1.0 / self.width)).astype(np.int64)
-        self.counts += np.bincount(np.clip(index, 0, BINS - 1), minlength=BINS)
+        self.counts += np.bincount(np.clip(index, 0, BINS - 1), minlength=BINS) * (flat.size / sample.size)
 
     def _grow(self, left: bool) -> None:
         merged = self.counts.reshape(-1, 2).sum(axis=1)

@@ -1,0 +1,74 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from objectives.quantization.weights import WeightSettings, quantize_weight, resolve_granularity
+from search_spaces.errors import InputError
+from search_spaces.formats import FORMATS, Granularity
+from search_spaces.layers import Layer
+
+CONV = Layer("conv", "Conv", "m.conv", "w", (16, 64, 3, 3), 1, 0, "x", "y", (1, 64, 8, 8), (1, 16, 8, 8), 9216, 0)
+KINDS = {
+    "conv": CONV,
+    "depthwise": dataclasses.replace(CONV, weight_shape=(64, 1, 3, 3), groups=64),
+    "transposed": dataclasses.replace(CONV, op="ConvTranspose", weight_shape=(64, 16, 2, 2), channel_axis=1),
+    "gemm": dataclasses.replace(CONV, op="Gemm", weight_shape=(10, 64)),
+    "matmul": dataclasses.replace(CONV, op="MatMul", weight_shape=(64, 10), channel_axis=1),
+}
+QUANTIZED = [name for name, fmt in FORMATS.items() if fmt.quantizes_weight]
+
+
+def _weight(layer: Layer, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(layer.weight_shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("fmt", QUANTIZED)
+@pytest.mark.parametrize("granularity", list(Granularity))
+def test_the_error_is_at_most_half_a_step(kind: str, fmt: str, granularity: Granularity) -> None:
+    layer = KINDS[kind]
+    weight = _weight(layer)
+    found = quantize_weight(weight, layer, FORMATS[fmt], WeightSettings(granularity=granularity))
+    step = dataclasses.replace(found, codes=np.ones_like(weight, dtype=np.int8)).dequantized()
+    error = np.abs(found.dequantized() - weight)
+    if FORMATS[fmt].weight.is_integer:
+        assert (error <= 0.5001 * step).all()
+    else:  # e4m3 has three mantissa bits: half a unit is 1/16 of the value, or half the least subnormal
+        assert (error <= np.maximum(np.abs(weight) / 16, 0.5 * 2**-9 * step) * 1.001).all()
+    assert found.codes.shape == weight.shape
+
+
+def test_auto_granularity_follows_bits_and_channels() -> None:
+    auto = WeightSettings()
+    channel = dict.fromkeys(("depthwise", "transposed"), "per_channel")
+    expected = {"conv": "block", "gemm": "block", "matmul": "block", **channel}
+    for kind, layer in KINDS.items():
+        assert resolve_granularity(layer, FORMATS["w4a16"], auto).value == expected[kind]
+        assert resolve_granularity(layer, FORMATS["int8"], auto) is Granularity.PER_CHANNEL
+    odd = dataclasses.replace(CONV, weight_shape=(16, 48, 3, 3))
+    assert resolve_granularity(odd, FORMATS["w4a16"], auto) is Granularity.PER_CHANNEL
+
+
+def test_stored_bytes_count_packed_codes_and_scales() -> None:
+    weight = _weight(CONV)
+    w4 = quantize_weight(weight, CONV, FORMATS["w4a16"], WeightSettings())
+    assert w4.stored_bytes == weight.size // 2 + 4 * 16 * 2 * 9
+    w8 = quantize_weight(weight, CONV, FORMATS["int8"], WeightSettings())
+    assert w8.stored_bytes == weight.size + 4 * 16
+
+
+def test_a_dead_channel_stays_exactly_zero() -> None:
+    weight = _weight(CONV)
+    weight[3] = 0.0
+    for fmt in QUANTIZED:
+        found = quantize_weight(weight, CONV, FORMATS[fmt], WeightSettings())
+        assert np.isfinite(found.scale).all()
+        assert (found.dequantized()[3] == 0.0).all()
+
+
+def test_settings_are_checked() -> None:
+    with pytest.raises(InputError, match=r"weights.method: 'rnt' is not one of rtn.*did you mean 'rtn'"):
+        WeightSettings(method="rnt")
+    with pytest.raises(InputError, match="block_size: 0"):
+        WeightSettings(block_size=0)
