@@ -18,11 +18,16 @@ from objectives.quantization.placement_onnxruntime import OnnxRuntimePlacement
 from objectives.quantization.placement_tensorrt import TensorRtPlacement
 from objectives.quantization.qdq import QdqWriter
 from objectives.quantization.rewrites import rewrite_dfl
-from objectives.quantization.weights import QuantizedWeight, WeightSettings, quantize_weight
+from objectives.quantization.weights import (
+    QuantizedWeight,
+    WeightSettings,
+    quantize_weight,
+    resolve_granularity,
+)
 from objectives.scores import Size
 from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError, nearest
-from search_spaces.formats import FORMATS, UNQUANTIZED, Number
+from search_spaces.formats import FORMATS, UNQUANTIZED, Granularity, Number
 from search_spaces.layers import Layer
 from search_spaces.model_graph import ModelGraph
 
@@ -82,7 +87,7 @@ class Materializer:
         self._settings = weights or WeightSettings()
         self._rules = _rules(runtime, graph, table)
         self._runtime = runtime
-        self._cache: dict[tuple[str, Number], QuantizedWeight] = {}
+        self._cache: dict[tuple[str, Number, Granularity], QuantizedWeight] = {}
         self._layers = {layer.name: layer for layer in graph.quantizable}
         self._base: dict[int, onnx.ModelProto] = {}
 
@@ -129,8 +134,8 @@ class Materializer:
         return Size(total, 8 * total / parameters, parameters)
 
     def weight(self, layer: Layer, fmt: str) -> QuantizedWeight:
-        """The quantized weight of a layer, computed once per weight number format."""
-        key = (layer.name, FORMATS[fmt].weight)
+        """The quantized weight of a layer, computed once per number format and granularity."""
+        key = (layer.name, FORMATS[fmt].weight, resolve_granularity(layer, FORMATS[fmt], self._settings))
         if key not in self._cache:
             self._cache[key] = quantize_weight(self._array(layer.weight), layer, FORMATS[fmt], self._settings)
         return self._cache[key]

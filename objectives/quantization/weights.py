@@ -77,15 +77,18 @@ class QuantizedWeight:
 def resolve_granularity(layer: Layer, fmt: Format, settings: WeightSettings) -> Granularity:
     """The granularity that a layer really gets.
 
-    Blocks run along input channels; a layer whose input channels are fewer than one block or no multiple of it
-    (every depthwise Conv), and any 8-bit layer, stays per channel. So does ConvTranspose, whose groups hide the axis.
+    Blocks run along input channels. A layer stays per channel where its input channels are fewer than one block or no
+    multiple of it (every depthwise Conv), where groups hide the axis (ConvTranspose), where the weight is fp8, and
+    where activations are int8 too: integer kernels sum over all input channels before they scale.
     """
     if settings.granularity is Granularity.PER_TENSOR or settings.granularity is Granularity.PER_CHANNEL:
         return settings.granularity
     axis = block_axis(layer)
     fits = axis is not None and layer.weight_shape[axis] % settings.block_size == 0
     wanted = settings.granularity is Granularity.BLOCK or fmt.weight is Number.INT4
-    return Granularity.BLOCK if wanted and fits and fmt.weight.is_integer else Granularity.PER_CHANNEL
+    scales_late = fmt.activation is Number.INT8
+    blocked = wanted and fits and fmt.weight.is_integer and not scales_late
+    return Granularity.BLOCK if blocked else Granularity.PER_CHANNEL
 
 
 def block_axis(layer: Layer) -> int | None:

@@ -54,9 +54,7 @@ def test_knapsack_points_are_optimal_for_their_cost(
 ) -> None:
     costs = _costs(graph)
     found = knapsack(space, table, costs)
-    points = [
-        (costs.total(s.allocation), sum(table.score(*pair) for pair in s.allocation.items)) for s in found
-    ]
+    points = [(costs.total(s.allocation), sum(table.score(*pair) for pair in s.allocation.items)) for s in found]
     assert points == sorted(points)
     assert all(a[1] >= b[1] for a, b in itertools.pairwise(points))
     draw = np.random.default_rng(0)
@@ -82,5 +80,3 @@ def test_table_round_trip_and_reports(table: SensitivityTable) -> None:
     assert f"`{first.layer}`" in table.to_markdown()
     with pytest.raises(InputError, match="not one of ours"):
         SensitivityTable.from_json("{}")
-
-

@@ -1,4 +1,3 @@
-
 import pytest
 from tiny_detectors import build_detector
 
