@@ -1,0 +1,92 @@
+"""The timing protocol on a fake clock: runners advance it by what an inference is meant to take."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from objectives.latency import TimingProtocol, device_lock, measure
+from objectives.scores import Failure, Latency
+
+IMAGE = np.zeros((1, 3, 8, 8), np.float32)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class TimedRunner:
+    """Takes the next of `seconds` for every inference."""
+
+    input_shape = (1, 3, 8, 8)
+    output_names = ("y",)
+
+    def __init__(self, clock: Clock, seconds: Iterator[float]) -> None:
+        self.clock, self.seconds, self.calls = clock, seconds, 0
+
+    def infer(self, images: np.ndarray) -> tuple[np.ndarray, ...]:
+        self.calls += 1
+        self.clock.now += next(self.seconds)
+        return (images,)
+
+
+def _steady(seconds: float) -> Iterator[float]:
+    while True:
+        yield seconds
+
+
+def _drifting(clock: Clock, seconds: float) -> Iterator[float]:
+    """A machine that slows down by half over ten seconds: both models suffer alike."""
+    while True:
+        yield seconds * (1 + 0.05 * clock.now)
+
+
+def test_the_ratio_survives_a_drifting_machine() -> None:
+    clock = Clock()
+    found = measure(
+        TimedRunner(clock, _drifting(clock, 0.03)), TimedRunner(clock, _drifting(clock, 0.1)), IMAGE, clock=clock
+    )
+    assert isinstance(found, Latency)
+    assert found.ratio == pytest.approx(0.3, rel=0.02)
+    assert found.p50_ms > 30.5  # the drift is in the milliseconds, not in the ratio
+    assert found.iterations >= 15
+
+
+def test_at_least_the_asked_seconds_and_iterations() -> None:
+    clock = Clock()
+    runner = TimedRunner(clock, _steady(0.01))
+    found = measure(runner, None, IMAGE, TimingProtocol(min_seconds=2.0, min_iterations=15), clock)
+    assert isinstance(found, Latency)
+    assert found.iterations >= 199 and found.ratio == 1.0 and found.cov == pytest.approx(0.0, abs=1e-6)
+    slow = TimedRunner(clock, _steady(1.0))
+    again = measure(slow, None, IMAGE, TimingProtocol(min_seconds=2.0, min_iterations=15), clock)
+    assert isinstance(again, Latency) and again.iterations == 15
+
+
+def test_rare_pauses_do_not_count() -> None:
+    clock = Clock()
+    pauses = (0.5 if index % 14 == 13 else 0.05 for index in range(10_000))
+    found = measure(TimedRunner(clock, pauses), TimedRunner(clock, _steady(0.1)), IMAGE, clock=clock)
+    assert isinstance(found, Latency)
+    assert found.ratio == pytest.approx(0.5) and found.attempts == 1
+    assert found.p99_ms > 400
+
+
+def test_an_unstable_machine_is_a_failure_after_all_attempts() -> None:
+    clock = Clock()
+    draw = np.random.default_rng(0)
+    noisy = (float(x) for x in draw.uniform(0.01, 0.2, 100_000))
+    found = measure(TimedRunner(clock, noisy), TimedRunner(clock, _steady(0.1)), IMAGE, clock=clock)
+    assert isinstance(found, Failure)
+    assert found.kind == "unstable" and "each of 3 measurements" in found.message
+
+
+def test_one_measurement_at_a_time(tmp_path) -> None:
+    from filelock import Timeout
+
+    with device_lock("test-device"), pytest.raises(Timeout), device_lock("test-device", timeout=0.1):
+        raise AssertionError("two held one device")
