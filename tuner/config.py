@@ -123,7 +123,7 @@ class ConstraintsSection(Section):
 class SearchSection(Section):
     """Who proposes, and for how long."""
 
-    sampler: Literal["tpe", "nsga2", "random"] = "tpe"
+    sampler: Literal["tpe", "nsga2", "random"] = "nsga2"
     trials: Positive = 100
     hours: PositiveFloat | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0

@@ -9,6 +9,7 @@ from objectives.detection.calibration_set import CalibrationSet, check_disjoint,
 from objectives.detection.contract import DetectorContract, recognise
 from objectives.detection.dataset import CocoDataset, load_dataset
 from search_spaces.errors import InputError
+from search_spaces.formats import UNQUANTIZED, Number, get_format
 from search_spaces.model_graph import ModelGraph
 from search_spaces.space import Rule, SearchSpace
 from tuner.config import ModelSection, StudyConfig
@@ -46,6 +47,11 @@ class Inputs:
     graph: ModelGraph
     space: SearchSpace
     data: Data | None
+
+    @property
+    def dropped(self) -> list[str]:
+        """Formats of the study that the space leaves out, because they gain nothing in the chosen objectives."""
+        return [name for name in self.config.space.formats if not gains(self.config, name)]
 
     @property
     def digests(self) -> dict[str, str]:
@@ -100,10 +106,28 @@ def read_contract(model: ModelSection, graph: ModelGraph) -> DetectorContract:
 
 
 def build_space(config: StudyConfig, graph: ModelGraph) -> SearchSpace:
-    """Builds the search space.
+    """Builds the search space from those formats that gain something; a rule keeps what it names explicitly.
 
     Raises:
-        InputError: A rule, format or granularity is wrong.
+        InputError: A rule, format or granularity is wrong, or no format is left that gains anything.
     """
+    formats = [name for name in config.space.formats if gains(config, name)]
+    if config.space.formats and not any(name != UNQUANTIZED for name in formats):
+        named = ", ".join(config.space.formats)
+        raise InputError(
+            f"space.formats: [{named}] gains nothing in {', '.join(config.objectives)} on {config.runtime.name}; "
+            "add int8, or weight_mib to the objectives"
+        )
     rules = [Rule(rule.layers, tuple(rule.formats)) for rule in config.space.rules]
-    return SearchSpace.build(graph.layers, config.space.formats, config.space.granularity, rules)
+    return SearchSpace.build(graph.layers, formats, config.space.granularity, rules)
+
+
+def gains(config: StudyConfig, name: str) -> bool:
+    """Whether a format can improve one of the study's costs over the unquantized layer.
+
+    ONNX Runtime computes in integers only where activations are int8; other formats save bytes alone.
+    """
+    sized = "weight_mib" in config.objectives or config.constraints.max_weight_mib is not None
+    if name == UNQUANTIZED or sized or not config.runtime.name.startswith("onnxruntime"):
+        return True
+    return get_format(name).activation is Number.INT8

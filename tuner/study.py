@@ -9,6 +9,7 @@ from optuna.storages import RDBStorage
 
 from search_spaces.errors import InputError
 from tuner.config import StudyConfig
+from tuner.console import say
 from tuner.finish import finish
 from tuner.identity import check_identity, identity, new_manifest, read_manifest, write_manifest
 from tuner.interrupts import Interrupted, Interrupts
@@ -70,6 +71,10 @@ def _work(run: RunFolder, inputs: Inputs, total: int, steps: Steps) -> None:
         manifest["trials"] = total
         write_manifest(run, manifest)
     run.log("start", resumed=known, trials=total)
+    if inputs.dropped:
+        reason = f"no gain in {', '.join(inputs.config.objectives)} on {inputs.config.runtime.name}"
+        run.log("dropped", formats=inputs.dropped, reason=reason)
+        say(f"left out of the space: {', '.join(inputs.dropped)} ({reason})")
     workbench = Workbench(inputs, run, steps)
     with Interrupts() as interrupts:
         try:

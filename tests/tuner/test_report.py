@@ -127,7 +127,7 @@ def test_says_what_to_take(text: str) -> None:
     headline, detail = recommendation(RUN)
     assert headline == (
         "Trial 3: 2.9x faster than the reference at −0.4 mAP points [95 % interval −1.2 to +0.4], "
-        "26 % of its weight size"
+        "27 % of the fp32 weight size"
     )
     assert "int8 x 85, fp16 x 5" in detail and "29 of them that the search never saw" in detail
     assert headline in text
@@ -139,7 +139,7 @@ def test_says_what_to_take(text: str) -> None:
     [
         ([], [], "No trial is complete"),
         ([FrontMember(RECORDS[1])], RECORDS, "No scheme stays within one point"),
-        ([FrontMember(RECORDS[3], None, True)], RECORDS, "at −0.4 mAP points, 26 %"),
+        ([FrontMember(RECORDS[3], None, True)], RECORDS, "at −0.4 mAP points, 27 %"),
     ],
 )
 def test_recommendation_of_less(front: list[FrontMember], records: list[TrialRecord], expected: str) -> None:

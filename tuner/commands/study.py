@@ -1,4 +1,4 @@
-"""Commands of a study: run, resume, status, front, export, report, dashboard."""
+"""Commands of a study: run, resume, status, front, export, baseline, report, dashboard."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from tuner.commands.options import Json, Run, Study, Trials
+from tuner.commands.options import Json, Model, Run, Study, Trials
 from tuner.console import say, show, show_table
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (run, resume, status, front, export, report, dashboard):
+    for command in (run, resume, status, front, export, baseline, report, dashboard):
         app.command()(command)
 
 
@@ -147,6 +147,22 @@ def export(
         show({"out": str(out), "trial": trial, "sha256": scheme["sha256"]["model.onnx"]})
     else:
         say(f"trial {trial} is in {out}")
+
+
+def baseline(
+    run: Run,
+    model: Model,
+    name: Annotated[str, typer.Option("--name", help="Shown in figures.", show_default=False)],
+) -> None:
+    """Scores and times a model of another tool as the trials are, and shows it in the report and the dashboard.
+
+    Example: tuner baseline runs/demo static_int8.onnx --name "ONNX Runtime static"
+    """
+    from tuner.baselines import add_baseline
+    from tuner.progress import bar
+
+    found = add_baseline(run, model, name, bar)
+    say(f"{found.name}: mAP50-95 {found.map_50_95:.4f}, {found.latency_ms:.2f} ms")
 
 
 def report(run: Run) -> None:

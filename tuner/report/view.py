@@ -113,11 +113,10 @@ class Run:
             return None
         return scores.accuracy.map_50_95 - scores_of(self.reference).accuracy.map_50_95
 
-    def size_share(self, scores: Scores) -> float | None:
-        """Weight bytes over the reference's."""
-        if self.reference is None or not scores_of(self.reference).size.weight_bytes:
-            return None
-        return scores.size.weight_bytes / scores_of(self.reference).size.weight_bytes
+    @staticmethod
+    def size_share(scores: Scores) -> float | None:
+        """Weight bytes over those of the same weights in fp32."""
+        return scores.size.weight_bytes / (4 * scores.size.parameters) if scores.size.parameters else None
 
 
 def scores_of(record: TrialRecord) -> Scores:
@@ -132,7 +131,7 @@ def recommendation(run: Run) -> tuple[str, str]:
 
     Returns:
         E.g. ``("Trial 23: 2.9x faster than the reference at −0.4 mAP points [95 % interval −1.2 to +0.4],
-        26 % of its weight size", "Formats: int8 x 70, fp16 x 15. ...")``.
+        26 % of the fp32 weight size", "Formats: int8 x 70, fp16 x 15. ...")``.
     """
     member = run.recommended
     if member is None:
@@ -157,7 +156,7 @@ def recommendation(run: Run) -> tuple[str, str]:
     if rescore:
         head += f" [95 % interval {interval_text(*rescore.interval)}]"
     if share is not None:
-        head += f", {100 * share:.0f} % of its weight size"
+        head += f", {100 * share:.0f} % of the fp32 weight size"
     return head, _detail(member)
 
 

@@ -1,0 +1,111 @@
+"""The whole line on real parts: a tiny detector, ONNX Runtime, pycocotools, the evaluator's child process."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import pytest
+import yaml
+from tiny_detectors import build_detector, write_calibration, write_dataset
+
+from search_spaces.errors import InputError
+from tuner.cli import main
+from tuner.export import Exporter
+from tuner.loaded import load_run
+from tuner.prepare import read_inputs
+from tuner.run_folder import RunFolder
+from tuner.study import launch, resume
+from tuner.study_file import read_study
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("real")
+    model = build_detector(path / "m.onnx")
+    images, labels = write_dataset(path, model, 12)
+    calibration = write_calibration(path)
+    study = {
+        "name": "real",
+        "model": {"path": "m.onnx"},
+        "data": {
+            "images": str(images.relative_to(path)),
+            "annotations": str(labels.relative_to(path)),
+            "calibration": str(calibration.relative_to(path)),
+            "search_images": 8,
+        },
+        "objectives": ["map_50_95", "latency_ms", "weight_mib"],
+        "timing": {"min_seconds": 0.05, "warmup_ms": 5.0, "max_cov": 5.0},
+        "sensitivity": {"images": 2},
+        "search": {"trials": 12, "sampler": "nsga2"},
+    }
+    (path / "study.yaml").write_text(yaml.safe_dump(study))
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> Iterator[RunFolder]:
+    yield launch(read_study(folder / "study.yaml"), folder / "run")
+
+
+def test_front_members_are_exported_rescored_and_sound(run: RunFolder) -> None:
+    loaded = load_run(run.path)
+    assert loaded.front and all(member.rescore is not None for member in loaded.front)
+    for member in loaded.front:
+        data = (run.schemes / str(member.record.number) / "model.onnx").read_bytes()
+        assert hashlib.sha256(data).hexdigest() == member.record.scores.artifact
+        onnx.checker.check_model(onnx.load_model_from_string(data), full_check=True)
+        assert member.rescore.full.images == 12 and member.rescore.unseen.images == 4
+        low, high = member.rescore.interval
+        assert low <= member.rescore.difference <= high
+    assert (run.path / "report.html").stat().st_size > 0
+    assert json.loads((run.artifacts / "previews" / "previews.json").read_text())["images"]
+
+
+def test_a_front_member_reproduces_by_eval(
+    run: RunFolder, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    member = load_run(run.path).front[0]
+    model = run.schemes / str(member.record.number) / "model.onnx"
+    arguments = ["eval", model, "--images", folder / "images", "--annotations", folder / "labels.json", "--json"]
+    monkeypatch.setattr(sys, "argv", ["tuner", *map(str, arguments)])
+    with pytest.raises(SystemExit):
+        main()
+    assert json.loads(capfd.readouterr().out)["map_50_95"] == pytest.approx(member.rescore.full.map_50_95, abs=1e-9)
+
+
+def test_a_resumed_run_measures_nothing_again(run: RunFolder) -> None:
+    before = run.log_file.read_text().count('"evaluated"')
+    kept = {path: path.stat().st_mtime_ns for path in [run.calibration, run.sensitivity, run.seeds, run.reference]}
+    resume(run.path)
+    assert run.log_file.read_text().count('"evaluated"') == before
+    assert kept == {path: path.stat().st_mtime_ns for path in kept}
+
+
+def test_another_model_cannot_be_exported_as_this_run(run: RunFolder, tmp_path: Path) -> None:
+    loaded = load_run(run.path)
+    other = build_detector(tmp_path / "other.onnx", classes=4)
+    config = loaded.config.model_copy(update={"model": loaded.config.model.model_copy(update={"path": str(other)})})
+    with pytest.raises(InputError, match="not the model of this run"):
+        Exporter(type(loaded)(**{**vars(loaded), "config": config}))
+
+
+def test_calibration_and_evaluation_images_must_differ(folder: Path) -> None:
+    overlap = folder / "overlap.txt"
+    overlap.write_text("".join(f"images/{path.name}\n" for path in sorted((folder / "images").iterdir())[:2]))
+    with pytest.raises(InputError) as caught:
+        launch(read_study(folder / "study.yaml", ["data.calibration=overlap.txt"]), folder / "never")
+    assert not (folder / "never").exists() and "\n" not in str(caught.value)
+
+
+def test_formats_without_gain_are_left_out(folder: Path) -> None:
+    inputs = read_inputs(read_study(folder / "study.yaml", ["objectives=[map_50_95, latency_ms]"]))
+    assert inputs.dropped == ["w8a16", "w4a16"]
+    assert {name for names in inputs.space.formats for name in names} == {"fp16", "int8"}
+    changes = ["objectives=[map_50_95, latency_ms]", "space.formats=[fp16, w4a16]"]
+    with pytest.raises(InputError, match="gains nothing"):
+        read_inputs(read_study(folder / "study.yaml", changes))

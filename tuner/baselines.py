@@ -1,0 +1,80 @@
+"""Baselines: models that the search did not make, scored and timed as its trials are, and shown beside them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from objectives.accuracy import predict
+from objectives.detection.contract import recognise
+from objectives.detection.scoring import score
+from objectives.latency import TimingProtocol, device_lock, measure
+from objectives.scores import Failure
+from search_spaces.errors import InputError
+from search_spaces.model_graph import ModelGraph
+from tuner.loaded import load_run
+from tuner.measuring import open_runner, worker_count
+from tuner.prepare import read_inputs
+from tuner.progress import Steps, silent
+from tuner.records import Baseline
+from tuner.reporting import read_baselines, write_report_of
+from tuner.run_folder import write_durably
+from tuner.workbench import Workbench
+
+
+def add_baseline(path: Path, model: Path, name: str, steps: Steps = silent) -> Baseline:
+    """Scores a model on a run's search images, times it against the run's reference, and renews the report.
+
+    Args:
+        path: The run folder.
+        model: Any ONNX detector for the same images, quantized or not.
+        name: Shown in figures; a baseline of the same name is replaced.
+        steps: Shows progress.
+
+    Raises:
+        InputError: The run has no reference yet, the model is no such detector, or cannot be timed here.
+    """
+    loaded = load_run(path)
+    if loaded.reference is None:
+        raise InputError(f"run {str(path)!r}: its reference is not scored yet; `tuner resume {path}` goes on")
+    workbench = Workbench(read_inputs(loaded.config), loaded.run, steps)
+    data, runtime = workbench.data, loaded.config.runtime
+    graph = ModelGraph(model, allow_quantized=True)
+    contract = recognise(graph)
+    if contract.image_size != data.contract.image_size:
+        raise InputError(f"{model}: takes images of {contract.image_size}, the run's model {data.contract.image_size}")
+    images = workbench.images(data.search.images)
+    workers = max(1, worker_count() // runtime.threads)
+    with (
+        open_runner(runtime.name, model, runtime.threads) as candidate,
+        open_runner(runtime.name, workbench.inputs.graph.path, runtime.threads) as reference,
+    ):
+        with steps(f"scoring {name}", len(images)) as done:
+            found = predict(candidate, images, contract, workers=workers, progress=done)
+        with device_lock("cpu" if runtime.name == "onnxruntime-cpu" else "cuda-0"):
+            timed = measure(
+                candidate, reference, images.batch(0, 1), TimingProtocol(**loaded.config.timing.model_dump())
+            )
+    if isinstance(timed, Failure):
+        raise InputError(f"{model}: {timed.kind}: {timed.message}")
+    accuracy = score(data.search, found)
+    baseline = Baseline(name, accuracy.map_50_95, loaded.reference.latency_ms * timed.ratio, _weight_bytes(graph))
+    others = [other for other in read_baselines(loaded.run) if other.name != name]
+    write_durably(loaded.run.baselines, json.dumps([asdict(entry) for entry in [*others, baseline]], indent=1))
+    write_report_of(load_run(path), workbench.inputs.graph.layers)
+    return baseline
+
+
+def _weight_bytes(graph: ModelGraph) -> int:
+    """Bytes of all constants of two or more dimensions: the weights, whatever exporter wrote them."""
+    total = 0
+    for tensor in graph.model.graph.initializer:
+        if len(tensor.dims) >= 2:
+            four_bit = tensor.data_type in (onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
+            elements = int(np.prod(tensor.dims))
+            total += (elements + 1) // 2 if four_bit else graph.initializers[tensor.name].nbytes
+    return total
