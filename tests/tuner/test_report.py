@@ -224,4 +224,4 @@ def test_markdown_front_and_numbers() -> None:
 
 
 def test_figures_are_valid_json() -> None:
-    json.loads(pareto_figure(RUN, width=590, compact=True).to_json())
+    assert json.loads(pareto_figure(RUN, width=590, compact=True).to_json())["data"]
