@@ -8,14 +8,14 @@ from typing import Protocol
 
 import onnx
 
-from objectives.quantization.calibration import CalibrationTable
+from objectives.quantization.calibration import PASS_THROUGH, CalibrationTable
 from objectives.quantization.qdq import QuantParams
 from search_spaces.allocation import Allocation
 from search_spaces.formats import FORMATS, Number
 from search_spaces.model_graph import ModelGraph
 
 # Operators that only move elements: their output keeps the scale of their first input.
-MOVERS = ("MaxPool", "Resize", "Transpose", "Reshape", "Split", "Slice", "Flatten", "Squeeze", "Unsqueeze")
+MOVERS = PASS_THROUGH
 
 
 @dataclass(frozen=True)
