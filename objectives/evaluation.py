@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from objectives.accuracy import NonFiniteOutputError, predict
+from objectives.backends import Opened, TensorRtBackend, hold, make_backend
 from objectives.detection.agreement import agreement
 from objectives.detection.cache import PreprocessedImages
 from objectives.detection.contract import DetectorContract
 from objectives.detection.dataset import CocoDataset
 from objectives.detection.prediction_file import save_predictions
 from objectives.detection.scoring import Predictions, score
-from objectives.latency import TimingProtocol, device_lock, measure
+from objectives.faults import fault_at
+from objectives.latency import TimingProtocol, measure
+from objectives.probing import LayerCosts
 from objectives.quantization.calibration import CalibrationTable
 from objectives.quantization.materialize import Materializer
 from objectives.quantization.weights import WeightSettings
-from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
+from objectives.runners.runner import Runner, RuntimeUnavailable
+from objectives.runners.tensorrt_rules import BuilderSettings
 from objectives.scores import Accuracy, Failure, Latency, Scores, Size
 from search_spaces.allocation import Allocation
+from search_spaces.formats import UNQUANTIZED
 from search_spaces.model_graph import ModelGraph
 
 REFERENCE = "reference"  # name of the reference's predictions
@@ -40,13 +49,17 @@ class EvaluatorSettings:
         contract: How to read the model's outputs.
         dataset: The search images.
         cache: Folder of preprocessed images.
-        runtime: ``onnxruntime-cpu`` or ``onnxruntime-cuda``.
+        runtime: ``onnxruntime-cpu``, ``onnxruntime-cuda`` or ``tensorrt``.
         threads: Threads of one inference, when timed and when scored.
         workers: Inferences at once when scored; timing always runs alone.
         weights: How weights are quantized.
         timing: The protocol; None where latency is no objective.
         predictions: Folder where the detections of every artifact are kept, as ``<digest>.npz``; None: not kept.
+        batch: Images of one inference.
+        builder: Settings of the engine builder; names the GPU.
+        engines: Folder where what every engine became is kept, as ``<digest>.json``; None: not kept.
         log: File that the child's output goes to.
+        failures: Folder where the log of every failed evaluation is kept; None: not kept.
         limit_s: Seconds after which an evaluation counts as hung.
     """
 
@@ -61,7 +74,11 @@ class EvaluatorSettings:
     weights: WeightSettings = field(default_factory=WeightSettings)
     timing: TimingProtocol | None = field(default_factory=TimingProtocol)
     predictions: Path | None = None
+    batch: int = 1
+    builder: BuilderSettings = field(default_factory=BuilderSettings)
+    engines: Path | None = None
     log: Path | None = None
+    failures: Path | None = None
     limit_s: float = 1800.0
 
 
@@ -74,45 +91,67 @@ class Bench:
 
     def __init__(self, settings: EvaluatorSettings) -> None:
         self._settings = settings
+        self._graph = ModelGraph(settings.model, batch=settings.batch)
+        self._backend = make_backend(settings.runtime, settings.threads, settings.builder, self._graph)
         self._images = PreprocessedImages.build(settings.dataset.images, settings.contract.image_size, settings.cache)
-        self._sample = self._images.batch(0, 1)
+        self._stack = ExitStack()  # keeps the reference open as long as this process lives
 
     @cached_property
-    def _graph(self) -> ModelGraph:
-        return ModelGraph(self._settings.model)
+    def _sample(self) -> NDArray[np.float32]:
+        """The batch that is timed: real images, repeated where there are fewer than one batch holds."""
+        batch = self._settings.batch
+        pixels = self._images.batch(0, min(batch, len(self._images)))
+        return np.resize(pixels, (batch, *pixels.shape[1:]))
 
     @cached_property
     def _materializer(self) -> Materializer:
         table = CalibrationTable.from_json(self._settings.calibration.read_text())
-        return Materializer(self._graph, table, self._settings.runtime, self._settings.weights)
+        return Materializer(self._graph, table, self._backend.dialect, self._settings.weights)
 
     @cached_property
-    def _reference(self) -> OnnxRuntimeRunner:
-        runner = self._runner(self._settings.model)
-        runner.activate()
-        return runner
+    def _unquantized(self) -> Allocation:
+        return Allocation.uniform([layer.name for layer in self._graph.quantizable], UNQUANTIZED)
+
+    @cached_property
+    def _reference(self) -> Opened:
+        """The unquantized model: the file itself, or its fp16 engine."""
+        model: bytes | Path = self._settings.model
+        if isinstance(self._backend, TensorRtBackend):
+            model = self._materializer.materialize(self._unquantized).engine_model
+        elif self._settings.batch > 1:
+            model = self._graph.model.SerializeToString()
+        return self._stack.enter_context(self._backend.open(model))
 
     @cached_property
     def _expected(self) -> tuple[Predictions, Accuracy]:
         """The reference's detections and their accuracy on the search images."""
-        found = self._predict(self._reference)
+        found = self._predict(self._reference.runner)
         self._keep(found, REFERENCE)
         return found, score(self._settings.dataset, found)
 
     def reference(self) -> Scores:
-        """Scores the unquantized model itself."""
+        """Scores the unquantized model itself.
+
+        Raises:
+            UnstableError: Its latency cannot be measured.
+        """
         steps: dict[str, float] = {}
-        with _step(steps, "evaluate"):
-            _, accuracy = self._expected
-        latency = None
-        if self._settings.timing is not None:
-            with _step(steps, "time"), device_lock(self._device):
-                timed = measure(self._reference, None, self._sample, self._settings.timing)
-            if isinstance(timed, Failure):
-                raise UnstableError(timed.message)
-            latency = timed
+        with hold(self._backend, everything=True):
+            with _step(steps, "build"):
+                opened = self._reference
+            with _step(steps, "evaluate"):
+                _, accuracy = self._expected
+            latency = None
+            if self._settings.timing is not None:
+                with _step(steps, "time"):
+                    timed = self._measure(opened, None)
+                if isinstance(timed, Failure):
+                    raise UnstableError(timed.message)
+                latency = timed
         parameters = sum(layer.parameters for layer in self._graph.layers)
         size = Size(4 * parameters, 32.0, parameters)
+        if isinstance(self._backend, TensorRtBackend):
+            size = self._materializer.size(self._unquantized)
         return Scores(
             accuracy,
             latency,
@@ -127,15 +166,16 @@ class Bench:
         """Scores one allocation against the reference."""
         steps: dict[str, float] = {}
         with _step(steps, "materialize"):
+            fault_at("materialize")
             artifact = self._materializer.materialize(allocation)
-        runner = self._runner(artifact.data)
-        with _step(steps, "build"):
-            runner.activate()
-        try:
+        with hold(self._backend, everything=True), ExitStack() as stack:
+            with _step(steps, "build"):
+                fault_at("build")
+                opened = stack.enter_context(self._backend.open(artifact.engine_model))
             with _step(steps, "evaluate"):
                 expected, best = self._expected
                 try:
-                    found = self._predict(runner)
+                    found = self._predict(opened.runner)
                 except NonFiniteOutputError as error:
                     return Failure("nan", str(error))
                 accuracy = score(self._settings.dataset, found)
@@ -143,31 +183,68 @@ class Bench:
                 self._keep(found, allocation.digest)
             latency: Latency | None = None
             if self._settings.timing is not None:
-                with _step(steps, "time"), device_lock(self._device):
-                    timed = measure(runner, self._reference, self._sample, self._settings.timing)
+                with _step(steps, "time"):
+                    timed = self._measure(opened, self._reference)
                 if isinstance(timed, Failure):
                     return timed
                 latency = timed
-        finally:
-            runner.deactivate()
+            if isinstance(self._backend, TensorRtBackend) and self._settings.engines is not None:
+                with _step(steps, "inspect"):
+                    report = self._backend.report(opened, self._graph, allocation, artifact.folded)
+                _write(self._settings.engines / f"{allocation.digest}.json", json.dumps(report.to_json()))
         broken = accuracy.map_50_95 < BROKEN_SHARE * best.map_50_95
         paired_ms = latency.reference_p50_ms * latency.ratio if latency else 0.0
         return Scores(accuracy, latency, artifact.size, paired_ms, close, artifact.digest, broken, steps)
+
+    def costs(self, allocation: Allocation) -> LayerCosts | Failure:
+        """Builds a scheme's engine and profiles it layer by layer.
+
+        Raises:
+            RuntimeUnavailable: The runtime has no engines.
+        """
+        backend = self._backend
+        if not isinstance(backend, TensorRtBackend):
+            raise RuntimeUnavailable(f"{self._settings.runtime}: has no engines to probe")
+        artifact = self._materializer.materialize(allocation)
+        with hold(backend, everything=True), backend.open(artifact.engine_model) as opened:
+            report = backend.report(opened, self._graph, allocation, artifact.folded)
+        times: dict[str, float] = {}
+        for layer in report.layers:
+            times[layer.layer] = times.get(layer.layer, 0.0) + layer.ms
+        fixed = times.pop("", 0.0)
+        return LayerCosts(times, fixed, backend.device_name, backend.version)
+
+    def close(self) -> None:
+        """Frees the reference."""
+        self._stack.close()
+
+    def _measure(self, opened: Opened, reference: Opened | None) -> Latency | Failure:
+        fault_at("time")
+        with hold(self._backend, everything=False):
+            return measure(
+                opened.runner,
+                reference.runner if reference is not None else None,
+                self._sample,
+                self._settings.timing,
+                observe=self._backend.observe,
+            )
 
     def _keep(self, found: Predictions, name: str) -> None:
         if self._settings.predictions is not None:
             save_predictions(found, self._settings.predictions / f"{name}.npz")
 
-    @property
-    def _device(self) -> str:
-        return "cuda-0" if self._settings.runtime == "onnxruntime-cuda" else "cpu"
+    def _predict(self, runner: Runner) -> Predictions:
+        fault_at("evaluate")
+        settings = self._settings
+        return predict(runner, self._images, settings.contract, workers=settings.workers, batch=settings.batch)
 
-    def _runner(self, model: bytes | Path) -> OnnxRuntimeRunner:
-        return OnnxRuntimeRunner(model, self._settings.threads, cuda=self._settings.runtime == "onnxruntime-cuda")
 
-    def _predict(self, runner: OnnxRuntimeRunner) -> Predictions:
-        workers = self._settings.workers if self._settings.runtime == "onnxruntime-cpu" else 1
-        return predict(runner, self._images, self._settings.contract, workers=workers)
+def _write(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
 
 
 class UnstableError(RuntimeError):

@@ -8,16 +8,24 @@ import signal
 import threading
 import time
 import traceback
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from types import TracebackType
 
 from objectives.evaluation import Bench, EvaluatorSettings, UnstableError
+from objectives.probing import LayerCosts
+from objectives.runners.build_log import BuildError
+from objectives.runners.runner import RuntimeUnavailable
 from objectives.scores import Failure, Scores
 from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError
 
 __all__ = ["Evaluator", "EvaluatorSettings"]
+
+Answer = Scores | LayerCosts | Failure
+# Failures that leave a CUDA context behind in which every further call fails.
+_FATAL = ("device",)
 
 
 class Evaluator:
@@ -49,14 +57,23 @@ class Evaluator:
         Raises:
             InputError: It cannot be scored here; the message says why.
         """
-        result = self._call(None)
+        result = self._call("reference", None)
         if isinstance(result, Failure):
             raise InputError(f"{self._settings.model}: the reference cannot be scored: {result.message}")
+        assert isinstance(result, Scores)
         return result
 
     def evaluate(self, allocation: Allocation) -> Scores | Failure:
         """Scores one allocation, or says why it has no scores."""
-        return self._call(allocation)
+        result = self._call("evaluate", allocation)
+        assert isinstance(result, Scores | Failure)
+        return result
+
+    def costs(self, allocation: Allocation) -> LayerCosts | Failure:
+        """Builds one allocation's engine and profiles its layers, or says why there is none."""
+        result = self._call("costs", allocation)
+        assert isinstance(result, LayerCosts | Failure)
+        return result
 
     def close(self) -> None:
         """Ends the child."""
@@ -69,22 +86,48 @@ class Evaluator:
             self._process.join()
         self._process = self._pipe = None
 
-    def _call(self, allocation: Allocation | None) -> Scores | Failure:
+    def _call(self, verb: str, allocation: Allocation | None) -> Answer:
+        begin = self._log_size()
+        result = self._ask(verb, allocation)
+        if isinstance(result, Failure) and allocation is not None:
+            return self._with_log(result, allocation, begin)
+        return result
+
+    def _ask(self, verb: str, allocation: Allocation | None) -> Answer:
         pipe = self._started()
         try:
-            pipe.send(allocation)
+            pipe.send((verb, allocation))
             if not pipe.poll(self._settings.limit_s):
                 self.close()
                 return Failure("timeout", f"no result after {self._settings.limit_s:.0f} s; the child was ended")
-            result = pipe.recv()
+            result: Answer = pipe.recv()
         except (EOFError, OSError):
             return self._crashed()
         except BaseException:
             # An interrupt leaves an answer underway that no later question may receive.
             self.close()
             raise
-        assert isinstance(result, Scores | Failure)
+        assert isinstance(result, Scores | LayerCosts | Failure), result
+        if isinstance(result, Failure) and result.kind in _FATAL:
+            self.close()
         return result
+
+    def _log_size(self) -> int:
+        log = self._settings.log
+        return log.stat().st_size if log is not None and log.is_file() else 0
+
+    def _with_log(self, failure: Failure, allocation: Allocation, begin: int) -> Failure:
+        """Keeps what the child wrote since `begin`, so that a failure can be looked into later."""
+        log, folder = self._settings.log, self._settings.failures
+        if log is None or folder is None or not log.is_file():
+            return failure
+        folder.mkdir(parents=True, exist_ok=True)
+        with log.open("rb") as file:
+            file.seek(begin)
+            text = file.read()
+        kept = folder / f"{allocation.digest}.log"
+        kept.write_bytes(text + f"{failure.kind}: {failure.message}\n".encode())
+        return replace(failure, log=f"{folder.name}/{kept.name}")
 
     def _crashed(self) -> Failure:
         assert self._process is not None
@@ -111,7 +154,7 @@ class Evaluator:
 
 
 def _serve(pipe: Connection, settings: EvaluatorSettings, parent: int) -> None:
-    """The child: answers ``allocation -> Scores | Failure`` until the pipe closes or the parent is gone."""
+    """The child: answers ``(verb, allocation) -> Answer`` until the pipe closes or the parent is gone."""
     for kind in (signal.SIGINT, signal.SIGTERM):
         signal.signal(kind, signal.SIG_IGN)  # the terminal signals the whole group; only the parent decides
     if settings.log is not None:
@@ -122,21 +165,25 @@ def _serve(pipe: Connection, settings: EvaluatorSettings, parent: int) -> None:
     bench: Bench | None = None
     while True:
         try:
-            allocation = pipe.recv()
+            verb, allocation = pipe.recv()
         except (EOFError, OSError):
             return
         try:
             bench = bench or Bench(settings)
-            result = bench.reference() if allocation is None else bench.evaluate(allocation)
-        except MemoryError:
-            result = Failure("memory", "out of memory while evaluating")
+            result = bench.reference() if verb == "reference" else getattr(bench, verb)(allocation)
+        except MemoryError as error:
+            result = Failure("memory", str(error) or "out of memory while evaluating")
+        except BuildError as error:
+            result = Failure("memory" if error.memory else "build", str(error), layer=error.layer)
         except UnstableError as error:
             result = Failure("unstable", str(error))
-        except InputError as error:
+        except (InputError, RuntimeUnavailable) as error:
             result = Failure("build", str(error))
         except Exception as error:
             traceback.print_exc()
-            result = Failure("error", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+            # Told apart by name: importing the class would need CUDA's bindings everywhere.
+            fault = "device" if type(error).__name__ == "CudaError" else "error"
+            result = Failure(fault, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
         try:
             pipe.send(result)
         except OSError:

@@ -17,7 +17,8 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from objectives.runners.runner import Runner
+from objectives.devices import GpuState
+from objectives.runners.runner import DeviceTimed, Runner, Ticket
 from objectives.scores import Failure, Latency
 
 
@@ -42,7 +43,9 @@ class TimingProtocol:
 
 @contextmanager
 def device_lock(device: str, timeout: float = 600.0) -> Iterator[None]:
-    """Holds a device for one measurement, across all processes of this machine.
+    """Holds a device for one measurement, across all processes and threads of this machine.
+
+    The thread that holds it may enter again: two engines that are timed against each other are open at once.
 
     Args:
         device: Identifies the device, e.g. ``cpu`` or a GPU's UUID.
@@ -51,7 +54,8 @@ def device_lock(device: str, timeout: float = 600.0) -> Iterator[None]:
     Raises:
         filelock.Timeout: Another process kept the device.
     """
-    with FileLock(Path(gettempdir()) / f"tuner-{device}.lock", timeout=timeout, mode=0o666):
+    lock = FileLock(Path(gettempdir()) / f"tuner-{device}.lock", mode=0o666, is_singleton=True)
+    with lock.acquire(timeout=timeout):
         yield
 
 
@@ -61,8 +65,12 @@ def measure(
     image: NDArray[np.float32],
     protocol: TimingProtocol | None = None,
     clock: Callable[[], float] = time.perf_counter,
+    observe: Callable[[], GpuState | None] = lambda: None,
 ) -> Latency | Failure:
     """Times one inference of one batch.
+
+    A runner whose device times itself (`DeviceTimed`) is asked for bursts of inferences, so that the device is never
+    idle between candidate and reference and the host's launches do not count; any other is timed by the clock.
 
     Args:
         candidate: The model to time.
@@ -70,20 +78,28 @@ def measure(
         image: The batch, ``(N, 3, H, W)`` float32; a real image, as sparsity changes the time of some kernels.
         protocol: The bounds.
         clock: Monotonic seconds; tests pass their own.
+        observe: Looks at the device after each measurement; one that other processes disturbed does not count.
 
     Returns:
         The latency, or a failure of kind ``unstable``.
     """
     rules = protocol or TimingProtocol()
     runners = [candidate] if reference is None else [candidate, reference]
-    spread = np.inf
+    launches = [_launcher(runner, image, clock) for runner in runners]
+    burst = candidate.burst if isinstance(candidate, DeviceTimed) else 1
+    problem = ""
     for attempt in range(1, rules.attempts + 1):
-        for runner in runners:
-            _warm_up(runner, image, rules.warmup_ms / 1000, clock)
-        times = _alternate(runners, image, rules, clock)
+        for launch in launches:
+            _warm_up(launch, rules.warmup_ms / 1000, clock)
+        times = _alternate(launches, burst, rules, clock)
+        state = observe()
+        if state is not None and state.foreign:
+            problem = f"other processes use the GPU (pid {', '.join(map(str, state.foreign))})"
+            continue
         ratios = times[:, 0] / times[:, -1] if reference is not None else times[:, 0] / np.median(times[:, 0])
         kept = _middle(ratios)
         spread = float(kept.std() / kept.mean())
+        problem = f"the paired ratio varies by {spread:.1%} (bound {rules.max_cov:.1%})"
         if spread <= rules.max_cov:
             milliseconds = times[:, 0] * 1000
             return Latency(
@@ -96,40 +112,51 @@ def measure(
                 ratio=float(np.median(ratios)) if reference is not None else 1.0,
                 reference_p50_ms=float(np.median(times[:, -1]) * 1000),
                 attempts=attempt,
+                method=candidate.method if isinstance(candidate, DeviceTimed) else "clock",
+                state=state,
             )
     return Failure(
         "unstable",
-        f"the paired ratio varies by {spread:.1%} in each of {rules.attempts} measurements "
-        f"(bound {rules.max_cov:.1%}); "
-        "free the machine, or raise timing.max_cov",
+        f"{problem} in each of {rules.attempts} measurements; free the machine, or raise timing.max_cov",
     )
 
 
+def _launcher(runner: Runner, image: NDArray[np.float32], clock: Callable[[], float]) -> Callable[[], Ticket]:
+    """Starts one inference; a runner that cannot do so without waiting is run and timed at once."""
+    if isinstance(runner, DeviceTimed):
+        return runner.launcher(image)
+
+    def launch() -> Ticket:
+        start = clock()
+        runner.infer(image)
+        spent = clock() - start
+        return lambda: spent
+
+    return launch
+
+
 def _alternate(
-    runners: list[Runner], image: NDArray[np.float32], rules: TimingProtocol, clock: Callable[[], float]
+    launches: list[Callable[[], Ticket]], burst: int, rules: TimingProtocol, clock: Callable[[], float]
 ) -> NDArray[np.float64]:
     """Seconds ``(iterations, runners)``; the order flips each time, so that none always follows the other's cache."""
     rows: list[list[float]] = []
     begin = clock()
     while len(rows) < rules.min_iterations or clock() - begin < rules.min_seconds:
-        row = [0.0] * len(runners)
-        order = range(len(runners)) if len(rows) % 2 else reversed(range(len(runners)))
-        for index in order:
-            start = clock()
-            runners[index].infer(image)
-            row[index] = clock() - start
-        rows.append(row)
+        open_rows = []
+        for count in range(burst):
+            order = range(len(launches)) if (len(rows) + count) % 2 else reversed(range(len(launches)))
+            tickets = {index: launches[index]() for index in order}
+            open_rows.append([tickets[index] for index in range(len(launches))])
+        rows += [[ticket() for ticket in tickets] for tickets in open_rows]
     return np.array(rows)
 
 
-def _warm_up(runner: Runner, image: NDArray[np.float32], seconds: float, clock: Callable[[], float]) -> None:
+def _warm_up(launch: Callable[[], Ticket], seconds: float, clock: Callable[[], float]) -> None:
     """Runs until the time is over and the last two iterations agree within 10 %, at most ten times as long."""
     begin, previous = clock(), np.inf
     while True:
-        start = clock()
-        runner.infer(image)
-        now = clock()
-        spent, last = now - begin, now - start
+        last = launch()()
+        spent = clock() - begin
         if (spent >= seconds and abs(last - previous) <= 0.1 * previous) or spent >= 10 * seconds:
             return
         previous = last

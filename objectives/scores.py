@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from objectives.devices import GpuState
+
 
 @dataclass(frozen=True)
 class Accuracy:
@@ -44,6 +46,8 @@ class Latency:
         ratio: Median of candidate time / reference time over neighbouring iterations; 1 without a reference.
         reference_p50_ms: Median of the reference in the same measurement, milliseconds; p50_ms without one.
         attempts: Measurements it took to get a stable one.
+        method: What timed it: ``clock``, ``cuda graph`` or ``cuda stream``.
+        state: Of the GPU right after the measurement; None on a CPU.
     """
 
     p50_ms: float
@@ -55,6 +59,16 @@ class Latency:
     ratio: float
     reference_p50_ms: float
     attempts: int = 1
+    method: str = "clock"
+    state: GpuState | None = None
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Latency:
+        """Reads what `Scores.to_json` wrote."""
+        state = data.get("state")
+        if state:
+            state = GpuState(**{**state, "throttle": tuple(state["throttle"]), "foreign": tuple(state["foreign"])})
+        return Latency(**{**data, "state": state or None})
 
 
 @dataclass(frozen=True)
@@ -109,7 +123,7 @@ class Scores:
             **{
                 **data,
                 "accuracy": Accuracy(**data["accuracy"]),
-                "latency": Latency(**latency) if latency else None,
+                "latency": Latency.from_json(latency) if latency else None,
                 "size": Size(**data["size"]),
             }
         )
@@ -120,14 +134,17 @@ class Failure:
     """Why an allocation has no scores.
 
     Attributes:
-        kind: ``build``, ``crash``, ``timeout``, ``memory``, ``unstable``, ``nan``, ``error``.
+        kind: ``build``, ``crash``, ``device`` (a CUDA error that ends the process), ``timeout``, ``memory``,
+            ``unstable``, ``nan``, ``error``.
         message: One line.
-        log: Name of the artifact that holds the full log; empty where there is none.
+        log: File that holds the full log, relative to the run folder; empty where there is none.
+        layer: The model layer whose format the runtime could not build; empty where none is known.
     """
 
     kind: str
     message: str
     log: str = ""
+    layer: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Returns a JSON object."""

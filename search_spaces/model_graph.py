@@ -21,39 +21,46 @@ _QUANTIZED_OPS = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearM
 
 
 class ModelGraph:
-    """One ONNX model with batch 1, named nodes and inferred shapes.
+    """One ONNX model with a fixed batch, named nodes and inferred shapes.
 
     Attributes:
         path: Where the model was read.
-        digest: SHA-256 of the file (and of its external data), hex.
-        model: The normalised model: nodes have unique names, constants are initializers, batch is 1.
+        digest: SHA-256 of the file (and of its external data), hex; another one for every batch above 1.
+        model: The normalised model: nodes have unique names, constants are initializers, the batch is fixed.
         shapes: ``{tensor: shape}`` for every activation whose shape is static.
         initializers: ``{name: array}``.
         producer: ``{tensor: node}``.
         consumers: ``{tensor: nodes that read it}``.
     """
 
-    def __init__(self, path: Path | str, *, allow_quantized: bool = False) -> None:
+    def __init__(self, path: Path | str, *, allow_quantized: bool = False, batch: int = 1) -> None:
         """Reads and checks a model.
 
         Args:
             path: The ONNX file.
             allow_quantized: Accept a model that holds Q/DQ nodes, to score or time it.
+            batch: Images of one inference.
 
         Raises:
-            InputError: The file is missing, truncated, not an ONNX model, already quantized, or not float32.
+            InputError: The file is missing, truncated, not an ONNX model, already quantized, not float32, or its graph
+                holds one image only.
         """
         self.path = Path(path)
         self.model, self.digest = _load(self.path, allow_quantized)
         graph = self.model.graph
         _name_nodes(graph)
         _lift_constants(graph)
-        _fix_batch(graph, self.path)
+        _fix_batch(graph, self.path, batch)
+        if batch > 1:
+            self.digest = hashlib.sha256(f"{self.digest} batch {batch}".encode()).hexdigest()
         try:
             self.model = onnx.shape_inference.infer_shapes(self.model, strict_mode=True, data_prop=True)
             onnx.checker.check_model(self.model, full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
             line = str(error).strip().splitlines()[0]
+            if batch > 1:
+                advice = "export it with a dynamic batch (dynamic=True)"
+                raise InputError(f"{self.path}: its graph cannot take {batch} images: {line}; {advice}") from None
             raise InputError(f"{self.path}: not a valid ONNX model: {line}; export it again") from None
         graph = self.model.graph
         self.initializers: dict[str, NDArray[np.generic]] = {
@@ -61,6 +68,11 @@ class ModelGraph:
         }
         values = [*graph.input, *graph.value_info, *graph.output]
         self.shapes = {value.name: _dims(value) for value in values if _is_static(value)}
+        if batch > 1 and any(shape[:1] != (batch,) for shape in self.outputs.values()):
+            raise InputError(
+                f"{self.path}: its graph does not carry {batch} images to its outputs; "
+                "export it with a dynamic batch (dynamic=True)"
+            )
         self.producer = {name: node for node in graph.node for name in node.output if name}
         self.consumers: dict[str, list[onnx.NodeProto]] = {}
         for node in graph.node:
@@ -69,12 +81,12 @@ class ModelGraph:
 
     @property
     def input(self) -> str:
-        """Name of the image input, shape ``(1, channels, height, width)``."""
+        """Name of the image input, shape ``(batch, channels, height, width)``."""
         return self._image_input.name
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of the image input with batch 1; height and width are 0 where the model leaves them open."""
+        """Shape of the image input; height and width are 0 where the model leaves them open."""
         return _dims(self._image_input)
 
     @cached_property
@@ -85,7 +97,7 @@ class ModelGraph:
 
     @property
     def outputs(self) -> dict[str, tuple[int, ...]]:
-        """``{output name: shape}`` for batch 1; open dimensions are 0."""
+        """``{output name: shape}``; open dimensions are 0."""
         return {value.name: _dims(value) for value in self.model.graph.output}
 
     @property
@@ -281,20 +293,38 @@ def _lift_constants(graph: onnx.GraphProto) -> None:
     graph.node.extend(keep)
 
 
-def _fix_batch(graph: onnx.GraphProto, path: Path) -> None:
-    """Sets an open batch to 1 and forgets recorded shapes, which may carry symbols."""
+def _fix_batch(graph: onnx.GraphProto, path: Path, batch: int) -> None:
+    """Sets the batch, and drops inferred shapes, which may carry symbols.
+
+    A model that was exported for one image holds that 1 in the shapes it reshapes and expands to as well.
+    """
     known = {tensor.name for tensor in graph.initializer}
     image = next(value for value in graph.input if value.name not in known)
     dims = image.type.tensor_type.shape.dim
-    if dims[0].dim_value > 1:
+    if dims[0].dim_value > 1 and dims[0].dim_value != batch:
         raise InputError(f"{path}: batch is fixed to {dims[0].dim_value}; export with batch 1 or a dynamic batch")
-    symbol = dims[0].dim_param
-    dims[0].dim_value = 1
+    symbol, fixed = dims[0].dim_param, dims[0].dim_value
+    dims[0].dim_value = batch
     del graph.value_info[:]
     for value in graph.output:
         shape = value.type.tensor_type.shape
-        if shape.dim and (not shape.dim[0].dim_value or shape.dim[0].dim_param == symbol):
+        if shape.dim and (not shape.dim[0].dim_value or shape.dim[0].dim_param == symbol or batch > 1):
             shape.dim[0].Clear()
+    if fixed == 1 and batch > 1:
+        _widen_shapes(graph, batch)
+
+
+def _widen_shapes(graph: onnx.GraphProto, batch: int) -> None:
+    """Replaces the leading 1 of every constant shape that a Reshape or Expand of activations goes to."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type not in ("Reshape", "Expand") or node.input[0] in constants or node.input[1] not in constants:
+            continue
+        shape = numpy_helper.to_array(constants[node.input[1]])
+        if shape.size and shape[0] == 1:
+            name = f"{node.name}/batch_shape"
+            graph.initializer.append(numpy_helper.from_array(np.array([batch, *shape[1:]], np.int64), name))
+            node.input[1] = name
 
 
 def _dims(value: onnx.ValueInfoProto) -> tuple[int, ...]:

@@ -129,7 +129,7 @@ def _decoded_boxes(net: _Net, bins: str, size: int, corners: bool) -> str:
     ramp = net.constant("model.7.dfl.conv.weight", np.arange(REG_MAX, dtype=np.float32).reshape(1, -1, 1, 1))
     y = net.op("Conv", [y, ramp], "/model.7/dfl/conv/Conv", kernel_shape=[1, 1])
     y = net.op("Reshape", [y, net.constant("dfl_out", np.array([0, 4, -1]))], "/model.7/dfl/Reshape_1")
-    first, second = net.op("Split", [y], "/model.7/Split_sides", outputs=2, axis=1, num_outputs=2)
+    first, second = net.op("Split", [y], "/model.7/Split_sides", outputs=2, axis=1)
     centres, steps = [], []
     for stride in STRIDES:
         rows, columns = np.meshgrid(np.arange(size // stride), np.arange(size // stride), indexing="ij")
@@ -172,7 +172,7 @@ def _save(net: _Net, path: Path, size: int, dynamic_batch: bool, names: tuple[st
     image = helper.make_tensor_value_info("images", TensorProto.FLOAT, [batch, 3, size, size])
     output = helper.make_tensor_value_info("output0", TensorProto.FLOAT, None)
     graph = helper.make_graph(net.nodes, "tiny", [image], [output], net.weights)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     model = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
     if names:
         entry = {"names": str(dict(enumerate(names))), "imgsz": str([size, size]), "stride": "32"}

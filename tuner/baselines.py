@@ -12,12 +12,12 @@ import onnx
 from objectives.accuracy import predict
 from objectives.detection.contract import recognise
 from objectives.detection.scoring import score
-from objectives.latency import TimingProtocol, device_lock, measure
+from objectives.latency import TimingProtocol, measure
 from objectives.scores import Failure
 from search_spaces.errors import InputError
 from search_spaces.model_graph import ModelGraph
 from tuner.loaded import load_run
-from tuner.measuring import open_runner, worker_count
+from tuner.measuring import builder_settings, observer, open_runner, timing_lock, worker_count
 from tuner.prepare import read_inputs
 from tuner.progress import Steps, silent
 from tuner.records import Baseline
@@ -49,16 +49,19 @@ def add_baseline(path: Path, model: Path, name: str, steps: Steps = silent) -> B
         raise InputError(f"{model}: takes images of {contract.image_size}, the run's model {data.contract.image_size}")
     images = workbench.images(data.search.images)
     workers = max(1, worker_count() // runtime.threads)
+    settings, batch = builder_settings(runtime), runtime.batch
     with (
-        open_runner(runtime.name, model, runtime.threads) as candidate,
-        open_runner(runtime.name, workbench.inputs.graph.path, runtime.threads) as reference,
+        open_runner(runtime.name, model, runtime.threads, settings, batch=batch) as candidate,
+        open_runner(runtime.name, workbench.inputs.graph.path, runtime.threads, settings, batch=batch) as reference,
     ):
         with steps(f"scoring {name}", len(images)) as done:
-            found = predict(candidate, images, contract, workers=workers, progress=done)
-        with device_lock("cpu" if runtime.name == "onnxruntime-cpu" else "cuda-0"):
-            timed = measure(
-                candidate, reference, images.batch(0, 1), TimingProtocol(**loaded.config.timing.model_dump())
-            )
+            found = predict(candidate, images, contract, workers=workers, progress=done, batch=batch)
+        observe = observer(runtime.name, runtime.device)
+        pixels = images.batch(0, min(batch, len(images)))
+        sample = np.resize(pixels, (batch, *pixels.shape[1:]))
+        protocol = TimingProtocol(**loaded.config.timing.resolved(runtime.name).model_dump())
+        with timing_lock(runtime.name, runtime.device):
+            timed = measure(candidate, reference, sample, protocol, observe=observe)
     if isinstance(timed, Failure):
         raise InputError(f"{model}: {timed.kind}: {timed.message}")
     accuracy = score(data.search, found)

@@ -94,22 +94,53 @@ class SensitivitySection(Section):
 
 
 class RuntimeSection(Section):
-    """Where a scheme runs; `file` is only for ``replay``: the recorded scores."""
+    """Where a scheme runs.
+
+    `device` counts the visible GPUs; `limit_s` is the time after which an evaluation counts as hung. The three keys of
+    the engine builder are only for ``tensorrt``, and `file`, the recorded scores, only for ``replay``.
+    """
 
     name: Literal["onnxruntime-cpu", "onnxruntime-cuda", "tensorrt", "replay"] = "onnxruntime-cpu"
     threads: Positive = 1
     batch: Positive = 1
+    device: Annotated[int, Field(ge=0)] = 0
+    limit_s: PositiveFloat = 1800.0
+    optimization_level: Annotated[int, Field(ge=0, le=5)] = 3
+    workspace_mib: Positive | None = None
+    tactic_sources: list[Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]] | None = None
     file: Text | None = None
+
+    @property
+    def gpu(self) -> bool:
+        """Whether it runs on a GPU."""
+        return self.name in ("onnxruntime-cuda", "tensorrt")
+
+    @model_validator(mode="after")
+    def _check(self) -> RuntimeSection:
+        for key, default in (("optimization_level", 3), ("workspace_mib", None), ("tactic_sources", None)):
+            if self.name != "tensorrt" and getattr(self, key) != default:
+                raise ValueError(f"{key} is only for tensorrt; leave it out for {self.name}")
+        return self
 
 
 class TimingSection(Section):
-    """Bounds of the timing protocol."""
+    """Bounds of the timing protocol; what is left open depends on the runtime."""
 
     warmup_ms: PositiveFloat = 200.0
     min_seconds: PositiveFloat = 2.0
-    min_iterations: Positive = 15
-    max_cov: PositiveFloat = 0.15
+    min_iterations: Positive | None = None
+    max_cov: PositiveFloat | None = None
     attempts: Positive = 3
+
+    def resolved(self, runtime: str) -> TimingSection:
+        """All bounds as numbers: a GPU's clock is steady and its iterations are short, a shared CPU is neither."""
+        gpu = runtime in ("onnxruntime-cuda", "tensorrt")
+        return self.model_copy(
+            update={
+                "min_iterations": self.min_iterations or (100 if gpu else 15),
+                "max_cov": self.max_cov or (0.025 if gpu else 0.15),
+            }
+        )
 
 
 class ConstraintsSection(Section):

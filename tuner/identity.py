@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
@@ -13,11 +12,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from objectives.backends import tensorrt_version
+from objectives.devices import find_gpu
 from search_spaces.errors import InputError
 from search_spaces.groups import Group
 from search_spaces.space import SearchSpace
 from tuner import __version__
-from tuner.config import StudyConfig
+from tuner.config import RuntimeSection, StudyConfig
 from tuner.front import reference_point
 from tuner.run_folder import RunFolder, read_json, write_durably
 
@@ -40,9 +41,10 @@ def identity(config: StudyConfig, *, digests: Mapping[str, str]) -> dict[str, An
         "runtime.name": runtime.name,
         "runtime.threads": runtime.threads,
         "runtime.batch": runtime.batch,
-        **{f"device.{name}": value for name, value in device(runtime.name).items()},
+        **_builder(runtime),
+        **{f"device.{name}": value for name, value in device(runtime.name, runtime.device).items()},
         **{f"versions.{name}": value for name, value in versions(runtime.name).items()},
-        **{f"timing.{key}": value for key, value in config.timing.model_dump().items()},
+        **{f"timing.{key}": value for key, value in config.timing.resolved(runtime.name).model_dump().items()},
         **{f"calibration.{key}": value for key, value in config.calibration.model_dump().items()},
         **{f"weights.{key}": value for key, value in config.weights.model_dump().items()},
         **{f"constraints.{key}": value for key, value in config.constraints.model_dump().items()},
@@ -60,19 +62,36 @@ def versions(runtime: str) -> dict[str, str]:
     found = {"tuner": __version__, "python": platform.python_version()}
     for name in _PACKAGES:
         found[name] = metadata.version(name)
-    if runtime != "replay":
-        names = ("onnxruntime-gpu", "onnxruntime") if runtime.startswith("onnxruntime") else (runtime,)
+    if runtime == "tensorrt":
+        found["tensorrt"] = tensorrt_version()
+    elif runtime != "replay":
+        names = ("onnxruntime-gpu", "onnxruntime")
         found[names[-1]] = next((v for name in names if (v := _version(name))), "missing")
     return found
 
 
-def device(runtime: str) -> dict[str, Any]:
-    """Names the device whose latency the study measures."""
+def _builder(runtime: RuntimeSection) -> dict[str, Any]:
+    """Settings that decide what an engine becomes."""
+    if runtime.name != "tensorrt":
+        return {}
+    keys = ("optimization_level", "workspace_mib", "tactic_sources")
+    return {f"runtime.{key}": getattr(runtime, key) for key in keys}
+
+
+def device(runtime: str, index: int = 0) -> dict[str, Any]:
+    """Names the device whose latency the study measures.
+
+    Args:
+        runtime: Its name.
+        index: Of the GPU, for runtimes that use one.
+    """
     if runtime == "replay":
         return {"cpu": "replay"}
     facts: dict[str, Any] = {"cpu": _cpu_model(), "cores": os.cpu_count() or 0}
     if runtime in ("tensorrt", "onnxruntime-cuda"):
-        facts["gpu"] = _gpu()
+        gpu = find_gpu(index)
+        facts |= {"gpu": gpu.name, "gpu_uuid": gpu.uuid, "driver": gpu.driver}
+        facts["compute_capability"] = ".".join(map(str, gpu.compute_capability))
     return facts
 
 
@@ -159,12 +178,3 @@ def _cpu_model() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def _gpu() -> str:
-    command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return "none"
-    return done.stdout.strip().splitlines()[0] if done.stdout.strip() else "none"

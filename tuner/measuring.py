@@ -2,41 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
+from objectives.backends import RUNTIMES, hold, make_backend, tensorrt_version
+from objectives.devices import GpuState, find_gpu, read_state
 from objectives.evaluator import Evaluator as ChildEvaluator
 from objectives.evaluator import EvaluatorSettings
-from objectives.latency import TimingProtocol
+from objectives.latency import TimingProtocol, device_lock
+from objectives.quantization.calibration import CalibrationTable
+from objectives.quantization.materialize import Materializer
 from objectives.quantization.weights import WeightSettings
-from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
+from objectives.runners.build_log import BuildError
+from objectives.runners.runner import Runner
+from objectives.runners.tensorrt_rules import BuilderSettings, dialect
+from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError, nearest
 from search_spaces.formats import Granularity
-from tuner.config import WeightsSection
+from search_spaces.model_graph import ModelGraph
+from tuner.config import RuntimeSection, WeightsSection
 
 if TYPE_CHECKING:
     from tuner.workbench import Evaluator, Workbench
 
-RUNTIMES = ("onnxruntime-cpu", "onnxruntime-cuda")
 
-
-def open_runner(runtime: str, model: bytes | Path, threads: int = 1) -> AbstractContextManager[OnnxRuntimeRunner]:
-    """Opens a runner.
+@contextmanager
+def open_runner(
+    runtime: str,
+    model: bytes | Path,
+    threads: int = 1,
+    builder: BuilderSettings | None = None,
+    graph: ModelGraph | None = None,
+    batch: int = 1,
+) -> Iterator[Runner]:
+    """Opens a runner; builds its engine first where the runtime has engines.
 
     Args:
         runtime: One of `RUNTIMES`.
-        model: Serialized ONNX, or its path.
+        model: Serialized ONNX, or its path. TensorRT is given an unquantized model in fp16.
         threads: Threads of one inference.
+        builder: Settings of the engine builder; names the GPU.
+        graph: The unquantized model, where `model` is one of its schemes.
+        batch: Images of one inference, where `model` is a file; a scheme has its graph's batch.
 
     Raises:
-        InputError: No such runtime is built in.
+        InputError: No such runtime is built in, or the model cannot be built.
+        RuntimeUnavailable: The machine lacks what the runtime needs.
     """
     check_runtime(runtime)
-    return OnnxRuntimeRunner(model, threads, cuda=runtime == "onnxruntime-cuda")
+    if isinstance(model, Path) and graph is None and (runtime == "tensorrt" or batch > 1):
+        graph = ModelGraph(model, allow_quantized=True, batch=batch)
+        model = _for_engine(graph) if runtime == "tensorrt" else graph.model.SerializeToString()
+    backend = make_backend(runtime, threads, builder, graph)
+    try:
+        with hold(backend, everything=True), backend.open(model) as opened:
+            yield opened.runner
+    except BuildError as error:
+        raise InputError(f"TensorRT cannot build the model: {error}") from None
+
+
+def _for_engine(graph: ModelGraph) -> bytes:
+    """A model file as the builder takes it: a plain one in fp16, one with Q/DQ (an exported scheme) as it is."""
+    if any(node.op_type in ("QuantizeLinear", "DequantizeLinear", "Cast") for node in graph.nodes()):
+        return bytes(graph.model.SerializeToString(deterministic=True))
+    nothing = CalibrationTable(graph.digest, "max", 0, {"max": {}})
+    return Materializer(graph, nothing, dialect(tensorrt_version())).materialize(Allocation(())).engine_model
 
 
 def worker_count() -> int:
@@ -53,6 +87,7 @@ def open_evaluator(workbench: Workbench) -> Iterator[Evaluator]:
     """
     config, run = workbench.inputs.config, workbench.run
     check_runtime(config.runtime.name)
+    protocol = TimingProtocol(**config.timing.resolved(config.runtime.name).model_dump())
     assert workbench.calibration  # in its file from here on
     settings = EvaluatorSettings(
         model=workbench.inputs.graph.path,
@@ -64,23 +99,52 @@ def open_evaluator(workbench: Workbench) -> Iterator[Evaluator]:
         threads=config.runtime.threads,
         workers=max(1, worker_count() // config.runtime.threads),
         weights=weight_settings(config.weights),
-        timing=TimingProtocol(**config.timing.model_dump()) if "latency_ms" in config.objectives else None,
+        timing=protocol if "latency_ms" in config.objectives else None,
         predictions=run.predictions,
+        batch=config.runtime.batch,
+        builder=builder_settings(config.runtime),
+        engines=run.engines,
         log=run.path / "evaluator.log",
+        failures=run.failures,
+        limit_s=config.runtime.limit_s,
     )
     with ChildEvaluator(settings) as evaluator:
         yield evaluator
 
 
 def check_runtime(name: str) -> None:
-    """Refuses a runtime that is not built in.
+    """Refuses a runtime that is unknown, or that this machine cannot run.
 
     Raises:
-        InputError: It is not.
+        InputError: It is unknown.
+        RuntimeUnavailable: TensorRT, or a GPU, is missing.
     """
     if name not in RUNTIMES:
         known = ", ".join(RUNTIMES)
         raise InputError(f"runtime {name!r} is not one of {known}{nearest(name, RUNTIMES)}")
+    if name == "tensorrt":
+        tensorrt_version()
+    if name != "onnxruntime-cpu":
+        find_gpu()
+
+
+def builder_settings(runtime: RuntimeSection) -> BuilderSettings:
+    """The study's builder settings as the runtime takes them."""
+    sources = tuple(runtime.tactic_sources) if runtime.tactic_sources is not None else None
+    return BuilderSettings(runtime.optimization_level, runtime.workspace_mib, sources, runtime.device)
+
+
+def observer(runtime: str, device: int = 0) -> Callable[[], GpuState | None]:
+    """What `measure` asks for the state of a runtime's device."""
+    if runtime == "onnxruntime-cpu":
+        return lambda: None
+    gpu = find_gpu(device)
+    return lambda: read_state(gpu)
+
+
+def timing_lock(runtime: str, device: int = 0) -> AbstractContextManager[None]:
+    """Holds a runtime's device for one measurement."""
+    return device_lock("cpu" if runtime == "onnxruntime-cpu" else find_gpu(device).uuid)
 
 
 def weight_settings(weights: WeightsSection) -> WeightSettings:

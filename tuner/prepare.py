@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from objectives.backends import tensorrt_version
 from objectives.detection.calibration_set import CalibrationSet, check_disjoint, load_calibration
 from objectives.detection.contract import DetectorContract, recognise
 from objectives.detection.dataset import CocoDataset, load_dataset
+from objectives.devices import find_gpu
+from objectives.runners.tensorrt_rules import possible, supported_formats
 from search_spaces.errors import InputError
 from search_spaces.formats import UNQUANTIZED, Number, get_format
 from search_spaces.model_graph import ModelGraph
 from search_spaces.space import Rule, SearchSpace
 from tuner.config import ModelSection, StudyConfig
+from tuner.measuring import check_runtime
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,10 @@ def read_inputs(config: StudyConfig) -> Inputs:
 
     Raises:
         InputError: Something is missing, broken, contradictory, or not supported.
+        RuntimeUnavailable: This machine lacks what the study's runtime needs.
     """
+    if not config.replayed:
+        check_runtime(config.runtime.name)
     graph = read_model(config.model)
     space = build_space(config, graph)
     if config.replayed:
@@ -125,9 +132,16 @@ def build_space(config: StudyConfig, graph: ModelGraph) -> SearchSpace:
 def gains(config: StudyConfig, name: str) -> bool:
     """Whether a format can improve one of the study's costs over the unquantized layer.
 
-    ONNX Runtime computes in integers only where activations are int8; other formats save bytes alone.
+    ONNX Runtime computes in integers only where activations are int8; other formats save bytes alone. What TensorRT
+    computes in depends on its version and on the GPU; a format that it cannot have at all is left out in any case.
     """
+    if name == UNQUANTIZED:
+        return True
     sized = "weight_mib" in config.objectives or config.constraints.max_weight_mib is not None
-    if name == UNQUANTIZED or sized or not config.runtime.name.startswith("onnxruntime"):
+    if config.runtime.name == "tensorrt":
+        get_format(name)
+        reasons = supported_formats(tensorrt_version(), find_gpu(config.runtime.device).compute_capability)
+        return reasons[name] == "" or (sized and possible(reasons[name]))
+    if sized or config.replayed:
         return True
     return get_format(name).activation is Number.INT8

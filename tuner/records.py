@@ -41,6 +41,7 @@ class Rescore:
         interval: Paired bootstrap 95 % interval (low, high) of `difference` over images.
         unseen_difference: The same on the unseen images; None where there are none.
         unseen_interval: Its interval; None where there are none.
+        onnxruntime: Of the same ONNX in ONNX Runtime's CPU on all evaluation images; None where that is the runtime.
     """
 
     full: Accuracy
@@ -49,6 +50,7 @@ class Rescore:
     interval: tuple[float, float]
     unseen_difference: float | None = None
     unseen_interval: tuple[float, float] | None = None
+    onnxruntime: Accuracy | None = None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from objectives.detection.scoring import Predictions, bootstrap_difference, scor
 from objectives.evaluation import REFERENCE
 from objectives.scores import Accuracy
 from search_spaces.allocation import Allocation
-from tuner.measuring import open_runner, worker_count
+from search_spaces.formats import UNQUANTIZED
+from tuner.measuring import builder_settings, open_runner, worker_count
 from tuner.records import FrontMember, Rescore
 from tuner.run_folder import RunFolder, read_json, write_durably
 from tuner.workbench import Workbench
@@ -42,6 +43,9 @@ def rescore_front(workbench: Workbench, members: Sequence[FrontMember]) -> dict[
     for count, allocation in enumerate(missing, 1):
         candidate = detector.predict(allocation, f"re-scoring {count}/{len(missing)}")
         found = _compare(data.full, unseen, candidate, reference)
+        if workbench.inputs.config.runtime.name == "tensorrt":
+            twin = detector.predict_in_onnxruntime(allocation, f"in ONNX Runtime {count}/{len(missing)}")
+            found = replace(found, onnxruntime=score(data.full, twin))
         known[allocation.digest] = found
         path = workbench.run.cache / "rescores" / f"{allocation.digest}.json"
         write_durably(path, json.dumps(asdict(found)))
@@ -77,17 +81,31 @@ class Detector:
         if kept is not None and not missing:
             return kept
         images = bench.images(missing)
+        runtime = bench.inputs.config.runtime
+        graph = bench.graph
         model: bytes | Path = bench.inputs.graph.path
         if allocation is not None:
-            model = bench.materializer.materialize(allocation).data
-        runtime = bench.inputs.config.runtime
+            model = bench.materializer.materialize(allocation).engine_model
+        elif runtime.name == "tensorrt":
+            unquantized = Allocation.uniform([layer.name for layer in graph.quantizable], UNQUANTIZED)
+            model = bench.materializer.materialize(unquantized).engine_model
+        elif runtime.batch > 1:
+            model = graph.model.SerializeToString()
         workers = max(1, worker_count() // runtime.threads)
         with (
             bench.step(title, len(images)) as done,
-            open_runner(runtime.name, model, runtime.threads) as runner,
+            open_runner(runtime.name, model, runtime.threads, builder_settings(runtime), graph) as runner,
         ):
-            found = predict(runner, images, bench.data.contract, workers=workers, progress=done)
+            found = predict(runner, images, bench.data.contract, workers=workers, progress=done, batch=runtime.batch)
         return found if kept is None else merge_predictions(kept, found)
+
+    def predict_in_onnxruntime(self, allocation: Allocation, title: str) -> Predictions:
+        """Detections of the same ONNX in ONNX Runtime's CPU, to compare the engine's with."""
+        bench = self._workbench
+        images, batch = bench.images(self._records), bench.inputs.config.runtime.batch
+        model = bench.materializer.materialize(allocation).data
+        with bench.step(title, len(images)) as done, open_runner("onnxruntime-cpu", model) as runner:
+            return predict(runner, images, bench.data.contract, workers=worker_count(), progress=done, batch=batch)
 
 
 def _compare(full: CocoDataset, unseen: CocoDataset | None, candidate: Predictions, reference: Predictions) -> Rescore:
@@ -110,4 +128,5 @@ def _from_json(data: Mapping[str, Any]) -> Rescore:
         (data["interval"][0], data["interval"][1]),
         data["unseen_difference"],
         (interval[0], interval[1]) if interval else None,
+        Accuracy(**data["onnxruntime"]) if data.get("onnxruntime") else None,
     )

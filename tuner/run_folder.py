@@ -42,6 +42,10 @@ class RunFolder:
         self.seeds = self.cache / "seeds.json"
         self.evaluations = self.cache / "evaluations"
         self.predictions = self.cache / "predictions"
+        self.engines = self.cache / "engines"
+        self.probe = path / "probe.json"
+        self.blocked = path / "blocked.json"
+        self.failures = path / "failures"
         self.artifacts = path / "artifacts"
         self.schemes = path / "schemes"
 

@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 
 from objectives.scores import Failure, Scores
 from search_spaces.allocation import Allocation
+from search_spaces.blocked import Blocked
 from search_spaces.errors import InputError
 from tuner.config import StudyConfig
 from tuner.front import front_of
@@ -48,6 +49,7 @@ def search(
     seeds: Sequence[tuple[str, Mapping[str, str]]],
     total: int,
     interrupts: Interrupts,
+    blocked: Blocked | None = None,
 ) -> None:
     """Works until the study holds `total` trials, its hours are over, or the space is exhausted.
 
@@ -60,6 +62,7 @@ def search(
         seeds: ``(origin, choices)`` to run first.
         total: Trials in all, earlier sittings included.
         interrupts: Where signals arrive.
+        blocked: Pairs that probing found the target cannot build; failing trials add to them.
 
     Raises:
         Interrupted: By a signal; the running trial was queued again.
@@ -67,12 +70,15 @@ def search(
     """
     config = inputs.config
     study = _open_study(storage, config, run)
-    trials = Trials(study, inputs.space, config, run)
+    trials = Trials(study, inputs.space, config, run, (blocked or Blocked()).union(read_blocked(run)))
     told, queued = trials.repair()
     trials.enqueue(seeds)
     if told or queued:
         run.log("repaired", told=told, queued=queued)
-    study.sampler = make_sampler(config.search.sampler, inputs.space, config.search.seed, len(study.trials))
+    search_for = config.search
+    study.sampler = make_sampler(
+        search_for.sampler, inputs.space, search_for.seed, len(study.trials), trials.repair_choices
+    )
     streak: deque[str] = deque(maxlen=MAX_EQUAL_FAILURES)
     with LiveView() as view:
         view.update(_progress(trials, config, reference, total))
@@ -92,6 +98,9 @@ def search(
                 run.save_evaluation(allocation, result)
                 run.log("evaluated", trial=trial.number, digest=allocation.digest, **_outcome(result))
             trials.tell(trial, result)
+            if isinstance(result, Failure) and trials.block(trial, allocation, result):
+                run.log("blocked", layer=result.layer, format=allocation[result.layer], reason=result.message)
+                streak.clear()  # a layer less that can fail: this is progress
             view.update(_progress(trials, config, reference, total))
             streak.append(_kind(result))
             if len(streak) == MAX_EQUAL_FAILURES and len(set(streak)) == 1 and streak[0]:
@@ -100,6 +109,11 @@ def search(
                     f"{MAX_EQUAL_FAILURES} trials in a row failed alike ({result.kind}): {result.message}; "
                     f"see {run.log_file}, then `tuner resume {run.path}`"
                 )
+
+
+def read_blocked(run: RunFolder) -> Blocked:
+    """Pairs that earlier trials of the run found the target cannot build."""
+    return Blocked.from_json(run.blocked.read_text(encoding="utf-8")) if run.blocked.is_file() else Blocked()
 
 
 def _evaluate(evaluator: Evaluator, allocation: Allocation, reference: Scores) -> Scores | Failure:

@@ -80,10 +80,11 @@ def _work(run: RunFolder, inputs: Inputs, total: int, steps: Steps) -> None:
         try:
             with interrupts.allowed():
                 workbench.prepare_images()
-                seeds = study_seeds(workbench)
             with workbench.evaluator() as evaluator:
                 with interrupts.allowed():
                     reference = score_reference(run, evaluator, inputs)
+                    workbench.probe(evaluator)
+                    seeds = study_seeds(workbench)
                 search(
                     run,
                     inputs=inputs,
@@ -91,6 +92,7 @@ def _work(run: RunFolder, inputs: Inputs, total: int, steps: Steps) -> None:
                     evaluator=evaluator,
                     reference=reference,
                     seeds=seeds,
+                    blocked=workbench.blocked,
                     total=total,
                     interrupts=interrupts,
                 )

@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from search_spaces.errors import InputError, nearest
-from tuner.config import PATH_KEYS, StudyConfig
+from tuner.config import PATH_KEYS, RuntimeSection, StudyConfig
 
 MAX_BYTES = 1 << 20
 MAX_ALIASES = 32
@@ -46,6 +46,21 @@ def read_study(path: Path, overrides: Sequence[str] = (), *, check_paths: bool =
             advice = "paths are relative to the study file"
             raise InputError(f"{path}: {section}.{key}: {value!r} does not exist; {advice}")
     return config
+
+
+def runtime_section(name: str, pairs: Sequence[str]) -> RuntimeSection:
+    """Reads ``KEY=VALUE`` texts as a study's runtime section, for commands that have no study.
+
+    Raises:
+        InputError: A key is unknown, or a value is wrong.
+    """
+    data: dict[str, Any] = {"name": name}
+    for pair in pairs:
+        _override(data, pair, "--builder")
+    try:
+        return RuntimeSection.model_validate(data)
+    except ValidationError as error:
+        raise InputError(f"--builder {_explain(error)}") from None
 
 
 def write_study(config: StudyConfig, folder: Path) -> str:
@@ -87,19 +102,20 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
-def _override(data: dict[str, Any], override: str) -> None:
+def _override(data: dict[str, Any], override: str, option: str = "--set") -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise InputError(f"--set {override!r}: must be KEY=VALUE, e.g. --set search.trials=40")
+        example = "search.trials=40" if option == "--set" else "optimization_level=1"
+        raise InputError(f"{option} {override!r}: must be KEY=VALUE, e.g. {option} {example}")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
-        raise InputError(f"--set {override!r}: the value is not YAML") from None
+        raise InputError(f"{option} {override!r}: the value is not YAML") from None
     *sections, last = key.split(".")
     for name in sections:
         inner = data.setdefault(name, {})
         if not isinstance(inner, dict):
-            raise InputError(f"--set {override!r}: {name!r} is not a mapping of keys")
+            raise InputError(f"{option} {override!r}: {name!r} is not a mapping of keys")
         data = inner
     data[last] = value
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
@@ -12,12 +12,15 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from objectives.scores import Failure, Scores
 from search_spaces.allocation import Allocation
+from search_spaces.blocked import Blocked
+from search_spaces.formats import UNQUANTIZED
 from search_spaces.space import SearchSpace
 from tuner.config import ConstraintsSection, StudyConfig
 from tuner.records import TrialRecord
-from tuner.run_folder import RunFolder
+from tuner.run_folder import RunFolder, write_durably
 
 INTERRUPTED = "interrupted"
+BLOCKED = "blocked"
 _MIB = 2**20
 
 
@@ -43,7 +46,7 @@ def violations(scores: Scores, bounds: ConstraintsSection) -> dict[str, float]:
     return found
 
 
-@dataclass(frozen=True)
+@dataclass
 class Trials:
     """All dealings with one Optuna study.
 
@@ -52,12 +55,33 @@ class Trials:
         space: Its groups and formats.
         config: Objectives and constraints.
         run: Where finished evaluations are durable.
+        blocked: Pairs that the target cannot build; schemes are repaired around them.
     """
 
     study: optuna.Study
     space: SearchSpace
     config: StudyConfig
     run: RunFolder
+    blocked: Blocked = field(default_factory=Blocked)
+
+    def repair_choices(self, choices: Mapping[str, str]) -> dict[str, str]:
+        """The scheme without what the target cannot build."""
+        return self.blocked.repair(self.space, choices)
+
+    def block(self, trial: Trial, allocation: Allocation, failure: Failure) -> bool:
+        """Blocks the pair that stopped a trial's build and queues the scheme without it.
+
+        Returns:
+            Whether the failure named a pair that was not blocked yet.
+        """
+        fmt = allocation.formats.get(failure.layer, UNQUANTIZED)
+        if failure.kind != "build" or fmt == UNQUANTIZED or (failure.layer, fmt) in self.blocked.pairs:
+            return False
+        self.blocked = self.blocked.with_pair(failure.layer, fmt, failure.message)
+        write_durably(self.run.blocked, self.blocked.to_json())
+        choices = self.repair_choices(self.space.choices(allocation))
+        self.enqueue([(f"repair:{trial.number}", choices)])
+        return True
 
     def records(self) -> list[TrialRecord]:
         """All trials, in order."""
@@ -67,7 +91,8 @@ class Trials:
         """Queues those ``(origin, choices)`` that the study does not hold in any state; returns how many."""
         held = {record.allocation.digest for record in self.records()}
         count = 0
-        for origin, choices in seeds:
+        for origin, seed in seeds:
+            choices = self.repair_choices(seed)
             digest = self.space.allocation(choices).digest
             if digest not in held:
                 held.add(digest)
@@ -76,9 +101,19 @@ class Trials:
         return count
 
     def ask(self) -> tuple[Trial, Allocation]:
-        """Starts the next trial: a queued one, else the sampler's proposal."""
-        trial = self.study.ask()
-        return trial, self._choose(trial)
+        """Starts the next trial: a queued one, else the sampler's proposal.
+
+        A scheme that was queued before one of its pairs was blocked is failed, and queued again without the pair.
+        """
+        while True:
+            trial = self.study.ask()
+            allocation = self._choose(trial)
+            choices = self.space.choices(allocation)
+            if (repaired := self.repair_choices(choices)) == choices:
+                return trial, allocation
+            origin = self._frozen(trial.number).user_attrs.get("origin", "sampler")
+            self.tell(trial, Failure(BLOCKED, "holds a pair that cannot be built; queued again without it"))
+            self.enqueue([(origin, repaired)])
 
     def tell(self, trial: Trial, result: Scores | Failure) -> None:
         """Finishes a trial. The result must be durable already, unless it is an interruption."""
@@ -134,11 +169,12 @@ class Trials:
     def exhausted(self) -> bool:
         """Whether every scheme of the space has been tried or is queued."""
         size = 1
-        for choices in self.space.formats:
-            size *= len(choices)
+        for group, choices in zip(self.space.groups, self.space.formats, strict=True):
+            size *= sum(not self.blocked.blocks(group, name) for name in choices)
             if size > 10**6:
                 return False
-        return len({record.allocation.digest for record in self.records() if record.allocation.items}) >= size
+        tried = {record.allocation for record in self.records() if record.allocation.items}
+        return sum(self.blocked.repair_allocation(allocation) == allocation for allocation in tried) >= size
 
     def _choose(self, trial: Trial) -> Allocation:
         # Touched even where a queued scheme fixes every parameter: samplers mark the trial as a parent here.
@@ -180,6 +216,6 @@ class Trials:
 def counted(records: Iterable[TrialRecord]) -> int:
     """Trials that count towards ``--trials``: complete ones and real failures."""
     return sum(
-        record.state == "COMPLETE" or (record.failure is not None and record.failure.kind != INTERRUPTED)
+        record.state == "COMPLETE" or (record.failure is not None and record.failure.kind not in (INTERRUPTED, BLOCKED))
         for record in records
     )

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
+
+from objectives.backends import tensorrt_version
 from objectives.detection.cache import PreprocessedImages
 from objectives.detection.image_files import ImageRecord
+from objectives.devices import find_gpu
+from objectives.evaluator import Evaluator as ChildEvaluator
 from objectives.latency_prior import profile_costs
+from objectives.probing import ProbeTable, probe
 from objectives.quantization.calibration import CalibrationTable, calibrate
 from objectives.quantization.materialize import Materializer
 from objectives.replay import ReplayEvaluator, ReplaySettings
+from objectives.runners.engine_cache import EngineCache
+from objectives.runners.tensorrt_rules import dialect
 from objectives.scores import Failure, Scores
 from objectives.sensitivity.reports import write_reports
 from search_spaces.allocation import Allocation
+from search_spaces.blocked import Blocked
 from search_spaces.costs import CostTable, weight_costs
 from search_spaces.errors import InputError
-from search_spaces.formats import UNQUANTIZED
+from search_spaces.formats import FORMATS, UNQUANTIZED, Number
 from search_spaces.model_graph import ModelGraph
 from search_spaces.sensitivity import SensitivityTable
 from search_spaces.space import SearchSpace
 from tuner.config import StudyConfig
+from tuner.console import say
 from tuner.measuring import open_evaluator, weight_settings, worker_count
 from tuner.prepare import Data, Inputs
 from tuner.progress import Steps, silent
@@ -81,9 +92,15 @@ class Workbench:
         return table
 
     @cached_property
+    def graph(self) -> ModelGraph:
+        """The model at the study's batch; calibration and sensitivity take its images one by one."""
+        batch = self._config.runtime.batch
+        return self.inputs.graph if batch == 1 else ModelGraph(self.inputs.graph.path, batch=batch)
+
+    @cached_property
     def materializer(self) -> Materializer:
         """Assembles the artifacts of this run."""
-        return make_materializer(self._config, self.inputs.graph, self.calibration)
+        return make_materializer(self._config, self.graph, self.calibration)
 
     def images(self, records: Sequence[ImageRecord], title: str = "preprocessing images") -> PreprocessedImages:
         """Preprocessed images, from the run's cache where they are there."""
@@ -120,10 +137,64 @@ class Workbench:
         runtime = self._config.runtime
         if "latency_ms" in self._config.objectives and self._config.replayed:
             return self._replay.costs()
+        if "latency_ms" in self._config.objectives and runtime.name == "tensorrt":
+            return self.probed.cost_table()
         if "latency_ms" in self._config.objectives and runtime.name == "onnxruntime-cpu":
-            image = self.images(self.data.search.images[:1]).batch(0, 1)
-            return profile_costs(self.inputs.graph, self.materializer, image, runtime.threads)
+            pixels = self.images(self.data.search.images[:1]).batch(0, 1)
+            image = np.repeat(pixels, runtime.batch, axis=0)
+            return profile_costs(self.graph, self.materializer, image, runtime.threads)
         return weight_costs(self.inputs.graph.layers)
+
+    @property
+    def blocked(self) -> Blocked:
+        """Pairs that the target cannot build, as far as probing found them."""
+        return self.probed.blocked if self._config.runtime.name == "tensorrt" else Blocked({})
+
+    @property
+    def probed(self) -> ProbeTable:
+        """What probing found.
+
+        Raises:
+            InputError: The run was not probed.
+        """
+        if not self.run.probe.is_file():
+            raise InputError(f"run {str(self.run.path)!r}: not probed yet; `tuner resume {self.run.path}` goes on")
+        return ProbeTable.from_json(self.run.probe.read_text(encoding="utf-8"))
+
+    def probe(self, evaluator: Evaluator) -> None:
+        """Finds out what the target builds and what it costs, unless the run did; only engines need it.
+
+        The table is kept in the run, and per device and TensorRT version among the user's caches, so that another
+        study of the same model, ranges and weights starts with it.
+
+        Raises:
+            RuntimeUnavailable: Not even the unquantized model can be built.
+        """
+        if self._config.runtime.name != "tensorrt" or self.run.probe.is_file():
+            return
+        assert isinstance(evaluator, ChildEvaluator)
+        layers = [layer.name for layer in self.inputs.graph.quantizable]
+        wanted: dict[str, list[str]] = {}
+        for layer, fmt in sweep_pairs(self.inputs.space):
+            wanted.setdefault(fmt, []).append(layer)
+        kept = self._probe_cache(wanted)
+        if kept.is_file():
+            table = ProbeTable.from_json(kept.read_text(encoding="utf-8"))
+        else:
+            with self.step("probing formats", len(wanted)):
+                table = probe(evaluator, layers, wanted, say)
+            write_durably(kept, table.to_json())
+        for (layer, fmt), reason in table.blocked.pairs.items():
+            self.run.log("blocked", layer=layer, format=fmt, reason=reason)
+        write_durably(self.run.probe, table.to_json())
+
+    def _probe_cache(self, wanted: Mapping[str, Sequence[str]]) -> Path:
+        """File of this probe among the caches of the device: named by all that decides its outcome."""
+        version, config = tensorrt_version(), self._config
+        facts: list[Any] = [self.inputs.graph.digest, wanted, config.runtime.model_dump(), config.weights.model_dump()]
+        facts.append(self.calibration.to_json())
+        name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        return EngineCache(version, find_gpu(config.runtime.device)).folder / "probes" / f"{name}.json"
 
     @contextmanager
     def evaluator(self) -> Iterator[Evaluator]:
@@ -151,7 +222,7 @@ class Workbench:
         with self.step("sensitivity", len(pairs)) as done:
             return sweep(
                 self.inputs.graph,
-                self.materializer,
+                self._sweep_materializer(),
                 self.data.contract,
                 images,
                 pairs,
@@ -166,6 +237,14 @@ class Workbench:
                 cuda=self._config.runtime.name == "onnxruntime-cuda",
                 progress=done,
             )
+
+    def _sweep_materializer(self) -> Materializer:
+        """The sweep takes images one by one, in ONNX Runtime: of TensorRT's dialects the faster one there, in fp32."""
+        names = {name for formats in self.inputs.space.formats for name in formats}
+        float8 = any(FORMATS[name].activation is Number.FP8 for name in names)
+        if self._config.runtime.name != "tensorrt" or float8:
+            return make_materializer(self._config, self.inputs.graph, self.calibration)
+        return make_materializer(self._config, self.inputs.graph, self.calibration, "8.6")
 
 
 def sweep_pairs(space: SearchSpace) -> list[tuple[str, str]]:
@@ -185,6 +264,18 @@ def read_calibration(run: RunFolder) -> CalibrationTable:
     return CalibrationTable.from_json(run.calibration.read_text(encoding="utf-8"))
 
 
-def make_materializer(config: StudyConfig, graph: ModelGraph, table: CalibrationTable) -> Materializer:
-    """Builds the materializer of a study."""
-    return Materializer(graph, table, config.runtime.name, weight_settings(config.weights))
+def make_materializer(
+    config: StudyConfig, graph: ModelGraph, table: CalibrationTable, version: str | None = None
+) -> Materializer:
+    """Builds the materializer of a study.
+
+    Args:
+        config: The study.
+        graph: Its model.
+        table: Its ranges.
+        version: TensorRT's, where the study runs on it: by default the installed one.
+    """
+    name: str = config.runtime.name
+    if name == "tensorrt":
+        name = dialect(version or tensorrt_version())
+    return Materializer(graph, table, name, weight_settings(config.weights))

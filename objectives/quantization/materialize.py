@@ -13,7 +13,8 @@ import onnx
 from numpy.typing import NDArray
 
 from objectives.quantization.calibration import CalibrationTable
-from objectives.quantization.placement import Placement, PlacementRules
+from objectives.quantization.half_graph import to_half
+from objectives.quantization.placement import Placement, PlacementRules, decoding
 from objectives.quantization.placement_onnxruntime import OnnxRuntimePlacement
 from objectives.quantization.placement_tensorrt import TensorRtPlacement
 from objectives.quantization.qdq import QdqWriter
@@ -31,6 +32,10 @@ from search_spaces.formats import FORMATS, UNQUANTIZED, Granularity, Number
 from search_spaces.layers import Layer
 from search_spaces.model_graph import ModelGraph
 
+_ORT, _STRONG, _WEAK = "onnxruntime", "strongly typed", "weakly typed"
+#: ``{runtime: dialect of ONNX}``: TensorRT >= 10 reads a graph typed as fp16, TensorRT 8.6 a float32 graph of opset 17.
+DIALECTS = {"onnxruntime-cpu": _ORT, "onnxruntime-cuda": _ORT, "tensorrt": _STRONG, "tensorrt-8": _WEAK}
+_WEAK_OPSET = 17
 _FP16_MAX = float(np.finfo(np.float16).max)
 
 
@@ -41,10 +46,19 @@ class Artifact:
     Attributes:
         data: Serialized ONNX model.
         size: Weight size.
+        build: The model for TensorRT's engine builder, where it is another than `data`.
+        folded: Layers whose weights are packed in `data` and unpacked in `build`.
     """
 
     data: bytes
     size: Size
+    build: bytes | None = None
+    folded: tuple[str, ...] = ()
+
+    @property
+    def engine_model(self) -> bytes:
+        """What is loaded, or built into an engine."""
+        return self.build if self.build is not None else self.data
 
     @cached_property
     def digest(self) -> str:
@@ -72,7 +86,7 @@ class Materializer:
     Args:
         graph: The unquantized model.
         table: Ranges of its activations.
-        runtime: ``onnxruntime-cpu``, ``onnxruntime-cuda`` or ``tensorrt``: whose placement rules to follow.
+        runtime: A key of `DIALECTS`: whose placement rules and graph types to follow.
         weights: How weights are quantized.
     """
 
@@ -85,8 +99,10 @@ class Materializer:
     ) -> None:
         self._graph = graph
         self._settings = weights or WeightSettings()
+        if runtime not in DIALECTS:
+            raise InputError(f"runtime {runtime!r} is not one of {', '.join(DIALECTS)}{nearest(runtime, DIALECTS)}")
+        self._dialect = DIALECTS[runtime]
         self._rules = _rules(runtime, graph, table)
-        self._runtime = runtime
         self._cache: dict[tuple[str, Number, Granularity], QuantizedWeight] = {}
         self._layers = {layer.name: layer for layer in graph.quantizable}
         self._base: dict[int, onnx.ModelProto] = {}
@@ -102,11 +118,38 @@ class Materializer:
             InputError: The allocation names an unknown or unquantizable layer.
         """
         self._check(allocation)
+        folded = self._folded(allocation)
+        size = self.size(allocation)
+        data = self._assemble(allocation, frozenset(), extra_outputs)
+        if not folded:
+            return Artifact(data, size)
+        return Artifact(data, size, self._assemble(allocation, frozenset(folded), extra_outputs), folded)
+
+    def _folded(self, allocation: Allocation) -> tuple[str, ...]:
+        """Layers whose weights TensorRT's builder must be given unpacked.
+
+        Its kernels take quantized weights beside activations of the same number format, and int4 weights beside fp16
+        activations in a matrix product; a Conv has no such kernel. Source: NVIDIA, TensorRT developer guide,
+        "Working with quantized types", INT4 weight-only quantization.
+        """
+        if self._dialect not in (_STRONG, _WEAK):
+            return ()
+        found = []
+        for name, fmt in allocation.items:
+            weight, activation = FORMATS[fmt].weight, FORMATS[fmt].activation
+            product = self._layers[name].op in ("MatMul", "Gemm")
+            own = weight is activation or (product and weight is Number.INT4 and self._dialect == _STRONG)
+            if FORMATS[fmt].quantizes_weight and not own:
+                found.append(name)
+        return tuple(found)
+
+    def _assemble(self, allocation: Allocation, folded: frozenset[str], extra_outputs: Sequence[str]) -> bytes:
+        """Serializes the model with the weights of the `folded` layers unpacked."""
         placement = self._rules.place(allocation)
         model = onnx.ModelProto()
-        model.CopyFrom(self._skeleton(self._opset(allocation)))
+        model.CopyFrom(self._skeleton(self._opset(allocation, folded)))
         writer = QdqWriter()
-        nodes, used = self._rewrite(model.graph.node, allocation, placement, writer)
+        nodes, used = self._rewrite(model.graph.node, allocation, placement, writer, folded)
         del model.graph.node[:]
         model.graph.node.extend(nodes)
         float_values = (t for t in self._graph.model.graph.initializer if t.name in used)
@@ -117,7 +160,9 @@ class Materializer:
             for name in extra_outputs
             if name not in self._graph.outputs
         )
-        return Artifact(model.SerializeToString(deterministic=True), self.size(allocation))
+        if self._dialect == _STRONG:
+            model = to_half(model, self._late)
+        return bytes(model.SerializeToString(deterministic=True))
 
     def size(self, allocation: Allocation) -> Size:
         """Weight size of an allocation, exact, without building it."""
@@ -128,7 +173,8 @@ class Materializer:
             fmt = FORMATS[allocation.formats.get(layer.name, UNQUANTIZED)]
             parameters += layer.parameters
             if fmt.quantizes_weight:
-                total += self.weight(layer, allocation[layer.name]).stored_bytes
+                weight = self.weight(layer, allocation[layer.name])
+                total += weight.stored_bytes - (weight.scale.nbytes // 2 if self._dialect == _STRONG else 0)
             else:
                 total += 2 * layer.parameters
         return Size(total, 8 * total / parameters, parameters)
@@ -146,6 +192,7 @@ class Materializer:
         allocation: Allocation,
         placement: Placement,
         writer: QdqWriter,
+        folded: frozenset[str],
     ) -> tuple[list[onnx.NodeProto], set[str]]:
         """Returns the new node list, and the names of the float initializers that it still reads."""
         nodes: list[onnx.NodeProto] = []
@@ -159,7 +206,7 @@ class Materializer:
             if (tensor, Number.FP8) in placement.pairs:
                 read = names[tensor, Number.INT8] if tensor in placement.rounded else tensor
                 params = placement.pairs[tensor, Number.FP8]
-                if self._runtime.startswith("onnxruntime"):
+                if self._dialect == _ORT:
                     read = writer.saturate(read, params)
                 names[tensor, Number.FP8] = writer.activation(read, params, "_fp8")
 
@@ -169,7 +216,7 @@ class Materializer:
             layer = self._layers.get(node.name)
             original = list(node.input)
             if layer is not None:
-                self._write_weight(node, layer, allocation, placement, writer)
+                self._write_weight(node, layer, allocation, placement, writer, folded)
                 nodes.extend(writer.take())
             for index, name in enumerate(original):
                 number = placement.readers.get((node.name, name))
@@ -191,47 +238,79 @@ class Materializer:
         allocation: Allocation,
         placement: Placement,
         writer: QdqWriter,
+        folded: frozenset[str],
     ) -> None:
         name = allocation.formats.get(layer.name, UNQUANTIZED)
         index = list(node.input).index(layer.weight)
         if not FORMATS[name].quantizes_weight:
             values = self._array(layer.weight)
-            if self._runtime.startswith("onnxruntime") and np.abs(values).max(initial=0.0) <= _FP16_MAX:
+            if self._dialect == _ORT and np.abs(values).max(initial=0.0) <= _FP16_MAX:
                 node.input[index] = writer.half(layer.weight, values)
             return
         weight = self.weight(layer, name)
-        fold = self._runtime.startswith("onnxruntime") and layer.name not in placement.integer_nodes
+        if layer.name in folded:
+            node.input[index] = f"{layer.weight}_unpacked"
+            writer.array(node.input[index], weight.dequantized())
+            return
+        fold = self._dialect == _ORT and layer.name not in placement.integer_nodes
         node.input[index] = (writer.folded_weight if fold else writer.weight)(layer.weight, weight)
         bias = node.input[2] if len(node.input) > 2 else ""
         if layer.name in placement.integer_bias and bias in self._graph.initializers:
             scale = placement.pairs[layer.input, Number.INT8].scale
             node.input[2] = writer.bias(f"{layer.name}_bias", self._array(bias), scale, weight)
 
+    @cached_property
+    def _late(self) -> frozenset[str]:
+        """Nodes that compute pixel coordinates."""
+        return decoding(self._graph)
+
     def _array(self, name: str) -> NDArray[np.float32]:
         return np.asarray(self._graph.initializers[name], dtype=np.float32)
 
     def _check(self, allocation: Allocation) -> None:
-        for name, _ in allocation.items:
+        for name, fmt in allocation.items:
+            if self._dialect == _WEAK and FORMATS[fmt].activation is Number.FP8:
+                raise InputError(f"scheme: {fmt} of layer {name!r} needs TensorRT >= 10; choose int8 or fp16")
             if name not in self._layers:
                 reason = next((layer.reason for layer in self._graph.layers if layer.name == name), None)
                 why = f"cannot be quantized: {reason}" if reason else "is not in the model"
                 raise InputError(f"scheme: layer {name!r} {why}{nearest(name, self._layers)}")
 
-    def _opset(self, allocation: Allocation) -> int:
-        numbers = {n for _, f in allocation.items for n in (FORMATS[f].weight, FORMATS[f].activation)}
+    def _opset(self, allocation: Allocation, folded: frozenset[str]) -> int:
+        """The least opset that has everything the artifact holds, and that its reader knows."""
+        kept = [(name, FORMATS[fmt]) for name, fmt in allocation.items]
+        numbers = {fmt.activation for _, fmt in kept} | {fmt.weight for name, fmt in kept if name not in folded}
         needed = 21 if Number.INT4 in numbers else 19 if Number.FP8 in numbers else 13
+        if self._dialect == _STRONG:
+            return max(needed, 19, self._graph.opset)  # 19: scales, and so the outputs of DQ, may be fp16
+        if self._dialect == _WEAK and self._graph.opset > _WEAK_OPSET:
+            return max(needed, _WEAK_OPSET)
         return max(needed, self._graph.opset)
+
+    def _converted(self, opset: int) -> onnx.ModelProto:
+        """The model at another opset.
+
+        Raises:
+            InputError: An operator has no counterpart there.
+        """
+        try:
+            return onnx.version_converter.convert_version(self._graph.model, opset)
+        except Exception as error:  # the converter raises plain RuntimeErrors of C++
+            raise InputError(
+                f"{self._graph.path}: opset {self._graph.opset} cannot be brought to {opset} "
+                f"({str(error).strip().splitlines()[0]}); export it with opset={_WEAK_OPSET}"
+            ) from None
 
     def _skeleton(self, opset: int) -> onnx.ModelProto:
         """The model at an opset, without initializers and inner shapes, which change from scheme to scheme."""
         if opset not in self._base:
             model = self._graph.model
             if opset != self._graph.opset:
-                model = onnx.version_converter.convert_version(model, opset)
+                model = self._converted(opset)
             bare = onnx.ModelProto()
             bare.CopyFrom(model)
             bare.ir_version = max(model.ir_version, 10 if opset >= 21 else 9 if opset >= 19 else 8)
-            if self._runtime.startswith("onnxruntime"):
+            if self._dialect == _ORT:
                 rewrite_dfl(bare, opset)
             known = {tensor.name for tensor in self._graph.model.graph.initializer}
             added = [t for t in bare.graph.initializer if t.name not in known]
@@ -243,8 +322,4 @@ class Materializer:
 
 
 def _rules(runtime: str, graph: ModelGraph, table: CalibrationTable) -> PlacementRules:
-    if runtime in ("onnxruntime-cpu", "onnxruntime-cuda"):
-        return OnnxRuntimePlacement(graph, table)
-    if runtime == "tensorrt":
-        return TensorRtPlacement(graph, table)
-    raise InputError(f"runtime.name: {runtime!r} is not one of onnxruntime-cpu, onnxruntime-cuda, tensorrt")
+    return OnnxRuntimePlacement(graph, table) if DIALECTS[runtime] == _ORT else TensorRtPlacement(graph, table)

@@ -9,11 +9,10 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from objectives.runners.runner import RuntimeUnavailable
 from search_spaces.errors import InputError
 
-
-class RuntimeUnavailable(RuntimeError):
-    """The environment lacks what the runtime needs; the command line exits with 3."""
+__all__ = ["OnnxRuntimeRunner", "RuntimeUnavailable"]
 
 
 class OnnxRuntimeRunner:
@@ -25,12 +24,14 @@ class OnnxRuntimeRunner:
         model: Serialized ONNX, or the path of a file.
         threads: Threads inside one inference (intra-op).
         cuda: Use the CUDA execution provider.
+        device: Index of the GPU, with `cuda`.
     """
 
-    def __init__(self, model: bytes | Path, threads: int = 1, cuda: bool = False) -> None:
+    def __init__(self, model: bytes | Path, threads: int = 1, cuda: bool = False, device: int = 0) -> None:
         self._model = model
         self._threads = threads
         self._cuda = cuda
+        self._device = device
         self._session: ort.InferenceSession | None = None
 
     def activate(self) -> None:

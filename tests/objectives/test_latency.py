@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from objectives.devices import GpuState
 from objectives.latency import TimingProtocol, device_lock, measure
 from objectives.scores import Failure, Latency
 
@@ -85,8 +86,75 @@ def test_an_unstable_machine_is_a_failure_after_all_attempts() -> None:
     assert found.kind == "unstable" and "each of 3 measurements" in found.message
 
 
-def test_one_measurement_at_a_time(tmp_path) -> None:
+def test_one_measurement_at_a_time() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
     from filelock import Timeout
 
-    with device_lock("test-device"), pytest.raises(Timeout), device_lock("test-device", timeout=0.1):
-        raise AssertionError("two held one device")
+    def enter() -> str:
+        try:
+            with device_lock("test-device", timeout=0.1):
+                return "entered"
+        except Timeout:
+            return "refused"
+
+    with ThreadPoolExecutor(1) as other, device_lock("test-device"):
+        assert other.submit(enter).result() == "refused"
+        assert enter() == "entered"  # the holder itself: candidate and reference are open at once
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(enter).result() == "entered"
+
+
+class DeviceTimedRunner:
+    """Answers like an engine: launches return at once, tickets tell the device's seconds."""
+
+    input_shape = (1, 3, 8, 8)
+    output_names = ("y",)
+    burst = 16
+    method = "cuda graph"
+
+    def __init__(self, clock: Clock, seconds: float, order: list[str], name: str) -> None:
+        self.clock, self.seconds, self.order, self.name, self.open = clock, seconds, order, name, 0
+
+    def infer(self, images: np.ndarray) -> tuple[np.ndarray, ...]:
+        raise AssertionError("a device-timed runner is not timed by the host's clock")
+
+    def launcher(self, image: np.ndarray):
+        def launch():
+            self.open += 1
+            assert self.open <= self.burst
+            self.order.append(self.name)
+
+            def ticket() -> float:
+                self.open -= 1
+                self.clock.now += self.seconds + 0.01  # the host is slower than the device
+                return self.seconds
+
+            return ticket
+
+        return launch
+
+
+def test_a_device_times_itself_in_bursts_that_alternate() -> None:
+    clock, order = Clock(), []
+    candidate, reference = (DeviceTimedRunner(clock, s, order, n) for s, n in ((0.0004, "c"), (0.0005, "r")))
+    found = measure(candidate, reference, IMAGE, TimingProtocol(min_iterations=100), clock)
+    assert isinstance(found, Latency)
+    assert found.method == "cuda graph" and found.iterations % 16 == 0 and found.iterations >= 100
+    assert found.p50_ms == pytest.approx(0.4) and found.ratio == pytest.approx(0.8)
+    timed = "".join(order[-32:])
+    assert timed.count("c") == timed.count("r") == 16 and "ccc" not in timed and "rrr" not in timed
+
+
+def _state(*foreign: int) -> GpuState:
+    return GpuState(1980, 2619, 40, 120.0, (), tuple(foreign))
+
+
+def test_a_measurement_that_others_disturbed_does_not_count() -> None:
+    clock = Clock()
+    states = iter([_state(4242), _state()])
+    runner, base = TimedRunner(clock, _steady(0.05)), TimedRunner(clock, _steady(0.1))
+    found = measure(runner, base, IMAGE, clock=clock, observe=lambda: next(states))
+    assert isinstance(found, Latency) and found.attempts == 2 and found.state == _state()
+    busy = measure(runner, base, IMAGE, clock=clock, observe=lambda: _state(4242))
+    assert isinstance(busy, Failure) and busy.kind == "unstable" and "4242" in busy.message

@@ -105,7 +105,7 @@ def test_the_size_is_what_the_file_stores(graphs, granularity: str) -> None:
         names = {layer.weight for layer in graph.quantizable}
         stored = 0
         for tensor in model.graph.initializer:
-            base, _, kind = tensor.name.rpartition("_")
+            base, _, kind = tensor.name.removesuffix("_half").rpartition("_")
             if base in names and kind in ("quantized", "scale"):
                 stored += len(tensor.raw_data)
         fixed = 2 * sum(layer.parameters for layer in graph.layers if not layer.quantizable)
@@ -158,5 +158,5 @@ def test_layers_that_cannot_be_quantized_are_named(graphs) -> None:
         materializer.materialize(Allocation.of({dfl.name: "int8"}))
     with pytest.raises(InputError, match="is not in the model; did you mean"):
         materializer.materialize(Allocation.of({graph.quantizable[0].name + "x": "int8"}))
-    with pytest.raises(InputError, match=r"runtime.name: 'openvino'"):
+    with pytest.raises(InputError, match=r"runtime 'openvino' is not one of"):
         Materializer(graph, table, "openvino")

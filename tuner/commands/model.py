@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from search_spaces.errors import InputError
-from tuner.commands.options import Head, ImageSize, Json, Model, Runtime, Threads, parse_size
+from tuner.commands.options import Builder, Head, ImageSize, Json, Model, Runtime, Threads, parse_builder, parse_size
 from tuner.console import say, show, show_table
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def evaluate(
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only N images, always the same.")] = None,
     runtime: Runtime = "onnxruntime-cpu",
+    builder: Builder = None,
     head: Head = None,
     image_size: ImageSize = None,
     as_json: Json = False,
@@ -80,16 +82,20 @@ def evaluate(
     from objectives.detection.cache import PreprocessedImages
     from objectives.detection.dataset import load_dataset
     from objectives.detection.scoring import score
-    from tuner.measuring import open_runner, worker_count
+    from tuner.measuring import builder_settings, open_runner, worker_count
     from tuner.progress import bar
 
+    settings = builder_settings(parse_builder(runtime, builder))
     _, contract = _detector(model, head, image_size)
     dataset = load_dataset(images, annotations).subset(limit)
     dataset.category_of_class(contract.classes, contract.class_count)
     with tempfile.TemporaryDirectory(prefix="tuner-") as folder:
         with bar("preprocessing images", len(dataset)) as done:
             pixels = PreprocessedImages.build(dataset.images, contract.image_size, Path(folder), done)
-        with bar("evaluation", len(dataset)) as done, open_runner(runtime, model) as runner:
+        with (
+            bar("evaluation", len(dataset)) as done,
+            open_runner(runtime, model, builder=settings) as runner,
+        ):
             predictions = predict(runner, pixels, contract, workers=worker_count(), progress=done)
         figures = asdict(score(dataset, predictions))
     if as_json:
@@ -109,6 +115,7 @@ def detect(
     ] = None,
     confidence: Annotated[float, typer.Option("--confidence", min=0.0, max=1.0, help="Lowest score drawn.")] = 0.25,
     runtime: Runtime = "onnxruntime-cpu",
+    builder: Builder = None,
     head: Head = None,
     image_size: ImageSize = None,
 ) -> None:
@@ -123,8 +130,9 @@ def detect(
     from objectives.detection.drawing import draw, side_by_side
     from objectives.detection.heads import decode
     from objectives.detection.letterbox import letterbox
-    from tuner.measuring import open_runner
+    from tuner.measuring import builder_settings, open_runner
 
+    settings = builder_settings(parse_builder(runtime, builder))
     models = [path for path in (reference, model) if path is not None]
     contracts = [_detector(path, head, image_size)[1] for path in models]
     pictures = []
@@ -145,7 +153,7 @@ def detect(
         raise InputError(f"--out {str(out)!r}: cannot be written ({error.strerror})") from None
     drawn: dict[Path, list[NDArray[np.uint8]]] = {}
     for path, contract in zip(models, contracts, strict=True):
-        with open_runner(runtime, path, threads=os.cpu_count() or 1) as runner:
+        with open_runner(runtime, path, threads=os.cpu_count() or 1, builder=settings) as runner:
             for name, picture in pictures:
                 pixels, place = letterbox(picture, contract.image_size)
                 outputs = runner.infer(pixels[None].astype(np.float32) / np.float32(255))
@@ -166,6 +174,7 @@ def bench(
         Path | None, typer.Option("--reference", metavar="MODEL", help="Timed alternately with MODEL.")
     ] = None,
     runtime: Runtime = "onnxruntime-cpu",
+    builder: Builder = None,
     threads: Threads = 1,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Images of one inference.")] = 1,
     image_size: ImageSize = None,
@@ -180,19 +189,23 @@ def bench(
     from objectives.latency import TimingProtocol, measure
     from objectives.scores import Failure
     from tuner.config import TimingSection
-    from tuner.measuring import open_runner
+    from tuner.measuring import builder_settings, observer, open_runner
 
+    section = parse_builder(runtime, [*(builder or []), f"batch={batch}"])
+    settings = builder_settings(section)
     size = parse_size(image_size)
     image = np.random.default_rng(0).random((batch, 3, *_input_size(model, size)), dtype=np.float32)
-    protocol = TimingProtocol(**TimingSection().model_dump())
-    with open_runner(runtime, model, threads) as candidate:
-        if reference is None:
-            found = measure(candidate, None, image, protocol)
-        else:
-            if _input_size(reference, size) != image.shape[2:]:
-                raise InputError(f"--reference {str(reference)!r}: takes another image size than {model}")
-            with open_runner(runtime, reference, threads) as base:
-                found = measure(candidate, base, image, protocol)
+    protocol = TimingProtocol(**TimingSection().resolved(runtime).model_dump())
+    if reference is not None and _input_size(reference, size) != image.shape[2:]:
+        raise InputError(f"--reference {str(reference)!r}: takes another image size than {model}")
+    with ExitStack() as stack:
+        opened = [
+            stack.enter_context(open_runner(runtime, path, threads, settings, batch=batch))
+            for path in (model, reference)
+            if path is not None
+        ]
+        observe = observer(runtime, section.device)
+        found = measure(opened[0], opened[1] if reference else None, image, protocol, observe=observe)
     if isinstance(found, Failure):
         raise InputError(f"{model}: {found.kind}: {found.message}; stop other work on this machine and try again")
     figures = asdict(found)

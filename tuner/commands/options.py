@@ -3,23 +3,43 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from search_spaces.errors import InputError
+
+if TYPE_CHECKING:
+    from tuner.config import RuntimeSection
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="ONNX detector.", show_default=False)]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, e.g. runs/demo.", show_default=False)]
 Study = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="Study file.", show_default=False)]
 Trials = Annotated[int | None, typer.Option("--trials", min=1, help="Trials in all, in place of the study's.")]
-Runtime = Annotated[str, typer.Option("--runtime", help="onnxruntime-cpu or onnxruntime-cuda.")]
+Runtime = Annotated[str, typer.Option("--runtime", help="onnxruntime-cpu, onnxruntime-cuda or tensorrt.")]
+Builder = Annotated[
+    list[str] | None,
+    typer.Option("--builder", metavar="KEY=VALUE", help="A runtime key of the study file, e.g. optimization_level=1."),
+]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads of one inference.")]
 Head = Annotated[str | None, typer.Option("--head", help="Head layout: end_to_end, scores or raw; else read.")]
 ImageSize = Annotated[
     str | None, typer.Option("--image-size", help="Input size, N or HxW, where the model leaves it open.")
 ]
+
+
+def parse_builder(runtime: str, pairs: list[str] | None) -> RuntimeSection:
+    """Reads ``--builder KEY=VALUE`` as the runtime section of a study.
+
+    Raises:
+        InputError: A key or value is none of a study's.
+    """
+    from tuner.measuring import check_runtime
+    from tuner.study_file import runtime_section
+
+    check_runtime(runtime)
+    return runtime_section(runtime, pairs or [])
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:

@@ -6,13 +6,13 @@ import optuna
 from optuna.samplers import BaseSampler
 
 from search_spaces.space import SearchSpace
-from tuner.samplers.unseen import UnseenSampler
+from tuner.samplers.unseen import Repair, UnseenSampler
 
 SAMPLERS = ("tpe", "nsga2", "random")
 _POPULATION = 20
 
 
-def make_sampler(name: str, space: SearchSpace, seed: int, done: int = 0) -> BaseSampler:
+def make_sampler(name: str, space: SearchSpace, seed: int, done: int = 0, repair: Repair = dict) -> BaseSampler:
     """Builds a seeded sampler over the groups of a space.
 
     Args:
@@ -20,6 +20,7 @@ def make_sampler(name: str, space: SearchSpace, seed: int, done: int = 0) -> Bas
         space: Groups and their formats.
         seed: Of all random choices.
         done: Trials that the study already holds, so that a resumed study draws other numbers.
+        repair: Replaces choices that the target cannot build.
 
     Raises:
         KeyError: No sampler has that name.
@@ -36,4 +37,4 @@ def make_sampler(name: str, space: SearchSpace, seed: int, done: int = 0) -> Bas
         inner = optuna.samplers.RandomSampler(seed=seed)
     else:
         raise KeyError(name)
-    return UnseenSampler(inner, space.parameters(), seed)
+    return UnseenSampler(inner, space.parameters(), seed, repair)

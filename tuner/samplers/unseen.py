@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
@@ -15,14 +15,31 @@ from optuna.trial import FrozenTrial, TrialState
 ATTEMPTS = 200
 
 
+#: ``{group: format}`` in, the same without blocked pairs out.
+Repair = Callable[[Mapping[str, str]], dict[str, str]]
+
+
 class UnseenSampler(BaseSampler):
     """Proposes by an inner sampler; a proposal that the study holds is mutated until it is new.
 
     The whole scheme is drawn in `sample_relative`, so that the search space is known from the first trial on
     and the inner sampler sees enqueued trials as well (NSGA-II marks its generations there).
+
+    Args:
+        inner: Proposes.
+        parameters: ``{group: formats}``.
+        seed: Of the mutations.
+        repair: Replaces choices that the target cannot build; applied to every proposal before it is compared.
     """
 
-    def __init__(self, inner: BaseSampler, parameters: Mapping[str, Sequence[str]], seed: int) -> None:
+    def __init__(
+        self,
+        inner: BaseSampler,
+        parameters: Mapping[str, Sequence[str]],
+        seed: int,
+        repair: Repair = dict,
+    ) -> None:
+        self._repair = repair
         self._inner = inner
         self._space: dict[str, BaseDistribution] = {
             name: CategoricalDistribution(tuple(choices)) for name, choices in parameters.items()
@@ -83,6 +100,7 @@ class UnseenSampler(BaseSampler):
 
     def _unseen(self, chosen: dict[str, Any], held: set[tuple[str, ...]]) -> dict[str, Any]:
         """Flips a few groups, more with every attempt, until the scheme is new."""
+        chosen = self._repair(chosen)
         fresh = dict(chosen)
         for attempt in range(ATTEMPTS):
             if tuple(fresh.values()) not in held or not self._free:
@@ -91,4 +109,5 @@ class UnseenSampler(BaseSampler):
             flips = min(len(self._free), 1 + attempt // 8)
             for name in self._draw.sample(self._free, flips):
                 fresh[name] = self._draw.choice([c for c in self._choices[name] if c != chosen[name]])
+            fresh = self._repair(fresh)
         return fresh

@@ -1,0 +1,223 @@
+"""The runtimes as the evaluator sees them: how a model is opened, what the device is called, who may disturb it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from objectives.devices import Gpu, GpuState, find_gpu, read_state
+from objectives.latency import device_lock
+from objectives.quantization.placement import decoding
+from objectives.runners.engine_cache import EngineCache
+from objectives.runners.engine_report import EngineReport, read_engine
+from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
+from objectives.runners.runner import Runner, RuntimeUnavailable
+from objectives.runners.tensorrt_rules import BuilderSettings, dialect
+from search_spaces.allocation import Allocation
+from search_spaces.model_graph import ModelGraph
+
+if TYPE_CHECKING:
+    from objectives.runners.tensorrt_runner import TensorRtRunner
+
+RUNTIMES = ("onnxruntime-cpu", "onnxruntime-cuda", "tensorrt")
+_ARITHMETIC = ("Add", "Sub", "Mul", "Div")
+_GPU_WAIT_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model that is ready to infer.
+
+    Attributes:
+        runner: Active.
+        build_seconds: Time of the engine's build; 0 where none was needed.
+    """
+
+    runner: Runner
+    build_seconds: float = 0.0
+
+
+class Backend(Protocol):
+    """One runtime on one device.
+
+    Attributes:
+        dialect: The materializer's name of what it reads.
+        device: Identifies the device among all processes of this machine.
+        exclusive: Whether all its work, not only the timing, disturbs others.
+    """
+
+    dialect: str
+    device: str
+    exclusive: bool
+
+    def open(self, model: bytes | Path) -> AbstractContextManager[Opened]:
+        """Loads a model, and builds its engine first where the runtime has engines."""
+
+    def observe(self) -> GpuState | None:
+        """The device's state; None where it has none to tell."""
+
+
+class OnnxRuntimeBackend:
+    """ONNX Runtime on the CPU or a CUDA device.
+
+    Args:
+        runtime: ``onnxruntime-cpu`` or ``onnxruntime-cuda``.
+        threads: Threads of one inference.
+        device: Index of the GPU.
+    """
+
+    exclusive = False
+
+    def __init__(self, runtime: str, threads: int, device: int = 0) -> None:
+        self.dialect = runtime
+        self._threads = threads
+        self._index = device
+        self._cuda = runtime == "onnxruntime-cuda"
+        self._gpu = find_gpu(device) if self._cuda else None
+        self.device = self._gpu.uuid if self._gpu is not None else "cpu"
+
+    @contextmanager
+    def open(self, model: bytes | Path) -> Iterator[Opened]:
+        """Opens a session."""
+        with OnnxRuntimeRunner(model, self._threads, cuda=self._cuda, device=self._index) as runner:
+            yield Opened(runner)
+
+    def observe(self) -> GpuState | None:
+        """The GPU's state, if there is one."""
+        return read_state(self._gpu) if self._gpu is not None else None
+
+
+class TensorRtBackend:
+    """TensorRT on one GPU.
+
+    Args:
+        settings: Of the engine builder.
+        graph: The unquantized model; None for models that stand alone.
+    """
+
+    exclusive = True
+
+    def __init__(self, settings: BuilderSettings, graph: ModelGraph | None = None) -> None:
+        self.version = tensorrt_version()
+        self.dialect = dialect(self.version)
+        self._settings = settings
+        self._graph = graph
+        self._gpu: Gpu = find_gpu(settings.device)
+        self.device = self._gpu.uuid
+        self.cache = EngineCache(self.version, self._gpu)
+
+    @contextmanager
+    def open(self, model: bytes | Path) -> Iterator[Opened]:
+        """Builds the engine of a model, unless that was done before, and loads it.
+
+        Raises:
+            BuildError: It cannot be built.
+        """
+        from objectives.runners.tensorrt_build import build_engine
+        from objectives.runners.tensorrt_runner import TensorRtRunner
+
+        data = model if isinstance(model, bytes) else model.read_bytes()
+        key, seconds = self.key(data), 0.0
+        plan = self.cache.plan(key)
+        if plan is None:
+            self._stream.use()
+            names = [layer.name for layer in self._graph.quantizable] if self._graph is not None else []
+            built, seconds = build_engine(
+                data, self._settings, self.cache.timing_cache, layers=names, fp32_layers=self.fp32_layers
+            )
+            plan = self.cache.save(key, built)
+        outputs = tuple(self._graph.outputs) if self._graph is not None else ()
+        with TensorRtRunner(plan, self._stream, outputs) as runner:
+            yield Opened(runner, seconds)
+
+    @property
+    def device_name(self) -> str:
+        """The GPU's name."""
+        return self._gpu.name
+
+    def key(self, model: bytes) -> str:
+        """Key of a model's engine in the cache."""
+        return self.cache.key(model, self._settings, self.fp32_layers)
+
+    def observe(self) -> GpuState | None:
+        """The GPU's state."""
+        return read_state(self._gpu)
+
+    def report(
+        self, opened: Opened, graph: ModelGraph, allocation: Allocation, folded: tuple[str, ...] = ()
+    ) -> EngineReport:
+        """Reads an engine back; profiles it, so nothing may be timed with it afterwards."""
+        runner: TensorRtRunner = opened.runner  # type: ignore[assignment]
+        layers, unmet = read_engine(runner.inspection, runner.layer_times(), graph, allocation)
+        return EngineReport(layers, unmet, runner.plan_bytes, opened.build_seconds, self.version, folded, runner.method)
+
+    @cached_property
+    def fp32_layers(self) -> frozenset[str]:
+        """Nodes that compute pixel coordinates, where a half's step is up to half a pixel.
+
+        In a strongly typed graph their types say so, and nothing needs to be set.
+        """
+        if self._graph is None or self.dialect != "tensorrt-8":
+            return frozenset()
+        late = decoding(self._graph)
+        return frozenset(n.name for n in self._graph.nodes() if n.name in late and n.op_type in _ARITHMETIC)
+
+    @cached_property
+    def _stream(self) -> Any:
+        from objectives.runners.cuda import shared_stream
+
+        return shared_stream(self._settings.device)
+
+
+def make_backend(
+    runtime: str, threads: int = 1, builder: BuilderSettings | None = None, graph: ModelGraph | None = None
+) -> OnnxRuntimeBackend | TensorRtBackend:
+    """Opens a runtime.
+
+    Args:
+        runtime: One of `RUNTIMES`.
+        threads: Threads of one inference on a CPU.
+        builder: Settings of the engine builder; names the GPU for all GPU runtimes.
+        graph: The unquantized model, where the models to open are its schemes.
+
+    Raises:
+        RuntimeUnavailable: The machine lacks what it needs.
+    """
+    settings = builder or BuilderSettings()
+    if runtime == "tensorrt":
+        return TensorRtBackend(settings, graph)
+    return OnnxRuntimeBackend(runtime, threads, settings.device)
+
+
+def tensorrt_version() -> str:
+    """The installed TensorRT's version.
+
+    Raises:
+        RuntimeUnavailable: It, or a package that its use needs, is not installed.
+    """
+    try:
+        import cuda.bindings
+        import polygraphy
+        import tensorrt
+    except ImportError as error:
+        raise RuntimeUnavailable(
+            f"tensorrt: the Python package {error.name!r} is missing; install the extra: `pip install tuner[tensorrt]`"
+        ) from None
+    del cuda, polygraphy
+    return str(tensorrt.__version__)
+
+
+def hold(backend: Backend, everything: bool) -> AbstractContextManager[None]:
+    """Holds the device for the timing alone, or for everything where all its work disturbs others.
+
+    Args:
+        backend: Whose device.
+        everything: Whether the caller is about to do all of an evaluation, or only the timing.
+    """
+    if backend.exclusive == everything:
+        return device_lock(backend.device, _GPU_WAIT_S if everything else 600.0)
+    return nullcontext()

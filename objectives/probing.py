@@ -1,0 +1,192 @@
+"""Probing: which (layer, format) pairs the target builds at all, and what they cost, before the search begins.
+
+One engine per format tells both: each layer's time is read from its profile in the context in which it will run. A
+build that fails names the layer that stopped it; that pair is blocked, the layer falls back to fp16, and the build is
+tried again. Where the log names no layer the set is halved until the culprits are alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from objectives.scores import Failure
+from search_spaces.allocation import Allocation
+from search_spaces.blocked import Blocked
+from search_spaces.costs import CostTable
+from search_spaces.formats import FORMATS, UNQUANTIZED, Number
+
+#: Engines that one format's probe may build before its remaining layers are blocked as a whole.
+MAX_BUILDS = 40
+
+
+@dataclass(frozen=True)
+class LayerCosts:
+    """Profile of one engine.
+
+    Attributes:
+        milliseconds: ``{model layer: ms}``; operators that are no layer count for the layer above them.
+        fixed_ms: Time that belongs to no layer.
+        device: The GPU.
+        version: TensorRT's.
+    """
+
+    milliseconds: Mapping[str, float]
+    fixed_ms: float
+    device: str
+    version: str
+
+
+@dataclass(frozen=True)
+class ProbeTable:
+    """What probing found, for one model on one device and TensorRT version.
+
+    Attributes:
+        device: The GPU.
+        version: TensorRT's.
+        costs: ``{(layer, format): milliseconds}``; every layer of every probed format.
+        fixed_ms: Time that belongs to no layer, milliseconds.
+        blocked: Pairs that cannot be built.
+        builds: Engines that were built or tried.
+    """
+
+    device: str
+    version: str
+    costs: Mapping[tuple[str, str], float]
+    fixed_ms: float
+    blocked: Blocked = field(default_factory=lambda: Blocked({}))
+    builds: int = 0
+
+    def cost_table(self) -> CostTable:
+        """The latency prior of the search."""
+        return CostTable("ms", self.costs, f"TensorRT {self.version} profile on {self.device}", self.fixed_ms)
+
+    def to_json(self) -> str:
+        """Returns JSON text."""
+        costs = [[layer, fmt, ms] for (layer, fmt), ms in self.costs.items()]
+        found = {"device": self.device, "version": self.version, "costs": costs, "fixed_ms": self.fixed_ms}
+        return json.dumps({**found, "blocked": json.loads(self.blocked.to_json()), "builds": self.builds})
+
+    @staticmethod
+    def from_json(text: str) -> ProbeTable:
+        """Reads what `to_json` wrote."""
+        data: dict[str, Any] = json.loads(text)
+        return ProbeTable(
+            data["device"],
+            data["version"],
+            {(layer, fmt): ms for layer, fmt, ms in data["costs"]},
+            data["fixed_ms"],
+            Blocked.from_json(json.dumps(data["blocked"])),
+            data["builds"],
+        )
+
+
+class Profiler(Protocol):
+    """Builds one scheme and profiles it."""
+
+    def costs(self, allocation: Allocation) -> LayerCosts | Failure:
+        """Profile of the scheme's engine, or why it has none."""
+
+
+class ProbeFailedError(RuntimeError):
+    """Not even the unquantized model can be built."""
+
+
+def probe(
+    profiler: Profiler,
+    layers: Sequence[str],
+    wanted: Mapping[str, Sequence[str]],
+    say: Callable[[str], None] = lambda _: None,
+) -> ProbeTable:
+    """Builds the model in each format.
+
+    Args:
+        profiler: Builds and profiles.
+        layers: All quantizable layers.
+        wanted: ``{format: layers that may take it}``; a format without kernels of its own costs what fp16 costs and
+            is not built.
+        say: Told of every pair that is blocked.
+
+    Raises:
+        ProbeFailedError: Not even the unquantized model can be built.
+    """
+    base = profiler.costs(Allocation.uniform(layers, UNQUANTIZED))
+    if isinstance(base, Failure):
+        raise ProbeFailedError(f"the unquantized model cannot be built ({base.kind}): {base.message}")
+    costs: dict[tuple[str, str], float] = {}
+    blocked: dict[tuple[str, str], str] = {}
+    builds = 1
+    for name in dict.fromkeys([UNQUANTIZED, *wanted]):
+        found = base
+        if FORMATS[name].activation is not Number.FP16:
+            search = _Search(profiler, layers, wanted[name], name, say)
+            found = search.run() or base
+            blocked.update(search.blocked)
+            builds += search.builds
+        for layer in layers:
+            costs[layer, name] = found.milliseconds.get(layer, 0.0)
+    return ProbeTable(base.device, base.version, costs, base.fixed_ms, Blocked(blocked), builds)
+
+
+class _Search:
+    """Finds those of the wanted layers that cannot be built in one format; all others stay unquantized."""
+
+    def __init__(
+        self,
+        profiler: Profiler,
+        layers: Sequence[str],
+        wanted: Sequence[str],
+        fmt: str,
+        say: Callable[[str], None],
+    ) -> None:
+        self._profiler, self._layers, self._wanted, self._fmt, self._say = profiler, layers, wanted, fmt, say
+        self.blocked: dict[tuple[str, str], str] = {}
+        self.builds = 0
+
+    def run(self) -> LayerCosts | None:
+        """Profile of all layers that can be built together in the format; None where there are none."""
+        found = self._try(list(self._wanted))
+        while isinstance(found, Failure):
+            remaining = self._allowed()
+            if not remaining:
+                return None
+            if self.builds >= MAX_BUILDS:
+                self._block(remaining, found)
+                return None
+            self._isolate(remaining, found)
+            found = self._try(self._allowed())
+        return found
+
+    def _isolate(self, layers: list[str], failure: Failure) -> None:
+        """Blocks at least one of `layers`, whose build just failed."""
+        if failure.layer in layers:
+            self._block([failure.layer], failure)
+        elif len(layers) == 1:
+            self._block(layers, failure)
+        elif self.builds < MAX_BUILDS:
+            middle = len(layers) // 2
+            halves = [layers[:middle], layers[middle:]]
+            outcomes = [self._try(half) for half in halves]
+            for half, outcome in zip(halves, outcomes, strict=True):
+                if isinstance(outcome, Failure):
+                    self._isolate(half, outcome)
+            if not any(isinstance(outcome, Failure) for outcome in outcomes):
+                # Each half builds, only both together do not: the smaller cut that is sure to help.
+                self._block(halves[1], failure)
+        else:
+            self._block(layers, failure)
+
+    def _try(self, layers: list[str]) -> LayerCosts | Failure:
+        self.builds += 1
+        chosen = dict.fromkeys(self._layers, UNQUANTIZED) | dict.fromkeys(layers, self._fmt)
+        return self._profiler.costs(Allocation.of(chosen))
+
+    def _block(self, layers: list[str], failure: Failure) -> None:
+        for layer in layers:
+            self.blocked[layer, self._fmt] = failure.message
+            self._say(f"{layer}: {self._fmt} cannot be built here, stays {UNQUANTIZED} ({failure.message})")
+
+    def _allowed(self) -> list[str]:
+        return [layer for layer in self._wanted if (layer, self._fmt) not in self.blocked]

@@ -1,0 +1,101 @@
+"""What TensorRT's builder said: which layer stopped a failed build, in one line that a person can use."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+_NODE_PATTERNS = (
+    # "Could not find any implementation for node <layer + fused layers>."
+    re.compile(r"could not find any implementation for node\s+(?P<node>.+)", re.IGNORECASE),
+    # The ONNX parser: "In node 12 with name: <name> and operator: <op> (...)".
+    re.compile(r"in node -?\d+ with name:\s*(?P<node>\S+)", re.IGNORECASE),
+    re.compile(r"while parsing node number \d+ \[[^\]]*\"?(?P<node>/[^\"\s\]]+)", re.IGNORECASE),
+    # Network validation names the layer first: "<layer>: ... must be ...".
+    re.compile(r"\(?(?P<node>[^\s:()]+): .*(?:must|cannot|not supported|unsupported|requires)", re.IGNORECASE),
+    re.compile(r"(?:layer|node) [\"']?(?P<node>[^\s\"']+)[\"']?.*(?:fail|unsupported|not supported)", re.IGNORECASE),
+)
+_MEMORY = re.compile(r"out ?of ?memory|insufficient memory|cudaErrorMemoryAllocation", re.IGNORECASE)
+_PREFIX = re.compile(r"^\s*(\[[^\]]*\]\s*)*(?P<code>[\w.]*:*[\w ]*: ?Error Code \d+: )?")
+
+
+class BuildError(RuntimeError):
+    """TensorRT could not build an engine.
+
+    Attributes:
+        layer: The model layer that stopped it; empty where the log names none.
+        memory: Whether memory ran out.
+    """
+
+    def __init__(self, message: str, layer: str = "", memory: bool = False) -> None:
+        super().__init__(message)
+        self.layer = layer
+        self.memory = memory
+
+
+@dataclass(frozen=True)
+class BuildVerdict:
+    """Why a build failed.
+
+    Attributes:
+        message: The decisive line of the log.
+        layer: The model layer it names; empty where it names none.
+        memory: Whether memory ran out.
+    """
+
+    message: str
+    layer: str
+    memory: bool
+
+
+def read_build_errors(errors: Sequence[str], layers: Iterable[str]) -> BuildVerdict:
+    """Finds the decisive error of a failed build and the model layer that it names.
+
+    Args:
+        errors: The builder's error lines, in order.
+        layers: Names of the layers that could have been given another format.
+
+    Returns:
+        The verdict. An engine node fuses several model nodes; the first layer in its name is taken.
+    """
+    known = set(layers)
+    text = [_PREFIX.sub("", line).strip() for line in errors]
+    for pattern in _NODE_PATTERNS:
+        for line in text:
+            found = pattern.search(line)
+            layer = first_layer(found["node"], known) if found else ""
+            if layer:
+                return BuildVerdict(line, layer, False)
+    memory = next((line for line in text if _MEMORY.search(line)), "")
+    if memory:
+        return BuildVerdict(memory, "", True)
+    return BuildVerdict(next(iter(text), "the builder returned no engine and named no reason"), "", False)
+
+
+def first_layer(name: str, layers: Iterable[str]) -> str:
+    """The first of `layers` that an engine layer's name holds as a whole name, else an empty string.
+
+    Engine layers are named after the nodes that they fuse: ``/a/Conv + PWN(/a/Sigmoid, /a/Mul)``, or
+    ``{ForeignNode[/a/MatMul.../b/Softmax]}``, with marks such as ``_clone_0`` or ``.weight`` behind a node's name.
+    """
+    best = ("", len(name))
+    for layer in layers:
+        at = _position(name, layer)
+        if 0 <= at < best[1]:
+            best = (layer, at)
+    return best[0]
+
+
+def _position(name: str, layer: str) -> int:
+    """Where `layer` stands in `name` as a whole name; -1 where it does not."""
+    at = name.find(layer)
+    while at >= 0:
+        before = name[at - 1] if at else " "
+        after = name[at + len(layer)] if at + len(layer) < len(name) else " "
+        rest = name[at + len(layer) :]
+        begins = not re.match(r"[\w/.]", before) or name[:at].endswith("...")
+        if begins and (not re.match(r"[\w/]", after) or rest.startswith(("_clone", "_output"))):
+            return at
+        at = name.find(layer, at + 1)
+    return -1

@@ -1,0 +1,102 @@
+"""What depends on TensorRT's version, as plain data: graph dialect, builder flags, formats.
+
+Sources: NVIDIA, TensorRT support matrix (precisions by compute capability) and developer guide, sections "Strongly
+typed networks", "Working with quantized types" and "Reduced precision". TensorRT 8.6 was run; what is said of 10 and
+later rests on that documentation.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from search_spaces.errors import InputError
+
+
+@dataclass(frozen=True)
+class BuilderSettings:
+    """The study's choices for the engine builder.
+
+    Attributes:
+        optimization_level: 0 (fast to build) to 5 (fast to run).
+        workspace_mib: Bound of the scratch memory of one layer, MiB; None: the whole device.
+        tactic_sources: Names of `tensorrt.TacticSource`; None: TensorRT's default.
+        device: Index of the GPU among the visible ones.
+    """
+
+    optimization_level: int = 3
+    workspace_mib: int | None = None
+    tactic_sources: tuple[str, ...] | None = None
+    device: int = 0
+
+
+@dataclass(frozen=True)
+class BuildFlags:
+    """How a network is created and its precision chosen.
+
+    Attributes:
+        strongly_typed: The graph's types are the engine's.
+        fp16: Builder flag, for graphs that are not strongly typed.
+        int8: Builder flag, likewise; ranges come from Q/DQ, never from a calibrator.
+        precision_constraints: ``obey``, or None where types decide.
+    """
+
+    strongly_typed: bool
+    fp16: bool
+    int8: bool
+    precision_constraints: str | None
+
+
+def parse_version(version: str) -> tuple[int, int]:
+    """``"8.6.0"`` to ``(8, 6)``.
+
+    Raises:
+        InputError: It is not a version.
+    """
+    found = re.match(r"(\d+)\.(\d+)", version)
+    if found is None:
+        raise InputError(f"TensorRT version {version!r}: not a version; give one such as 10.13")
+    return int(found[1]), int(found[2])
+
+
+def dialect(version: str) -> str:
+    """The materializer's name of the ONNX that this TensorRT reads."""
+    return "tensorrt" if parse_version(version) >= (10, 0) else "tensorrt-8"
+
+
+def build_flags(version: str) -> BuildFlags:
+    """How to build: types decide from TensorRT 10 on, flags and obeyed constraints before."""
+    if dialect(version) == "tensorrt":
+        return BuildFlags(strongly_typed=True, fp16=False, int8=False, precision_constraints=None)
+    return BuildFlags(strongly_typed=False, fp16=True, int8=True, precision_constraints="obey")
+
+
+def supported_formats(version: str, compute_capability: tuple[int, int]) -> dict[str, str]:
+    """What each format gives on this TensorRT and GPU.
+
+    Args:
+        version: TensorRT's.
+        compute_capability: E.g. ``(9, 0)``.
+
+    Returns:
+        ``{format: reason}``; the reason is empty where kernels compute in the format, and else says why it gives no
+        speed or cannot be had.
+    """
+    stored = "weights are stored packed and unpacked to fp16 when the engine is built: size only"
+    found = {"fp16": "", "int8": "", "w8a16": stored, "w4a16": stored}
+    if compute_capability < (6, 1):
+        found["int8"] = f"no int8 kernels below sm_61 (this is sm_{compute_capability[0]}{compute_capability[1]})"
+    reason = ""
+    if parse_version(version) < (10, 0):
+        reason = f"fp8 needs TensorRT >= 10 (this is {version})"
+    elif compute_capability < (8, 9):
+        reason = f"fp8 needs sm_89 or newer (this is sm_{compute_capability[0]}{compute_capability[1]})"
+    found["fp8"] = reason
+    for name in ("w8a8f", "w4a8"):
+        found[name] = reason or "weights are unpacked to fp16 when the engine is built: size and numerics only"
+    return found
+
+
+def possible(reason: str) -> bool:
+    """Whether a reason of `supported_formats` still lets the format be built."""
+    return not reason or "when the engine is built" in reason

@@ -1,0 +1,82 @@
+"""What every GPU test needs: TensorRT and a GPU, else the reason why it is skipped; one cache for all of them.
+
+``TUNER_TEST_TACTICS`` names the tactic sources, comma-separated, where TensorRT came without cuDNN and cuBLAS.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tiny_detectors import build_detector, write_calibration, write_dataset
+
+from objectives.backends import TensorRtBackend, tensorrt_version
+from objectives.detection.cache import PreprocessedImages
+from objectives.detection.calibration_set import load_calibration
+from objectives.detection.contract import recognise
+from objectives.detection.dataset import load_dataset
+from objectives.evaluation import EvaluatorSettings
+from objectives.latency import TimingProtocol
+from objectives.quantization.calibration import calibrate
+from objectives.runners.runner import RuntimeUnavailable
+from objectives.runners.tensorrt_rules import BuilderSettings
+from search_spaces.model_graph import ModelGraph
+
+
+@pytest.fixture(scope="session")
+def builder() -> BuilderSettings:
+    try:
+        tensorrt_version()
+    except RuntimeUnavailable as error:
+        pytest.skip(str(error))
+    tactics = os.environ.get("TUNER_TEST_TACTICS")
+    return BuilderSettings(optimization_level=1, tactic_sources=tuple(tactics.split(",")) if tactics else None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Engines of the tests, apart from the user's."""
+    folder = Path(os.environ.get("TUNER_TEST_CACHE") or tmp_path_factory.mktemp("cache"))
+    before = os.environ.get("TUNER_CACHE")
+    os.environ["TUNER_CACHE"] = str(folder)
+    yield folder
+    os.environ.pop("TUNER_CACHE")
+    if before is not None:
+        os.environ["TUNER_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> ModelGraph:
+    return ModelGraph(build_detector(tmp_path_factory.mktemp("model") / "m.onnx", "end_to_end"))
+
+
+@pytest.fixture(scope="session")
+def settings(
+    graph: ModelGraph, builder: BuilderSettings, tmp_path_factory: pytest.TempPathFactory
+) -> EvaluatorSettings:
+    folder = tmp_path_factory.mktemp("data")
+    images, annotations = write_dataset(folder, graph.path, 6)
+    calibration = load_calibration(write_calibration(folder, 3), None)
+    contract = recognise(graph)
+    cached = PreprocessedImages.build(calibration.images, contract.image_size, folder / "cache")
+    table = calibrate(graph, (cached.batch(i, i + 1) for i in range(len(cached))), "max")
+    (folder / "calibration.json").write_text(table.to_json())
+    return EvaluatorSettings(
+        model=graph.path,
+        calibration=folder / "calibration.json",
+        contract=contract,
+        dataset=load_dataset(images, annotations),
+        cache=folder / "cache",
+        runtime="tensorrt",
+        timing=TimingProtocol(warmup_ms=50, min_seconds=0.3, min_iterations=100, max_cov=0.1),
+        predictions=folder / "predictions",
+        engines=folder / "engines",
+        failures=folder / "failures",
+        log=folder / "child.log",
+        builder=builder,
+    )
+
+
+@pytest.fixture(scope="session")
+def backend(builder: BuilderSettings, graph: ModelGraph) -> TensorRtBackend:
+    return TensorRtBackend(builder, graph)
