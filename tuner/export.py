@@ -34,7 +34,10 @@ class Exporter:
             expected = loaded.manifest["identity"]["digest.model"]
             if graph.digest != expected:
                 raise InputError(f"{graph.path}: not the model of this run (sha256 {expected}); restore it")
-            self._materializer = make_materializer(loaded.config, graph, read_calibration(loaded.run))
+            if loaded.config.runtime.batch > 1:
+                graph = ModelGraph(graph.path, batch=loaded.config.runtime.batch)
+            version = loaded.manifest["identity"].get("versions.tensorrt")
+            self._materializer = make_materializer(loaded.config, graph, read_calibration(loaded.run), version)
 
     def export(self, record: TrialRecord, folder: Path) -> dict[str, Any]:
         """Writes ``model.onnx`` and ``scheme.json`` and returns the latter's content.

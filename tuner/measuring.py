@@ -83,13 +83,20 @@ def open_evaluator(workbench: Workbench) -> Iterator[Evaluator]:
     """Starts the evaluator of a study: one child process that lives from trial to trial.
 
     Raises:
-        InputError: The study's runtime is not built in.
+        InputError: The study's runtime is unknown.
+        RuntimeUnavailable: The machine lacks what it needs.
     """
+    with ChildEvaluator(evaluator_settings(workbench)) as evaluator:
+        yield evaluator
+
+
+def evaluator_settings(workbench: Workbench) -> EvaluatorSettings:
+    """What the evaluator of a study needs; calibrates first where that was not done yet."""
     config, run = workbench.inputs.config, workbench.run
     check_runtime(config.runtime.name)
     protocol = TimingProtocol(**config.timing.resolved(config.runtime.name).model_dump())
     assert workbench.calibration  # in its file from here on
-    settings = EvaluatorSettings(
+    return EvaluatorSettings(
         model=workbench.inputs.graph.path,
         calibration=run.calibration,
         contract=workbench.data.contract,
@@ -108,8 +115,6 @@ def open_evaluator(workbench: Workbench) -> Iterator[Evaluator]:
         failures=run.failures,
         limit_s=config.runtime.limit_s,
     )
-    with ChildEvaluator(settings) as evaluator:
-        yield evaluator
 
 
 def check_runtime(name: str) -> None:
