@@ -15,6 +15,7 @@ from objectives.detection.cache import PreprocessedImages
 from objectives.detection.calibration_set import load_calibration
 from objectives.detection.contract import recognise
 from objectives.detection.dataset import load_dataset
+from objectives.devices import find_gpu
 from objectives.evaluation import EvaluatorSettings
 from objectives.latency import TimingProtocol
 from objectives.quantization.calibration import calibrate
@@ -27,6 +28,7 @@ from search_spaces.model_graph import ModelGraph
 def builder() -> BuilderSettings:
     try:
         tensorrt_version()
+        find_gpu()
     except RuntimeUnavailable as error:
         pytest.skip(str(error))
     tactics = os.environ.get("TUNER_TEST_TACTICS")
