@@ -25,7 +25,7 @@ from polygraphy.exception import PolygraphyException
 from polygraphy.logger import G_LOGGER
 
 from objectives.runners.build_log import BuildError, first_layer, read_build_errors
-from objectives.runners.tensorrt_rules import BuilderSettings, build_flags
+from objectives.runners.tensorrt_rules import BuilderSettings, build_flags, parse_version
 from search_spaces.errors import InputError, nearest
 
 _MIB = 2**20
@@ -58,11 +58,15 @@ def build_engine(
         InputError: A tactic source is unknown.
     """
     flags = build_flags(trt.__version__)
-    options: dict[str, Any] = {} if flags.strongly_typed else {"fp16": flags.fp16, "int8": flags.int8}
+    options: dict[str, Any] = {}
+    if not flags.strongly_typed:
+        # With this flag and no Q/DQ TensorRT would ask for a calibrator.
+        options = {"fp16": flags.fp16, "int8": flags.int8 and b"QuantizeLinear" in model}
     if settings.workspace_mib is not None:
         options["memory_pool_limits"] = {trt.MemoryPoolType.WORKSPACE: settings.workspace_mib * _MIB}
     if settings.tactic_sources is not None:
         options["tactic_sources"] = [_tactic_source(name) for name in settings.tactic_sources]
+    serialized = parse_version(trt.__version__) >= (10, 0)
     start = time.perf_counter()
     with _errors() as errors:
         try:
@@ -71,22 +75,44 @@ def build_engine(
                 network = postprocess_network(network, lambda network: _keep_fp32(network, fp32_layers))
 
             def config(builder: Any, network: Any) -> Any:
-                return create_config(
+                made = create_config(
                     builder,
                     network,
                     precision_constraints=flags.precision_constraints,
                     builder_optimization_level=settings.optimization_level,
                     profiling_verbosity=trt.ProfilingVerbosity.DETAILED,
-                    load_timing_cache=str(timing_cache) if timing_cache.is_file() else None,
+                    load_timing_cache=str(timing_cache) if serialized and timing_cache.is_file() else None,
                     **options,
                 )
+                if not serialized:
+                    _shared_timings(made)
+                return made
 
-            plan = bytes(engine_bytes_from_network(network, config, save_timing_cache=str(timing_cache)))
+            save = str(timing_cache) if serialized else None
+            plan = bytes(engine_bytes_from_network(network, config, save_timing_cache=save))
         except PolygraphyException as error:
-            lines = [*errors, str(error)]
-            verdict = read_build_errors(lines, layers)
+            if not serialized and any("myelin" in line.lower() for line in errors) and _timings:
+                # Rather no shared timings than no engine.
+                _timings.clear()
+                return build_engine(model, settings, timing_cache, layers=layers, fp32_layers=fp32_layers)
+            verdict = read_build_errors([*errors, str(error)], layers)
             raise BuildError(verdict.message, verdict.layer, verdict.memory) from None
     return plan, time.perf_counter() - start
+
+
+_timings: list[Any] = []  # the process's timing cache, and the configuration that owns it
+
+
+def _shared_timings(config: Any) -> None:
+    """Shares timings between the builds of this process.
+
+    TensorRT 8.6 fails to read back a timing cache that holds a Myelin graph ("myelinCache.h::deserializeFromBuffer"), so
+    there the cache cannot leave the process.
+    """
+    if len(_timings) == 2:
+        config.set_timing_cache(_timings[0], ignore_mismatch=False)
+    else:
+        _timings[:] = [config.get_timing_cache(), config]
 
 
 def _tactic_source(name: str) -> Any:

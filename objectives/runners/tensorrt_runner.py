@@ -169,7 +169,8 @@ class TensorRtRunner:
         inspector = self._engine.create_engine_inspector()
         inspector.execution_context = self._context
         text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
-        layers = json.loads(text)["Layers"]
+        # TensorRT 8.6 writes line breaks into strings, which strict JSON forbids.
+        layers = json.loads(text, strict=False)["Layers"]
         return [layer if isinstance(layer, dict) else {"Name": layer} for layer in layers]
 
     @property
