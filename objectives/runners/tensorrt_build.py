@@ -46,7 +46,7 @@ def build_engine(
     Args:
         model: Serialized ONNX of this TensorRT's dialect.
         settings: Of the study.
-        timing_cache: Read before and extended after the build.
+        timing_cache: Read before and extended after the build, from TensorRT 10 on.
         layers: Names of the layers that may be named as the reason of a failure.
         fp32_layers: Nodes that must compute in fp32; only for networks that are not strongly typed.
 
@@ -66,7 +66,9 @@ def build_engine(
         options["memory_pool_limits"] = {trt.MemoryPoolType.WORKSPACE: settings.workspace_mib * _MIB}
     if settings.tactic_sources is not None:
         options["tactic_sources"] = [_tactic_source(name) for name in settings.tactic_sources]
-    serialized = parse_version(trt.__version__) >= (10, 0)
+    # TensorRT 8.6 cannot read its own cache back once a graph went through Myelin ("myelinCache.h::
+    # deserializeFromBuffer"), neither from a file nor handed from one build to the next within a process.
+    kept = timing_cache if parse_version(trt.__version__) >= (10, 0) else None
     start = time.perf_counter()
     with _errors() as errors:
         try:
@@ -81,38 +83,17 @@ def build_engine(
                     precision_constraints=flags.precision_constraints,
                     builder_optimization_level=settings.optimization_level,
                     profiling_verbosity=trt.ProfilingVerbosity.DETAILED,
-                    load_timing_cache=str(timing_cache) if serialized and timing_cache.is_file() else None,
+                    load_timing_cache=str(kept) if kept is not None and kept.is_file() else None,
                     **options,
                 )
-                if not serialized:
-                    _shared_timings(made)
                 return made
 
-            save = str(timing_cache) if serialized else None
+            save = str(kept) if kept is not None else None
             plan = bytes(engine_bytes_from_network(network, config, save_timing_cache=save))
         except PolygraphyException as error:
-            if not serialized and any("myelin" in line.lower() for line in errors) and _timings:
-                # Rather no shared timings than no engine.
-                _timings.clear()
-                return build_engine(model, settings, timing_cache, layers=layers, fp32_layers=fp32_layers)
             verdict = read_build_errors([*errors, str(error)], layers)
             raise BuildError(verdict.message, verdict.layer, verdict.memory) from None
     return plan, time.perf_counter() - start
-
-
-_timings: list[Any] = []  # the process's timing cache, and the configuration that owns it
-
-
-def _shared_timings(config: Any) -> None:
-    """Shares timings between the builds of this process.
-
-    TensorRT 8.6 fails to read back a timing cache that holds a Myelin graph ("myelinCache.h::deserializeFromBuffer"), so
-    there the cache cannot leave the process.
-    """
-    if len(_timings) == 2:
-        config.set_timing_cache(_timings[0], ignore_mismatch=False)
-    else:
-        _timings[:] = [config.get_timing_cache(), config]
 
 
 def _tactic_source(name: str) -> Any:
