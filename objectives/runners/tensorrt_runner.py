@@ -36,7 +36,7 @@ class TensorRtRunner:
         outputs: Names of the outputs in graph order; by default the engine's own order.
     """
 
-    burst = 16
+    burst = 32
 
     def __init__(self, plan: Path, stream: Stream, outputs: Sequence[str] = ()) -> None:
         self._plan = plan

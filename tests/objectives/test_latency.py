@@ -135,15 +135,36 @@ class DeviceTimedRunner:
         return launch
 
 
-def test_a_device_times_itself_in_bursts_that_alternate() -> None:
+def test_a_device_times_itself_in_bursts_that_take_turns() -> None:
     clock, order = Clock(), []
     candidate, reference = (DeviceTimedRunner(clock, s, order, n) for s, n in ((0.0004, "c"), (0.0005, "r")))
     found = measure(candidate, reference, IMAGE, TimingProtocol(min_iterations=100), clock)
     assert isinstance(found, Latency)
-    assert found.method == "cuda graph" and found.iterations % 16 == 0 and found.iterations >= 100
+    assert found.method == "cuda graph" and found.iterations % 12 == 0 and found.iterations >= 100
     assert found.p50_ms == pytest.approx(0.4) and found.ratio == pytest.approx(0.8)
-    timed = "".join(order[-32:])
-    assert timed.count("c") == timed.count("r") == 16 and "ccc" not in timed and "rrr" not in timed
+    timed = "".join(order[-64:])
+    first, second = ("c", "r") if timed[0] == "c" else ("r", "c")
+    assert timed == 16 * first + 32 * second + 16 * first
+
+
+def test_the_first_inferences_of_a_burst_do_not_count() -> None:
+    """Another engine ran before: its weights are in the caches."""
+    clock, order = Clock(), []
+
+    class Cold(DeviceTimedRunner):
+        def launcher(self, image: np.ndarray):
+            launch = super().launcher(image)
+
+            def cold():
+                ticket = launch()
+                late = 0.001 if order[-4:].count(self.name) < 4 else 0.0
+                return lambda: ticket() + late
+
+            return cold
+
+    candidate, reference = Cold(clock, 0.0004, order, "c"), Cold(clock, 0.0005, order, "r")
+    found = measure(candidate, reference, IMAGE, TimingProtocol(min_iterations=100), clock)
+    assert isinstance(found, Latency) and found.p99_ms == pytest.approx(0.4) and found.cov == pytest.approx(0, abs=1e-6)
 
 
 def _state(*foreign: int) -> GpuState:
