@@ -157,14 +157,8 @@ class TensorRtBackend:
 
     @cached_property
     def fp32_layers(self) -> frozenset[str]:
-        """Nodes that compute pixel coordinates, where a half's step is up to half a pixel.
-
-        In a strongly typed graph their types say so, and nothing needs to be set.
-        """
-        if self._graph is None or self.dialect != "tensorrt-8":
-            return frozenset()
-        late = decoding(self._graph)
-        return frozenset(n.name for n in self._graph.nodes() if n.name in late and n.op_type in _ARITHMETIC)
+        """What `fp32_layers` says of the graph."""
+        return fp32_layers(self._graph, self.dialect) if self._graph is not None else frozenset()
 
     @cached_property
     def _stream(self) -> Any:
@@ -191,6 +185,21 @@ def make_backend(
     if runtime == "tensorrt":
         return TensorRtBackend(settings, graph)
     return OnnxRuntimeBackend(runtime, threads, settings.device)
+
+
+def fp32_layers(graph: ModelGraph, dialect: str) -> frozenset[str]:
+    """Nodes that compute pixel coordinates, where a half's step is up to half a pixel.
+
+    In a strongly typed graph their types say so, and nothing needs to be set.
+
+    Args:
+        graph: The unquantized model.
+        dialect: What the builder reads, a key of `DIALECTS`.
+    """
+    if dialect != "tensorrt-8":
+        return frozenset()
+    late = decoding(graph)
+    return frozenset(node.name for node in graph.nodes() if node.name in late and node.op_type in _ARITHMETIC)
 
 
 def tensorrt_version() -> str:

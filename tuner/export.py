@@ -8,14 +8,19 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from objectives.quantization.materialize import Materializer
+from objectives.backends import TensorRtBackend, fp32_layers, make_backend
+from objectives.quantization.materialize import Artifact, Materializer
+from objectives.runners.runner import RuntimeUnavailable
+from objectives.runners.tensorrt_rules import dialect
 from search_spaces.errors import InputError
 from search_spaces.model_graph import ModelGraph
 from tuner.identity import versions
 from tuner.loaded import LoadedRun
+from tuner.measuring import builder_settings
 from tuner.prepare import read_model
 from tuner.records import TrialRecord
 from tuner.run_folder import write_durably
+from tuner.trtexec import trtexec_command
 from tuner.workbench import make_materializer, read_calibration
 
 
@@ -37,12 +42,15 @@ class Exporter:
             if loaded.config.runtime.batch > 1:
                 graph = ModelGraph(graph.path, batch=loaded.config.runtime.batch)
             version = loaded.manifest["identity"].get("versions.tensorrt")
+            self._graph = graph
             self._materializer = make_materializer(loaded.config, graph, read_calibration(loaded.run), version)
 
     def export(self, record: TrialRecord, folder: Path) -> dict[str, Any]:
         """Writes ``model.onnx`` and ``scheme.json`` and returns the latter's content.
 
-        A replayed run has no model: it exports the description alone.
+        For TensorRT also ``build.onnx``, where the builder reads another file than the one that holds the packed
+        weights, and ``engine.plan``, where this user's cache still holds the engine that was timed. A replayed run has
+        no model: it exports the description alone.
 
         Args:
             record: A complete trial.
@@ -55,22 +63,27 @@ class Exporter:
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             raise InputError(f"--out {str(folder)!r}: exists and is not empty; choose another folder")
         assert record.scores is not None
-        data = None
+        files: dict[str, bytes] = {}
+        scheme = self._scheme(record)
         if self._materializer is not None:
-            data = self._materializer.materialize(record.allocation).data
-            found = hashlib.sha256(data).hexdigest()
+            artifact = self._materializer.materialize(record.allocation)
+            found = artifact.digest
             if found != record.scores.artifact:
                 raise InputError(
                     f"trial {record.number}: its model comes out as sha256 {found[:16]}, but "
                     f"{record.scores.artifact[:16]} was scored; use the versions that the manifest names"
                 )
-        scheme = self._scheme(record)
+            files["model.onnx"] = artifact.data
+            if self.loaded.config.runtime.name == "tensorrt":
+                files |= self._for_engine(artifact)
+                scheme["trtexec"] = self._trtexec(artifact)
+            scheme["sha256"] |= {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
             staging.chmod(0o755)
-            if data is not None:
-                write_durably(staging / "model.onnx", data)
+            for name, data in files.items():
+                write_durably(staging / name, data)
             write_durably(staging / "scheme.json", json.dumps(scheme, indent=1) + "\n")
             if folder.is_dir():
                 folder.rmdir()
@@ -78,6 +91,27 @@ class Exporter:
         except OSError as error:
             raise InputError(f"--out {str(folder)!r}: cannot be written ({error.strerror})") from None
         return scheme
+
+    def _for_engine(self, artifact: Artifact) -> dict[str, bytes]:
+        """The builder's model where it is another, and the engine where it is at hand."""
+        files = {"build.onnx": artifact.build} if artifact.build is not None else {}
+        try:
+            backend = make_backend("tensorrt", 1, builder_settings(self.loaded.config.runtime), self._graph)
+        except RuntimeUnavailable:
+            return files  # on a machine without TensorRT or GPU the command in scheme.json builds it elsewhere
+        assert isinstance(backend, TensorRtBackend)
+        plan = backend.cache.plan(backend.key(artifact.engine_model))
+        return files | ({"engine.plan": plan.read_bytes()} if plan is not None else {})
+
+    def _trtexec(self, artifact: Artifact) -> str:
+        version = str(self.loaded.manifest["identity"]["versions.tensorrt"])
+        return trtexec_command(
+            version,
+            builder_settings(self.loaded.config.runtime),
+            fp32_layers(self._graph, dialect(version)),
+            quantized=b"QuantizeLinear" in artifact.engine_model,
+            model="build.onnx" if artifact.build is not None else "model.onnx",
+        )
 
     def _scheme(self, record: TrialRecord) -> dict[str, Any]:
         assert record.scores is not None

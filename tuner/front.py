@@ -148,6 +148,7 @@ def row(member: FrontMember, reference: Scores) -> dict[str, Any]:
         "weight_bytes": scores.size.weight_bytes,
         "average_weight_bits": scores.size.average_weight_bits,
         "intervals": intervals,
+        "map_50_95_onnxruntime": rescore.onnxruntime.map_50_95 if rescore and rescore.onnxruntime else None,
         "origin": record.origin,
         "summary": record.allocation.summary(),
         "digest": record.allocation.digest,

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from objectives.detection.drawing import draw
+from objectives.runners.engine_report import EngineReport
 from search_spaces.errors import InputError
 from search_spaces.layers import Layer
 from search_spaces.sensitivity import SensitivityTable
@@ -52,6 +53,7 @@ def write_report_of(loaded: LoadedRun, layers: Sequence[Layer] | None = None) ->
         table=table,
         previews=read_previews(run),
         out=run.report,
+        engines=read_engines(run),
     )
     attach(
         loaded.trials.study,
@@ -104,6 +106,11 @@ def read_baselines(run: RunFolder) -> list[Baseline]:
         return [Baseline(**entry) for entry in read_json(run.baselines)]
     except TypeError as error:
         raise InputError(f"{run.baselines}: not a list of baselines ({error})") from None
+
+
+def read_engines(run: RunFolder) -> dict[str, EngineReport]:
+    """Returns ``{allocation digest: what its engine became}``; empty where the runtime has no engines."""
+    return {path.stem: EngineReport.from_json(read_json(path)) for path in sorted(run.engines.glob("*.json"))}
 
 
 def draw_previews(workbench: Workbench, member: FrontMember) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from objectives.runners.engine_report import EngineLayer, EngineReport
 from objectives.scores import Accuracy, Failure, Latency, Scores, Size
 from search_spaces.allocation import Allocation
 from search_spaces.layers import Layer
 from search_spaces.sensitivity import SensitivityEntry, SensitivityTable
 from tuner.records import Baseline, FrontMember, Preview, Rescore, RunSummary, TrialRecord
 from tuner.report import write_report
+from tuner.report.engine import by_layer
 from tuner.report.figures import bit_width_map
 from tuner.report.labels import place
 from tuner.report.pareto import pareto_figure
@@ -225,3 +228,36 @@ def test_markdown_front_and_numbers() -> None:
 
 def test_figures_are_valid_json() -> None:
     assert json.loads(pareto_figure(RUN, width=590, compact=True).to_json())["data"]
+
+
+def _engine(*precisions: str) -> EngineReport:
+    layers = [
+        EngineLayer(f"{name} + PWN", "Convolution", name, kind, 0.1)
+        for name, kind in zip(NAMES, precisions, strict=False)
+    ]
+    copy = EngineLayer("copy", "Reformat", NAMES[0], "fp16", 0.05)
+    return EngineReport((copy, *layers), ((EVIL, "int8", "fp32"),), 3 << 20, 41.0, "10.13", (NAMES[1],), "cuda graph")
+
+
+def test_engines_are_told_of_beside_the_front(tmp_path: Path) -> None:
+    assert "What the engine did" not in report(tmp_path)
+    engines = {RECORDS[3].allocation.digest: _engine("int8", "fp32", "int8")}
+    engines[RECORDS[0].allocation.digest] = _engine("fp16", "fp16", "fp16")
+    text = report(tmp_path, engines=engines)
+    assert "Where the milliseconds go" in text and "What the engine did" in text
+    assert "asked int8, ran fp32" in text and "cuda graph" in text and "0.050 (14 %)" in text
+    assert EVIL not in text
+
+
+def test_time_of_a_layer_by_what_it_ran_in() -> None:
+    times = by_layer(_engine("int8", "fp32"))
+    assert times[NAMES[0]] == pytest.approx({"reformat": 0.05, "int8": 0.1}) and times[NAMES[1]] == {"fp32": 0.1}
+
+
+def test_the_twin_in_onnx_runtime_gets_a_column() -> None:
+    twin = replace(RESCORE, onnxruntime=accuracy(0.430, 157))
+    run = Run.of(SUMMARY, RECORDS, [FrontMember(RECORDS[3], twin, True), FrontMember(RECORDS[1])], BASELINES)
+    text = front_markdown(run, None)
+    assert "same file in ONNX Runtime" in text and "43.0 (engine −0.2)" in text
+    assert "ONNX Runtime |" not in front_markdown(RUN, None)
+    assert {line.count("|") for line in text.splitlines() if line.startswith("|")} == {text.splitlines()[0].count("|")}

@@ -6,16 +6,17 @@ import base64
 import html
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from objectives.runners.engine_report import EngineReport
 from search_spaces.layers import Layer
 from search_spaces.sensitivity import SensitivityTable
 from tuner.records import Baseline, FrontMember, Preview, RunSummary, TrialRecord
-from tuner.report import figures, progress, tables
+from tuner.report import engine, figures, progress, tables
 from tuner.report.pareto import pareto_figure
 from tuner.report.style import CSS
 from tuner.report.view import Run, recommendation
@@ -34,6 +35,7 @@ def write_report(
     table: SensitivityTable | None,
     previews: Sequence[Preview],
     out: Path,
+    engines: Mapping[str, EngineReport] | None = None,
 ) -> Path:
     """Writes the report of a run, whole or not at all.
 
@@ -46,6 +48,7 @@ def write_report(
         table: The sensitivity table; None leaves out its two sections.
         previews: Images side by side; may be empty.
         out: The file, or the folder that gets a ``report.html``.
+        engines: ``{allocation digest: what its engine became}``; None or empty where the runtime has none.
 
     Returns:
         The file.
@@ -55,7 +58,7 @@ def write_report(
     """
     path = out / "report.html" if out.is_dir() else out
     run = Run.of(summary, records, front, baselines)
-    text = _page(run, layers, table, previews, path.parent)
+    text = _page(run, layers, table, previews, path.parent, engines or {})
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -76,6 +79,7 @@ def _page(
     table: SensitivityTable | None,
     previews: Sequence[Preview],
     folder: Path,
+    engines: Mapping[str, EngineReport],
 ) -> str:
     body = "\n".join(
         part
@@ -95,6 +99,14 @@ def _page(
                 "search images. One row per quantizable layer, in model order.",
                 _plot("bits", figures.bit_width_map(run, layers)),
             ),
+            _section(
+                "Where the milliseconds go",
+                "The recommended scheme's engine, profiled layer by layer; the sum exceeds one inference's time. An "
+                "engine layer counts for the quantizable layer that it fuses or follows; the mark is the "
+                "unquantized engine.",
+                _plot("milliseconds", engine.milliseconds_figure(run, engines)),
+            ),
+            _section("What the engine did", _ENGINES, engine.engines_html(run, engines)),
             _sensitivity(table),
             _section(
                 "Prior against observed",
@@ -127,6 +139,11 @@ def _page(
     )
 
 
+_ENGINES = (
+    "Read back from the engine inspector. <i>Reformats</i> change a tensor's layout or type and compute nothing; "
+    "<i>fp32 inside</i> are layers in fp32 between faster ones; <i>stored packed</i> are layers whose weights the file "
+    "holds in 4 or 8 bits and the builder unpacked, for want of a kernel that reads them: they save size, not time."
+)
 _PARETO = (
     "Up and to the left is better. The line joins the front on the search images; hover a point "
     "for its scheme, click the legend to hide a group. Numbers are trials."

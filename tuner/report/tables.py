@@ -45,12 +45,14 @@ def table_html(head: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], c
 def front_head(run: Run) -> list[str]:
     """Column titles of the front table."""
     timed = ["ms", "speed-up", "p90 ms"] if run.timed else []
+    twin = ["same file in ONNX Runtime"] if run.twinned else []
     return [
         "trial",
         "mAP search",
         "mAP all",
         "difference [95 %]",
         "on unseen images",
+        *twin,
         *timed,
         "MiB",
         "bits",
@@ -71,6 +73,10 @@ def front_cells(run: Run, scores: Scores, rescore: Rescore | None) -> list[str]:
         cells[1:3] = [percent(rescore.full.map_50_95), _with_interval(rescore.difference, rescore.interval)]
         if rescore.unseen_difference is not None:
             cells[3] = _with_interval(rescore.unseen_difference, rescore.unseen_interval)
+    if run.twinned:
+        twin = rescore.onnxruntime if rescore is not None else None
+        gap = f" (engine {points(rescore.full.map_50_95 - twin.map_50_95)})" if rescore and twin else ""
+        cells.append(percent(twin.map_50_95) + gap if twin else "–")
     if run.timed:
         speedup = run.speedup(scores)
         cells += [
@@ -98,9 +104,10 @@ def front_html(run: Run) -> str:
         if run.reference is not None:
             cells[2] = points(baseline.map_50_95 - scores_of(run.reference).accuracy.map_50_95)
         if run.timed:
-            cells[4] = f"{baseline.latency_ms:.2f}"
+            first = 4 + run.twinned
+            cells[first] = f"{baseline.latency_ms:.2f}"
             if run.reference is not None and baseline.latency_ms > 0:
-                cells[5] = f"{scores_of(run.reference).latency_ms / baseline.latency_ms:.2f}x"
+                cells[first + 1] = f"{scores_of(run.reference).latency_ms / baseline.latency_ms:.2f}x"
         if baseline.weight_bytes:
             cells[-2] = f"{baseline.weight_bytes / MIB:.2f}"
         rows.append(("other", [html.escape(baseline.name), *cells, '<span class="muted">baseline</span>']))

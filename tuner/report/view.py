@@ -68,6 +68,11 @@ class Run:
         return self.timed and "weight_mib" in self.summary.objectives
 
     @property
+    def twinned(self) -> bool:
+        """Whether front members were also scored in ONNX Runtime, as the runtime is another."""
+        return any(member.rescore is not None and member.rescore.onnxruntime is not None for member in self.members)
+
+    @property
     def cost_title(self) -> str:
         """Title of the cost axis."""
         return "latency, ms (paired with the reference)" if self.timed else "weight size, MiB"
