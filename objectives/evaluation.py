@@ -27,6 +27,7 @@ from objectives.latency import TimingProtocol, measure
 from objectives.probing import LayerCosts
 from objectives.quantization.calibration import CalibrationTable
 from objectives.quantization.materialize import Materializer
+from objectives.quantization.recovery import load_recovered
 from objectives.quantization.weights import WeightSettings
 from objectives.runners.runner import Runner, RuntimeUnavailable
 from objectives.runners.tensorrt_rules import BuilderSettings
@@ -53,6 +54,7 @@ class EvaluatorSettings:
         threads: Threads of one inference, when timed and when scored.
         workers: Inferences at once when scored; timing always runs alone.
         weights: How weights are quantized.
+        recovered: File of recovered weights, as `recovery` writes it; None where no format wants them.
         timing: The protocol; None where latency is no objective.
         predictions: Folder where the detections of every artifact are kept, as ``<digest>.npz``; None: not kept.
         batch: Images of one inference.
@@ -72,6 +74,7 @@ class EvaluatorSettings:
     threads: int = 1
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     weights: WeightSettings = field(default_factory=WeightSettings)
+    recovered: Path | None = None
     timing: TimingProtocol | None = field(default_factory=TimingProtocol)
     predictions: Path | None = None
     batch: int = 1
@@ -106,7 +109,9 @@ class Bench:
     @cached_property
     def _materializer(self) -> Materializer:
         table = CalibrationTable.from_json(self._settings.calibration.read_text())
-        return Materializer(self._graph, table, self._backend.dialect, self._settings.weights)
+        path = self._settings.recovered
+        recovered = load_recovered(path) if path is not None else None
+        return Materializer(self._graph, table, self._backend.dialect, self._settings.weights, recovered)
 
     @cached_property
     def _unquantized(self) -> Allocation:

@@ -78,9 +78,10 @@ class CalibrationSection(Section):
 
 
 class WeightsSection(Section):
-    """How weights are quantized."""
+    """How weights are quantized; `images` of the calibration list tell gptq what each layer reads."""
 
-    method: Text = "rtn"
+    method: Literal["auto", "rtn", "gptq"] = "auto"
+    images: Positive = 32
     granularity: Literal["auto", "per_tensor", "per_channel", "block"] = "auto"
     block_size: Positive = 32
 

@@ -21,7 +21,7 @@ from tuner.prepare import read_model
 from tuner.records import TrialRecord
 from tuner.run_folder import write_durably
 from tuner.trtexec import trtexec_command
-from tuner.workbench import make_materializer, read_calibration
+from tuner.workbench import make_materializer, read_calibration, read_recovered
 
 
 class Exporter:
@@ -43,7 +43,9 @@ class Exporter:
                 graph = ModelGraph(graph.path, batch=loaded.config.runtime.batch)
             version = loaded.manifest["identity"].get("versions.tensorrt")
             self._graph = graph
-            self._materializer = make_materializer(loaded.config, graph, read_calibration(loaded.run), version)
+            self._materializer = make_materializer(
+                loaded.config, graph, read_calibration(loaded.run), version, read_recovered(loaded.run)
+            )
 
     def export(self, record: TrialRecord, folder: Path) -> dict[str, Any]:
         """Writes ``model.onnx`` and ``scheme.json`` and returns the latter's content.

@@ -106,6 +106,7 @@ def evaluator_settings(workbench: Workbench) -> EvaluatorSettings:
         threads=config.runtime.threads,
         workers=max(1, worker_count() // config.runtime.threads),
         weights=weight_settings(config.weights),
+        recovered=run.recovered if workbench.recovered else None,
         timing=protocol if "latency_ms" in config.objectives else None,
         predictions=run.predictions,
         batch=config.runtime.batch,

@@ -43,6 +43,7 @@ class RunFolder:
         self.evaluations = self.cache / "evaluations"
         self.predictions = self.cache / "predictions"
         self.engines = self.cache / "engines"
+        self.recovered = self.cache / "weights.npz"
         self.probe = path / "probe.json"
         self.blocked = path / "blocked.json"
         self.failures = path / "failures"

@@ -21,6 +21,8 @@ from objectives.latency_prior import profile_costs
 from objectives.probing import ProbeTable, probe
 from objectives.quantization.calibration import CalibrationTable, calibrate
 from objectives.quantization.materialize import Materializer
+from objectives.quantization.recovery import Recovered, load_recovered, recover, save_recovered
+from objectives.quantization.weights import weight_key
 from objectives.replay import ReplayEvaluator, ReplaySettings
 from objectives.runners.engine_cache import EngineCache
 from objectives.runners.tensorrt_rules import dialect
@@ -86,10 +88,28 @@ class Workbench:
         images = self.images(self.data.calibration.images, "preprocessing calibration images")
         settings = self._config.calibration
         with self.step("calibration", len(images)) as done:
-            stream = (images.batch(index, index + 1) for index in range(len(images)))
-            table = calibrate(self.inputs.graph, stream, settings.method, done)
+            table = calibrate(self.inputs.graph, images.singles(), settings.method, done)
         write_durably(self.run.calibration, table.to_json())
         return table
+
+    @cached_property
+    def recovered(self) -> dict[str, Recovered]:
+        """Weights of the formats that want them recovered, from the run's cache where they are there."""
+        if self.run.recovered.is_file():
+            return read_recovered(self.run)
+        settings, graph = weight_settings(self._config.weights), self.inputs.graph
+        layers = {layer.name: layer for layer in graph.quantizable}
+        pairs = [(layers[name], FORMATS[fmt]) for name, fmt in sweep_pairs(self.inputs.space)]
+        wanted = [pair for pair in pairs if settings.recovers(*pair)]
+        if not wanted or self._config.replayed:
+            return {}
+        records = self.data.calibration.images[: self._config.weights.images]
+        images = self.images(records, "preprocessing calibration images")
+        count = len({weight_key(*pair, settings) for pair in wanted})
+        with self.step("quantizing weights", count) as done:
+            found = recover(graph, images.singles, wanted, settings, done)
+        save_recovered(self.run.recovered, found)
+        return found
 
     @cached_property
     def graph(self) -> ModelGraph:
@@ -100,7 +120,7 @@ class Workbench:
     @cached_property
     def materializer(self) -> Materializer:
         """Assembles the artifacts of this run."""
-        return make_materializer(self._config, self.graph, self.calibration)
+        return make_materializer(self._config, self.graph, self.calibration, recovered=self.recovered)
 
     def images(self, records: Sequence[ImageRecord], title: str = "preprocessing images") -> PreprocessedImages:
         """Preprocessed images, from the run's cache where they are there."""
@@ -247,7 +267,7 @@ class Workbench:
         names = {name for formats in self.inputs.space.formats for name in formats}
         float8 = any(FORMATS[name].activation is Number.FP8 for name in names)
         plain = self._config.runtime.name != "tensorrt" or float8
-        return make_materializer(self._config, graph, self.calibration, None if plain else "8.6")
+        return make_materializer(self._config, graph, self.calibration, None if plain else "8.6", self.recovered)
 
 
 def sweep_pairs(space: SearchSpace) -> list[tuple[str, str]]:
@@ -267,8 +287,17 @@ def read_calibration(run: RunFolder) -> CalibrationTable:
     return CalibrationTable.from_json(run.calibration.read_text(encoding="utf-8"))
 
 
+def read_recovered(run: RunFolder) -> dict[str, Recovered]:
+    """Reads the recovered weights of a run; empty where none of its formats wanted them."""
+    return load_recovered(run.recovered) if run.recovered.is_file() else {}
+
+
 def make_materializer(
-    config: StudyConfig, graph: ModelGraph, table: CalibrationTable, version: str | None = None
+    config: StudyConfig,
+    graph: ModelGraph,
+    table: CalibrationTable,
+    version: str | None = None,
+    recovered: Mapping[str, Recovered] | None = None,
 ) -> Materializer:
     """Builds the materializer of a study.
 
@@ -277,8 +306,9 @@ def make_materializer(
         graph: Its model.
         table: Its ranges.
         version: TensorRT's, where the study runs on it: by default the installed one.
+        recovered: Its recovered weights.
     """
     name: str = config.runtime.name
     if name == "tensorrt":
         name = dialect(version or tensorrt_version())
-    return Materializer(graph, table, name, weight_settings(config.weights))
+    return Materializer(graph, table, name, weight_settings(config.weights), recovered)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -38,6 +38,10 @@ class PreprocessedImages:
 
     def __len__(self) -> int:
         return len(self.letterboxes)
+
+    def singles(self) -> Iterator[NDArray[np.float32]]:
+        """Batches of one image each, ``(1, 3, H, W)`` float32 in [0, 1]."""
+        return (self.batch(index, index + 1) for index in range(len(self)))
 
     def batch(self, start: int, stop: int) -> NDArray[np.float32]:
         """Images `start` to `stop` (exclusive) as input: shape (n, 3, H, W), float32 in [0, 1]."""

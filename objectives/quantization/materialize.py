@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,17 +18,13 @@ from objectives.quantization.placement import Placement, PlacementRules, decodin
 from objectives.quantization.placement_onnxruntime import OnnxRuntimePlacement
 from objectives.quantization.placement_tensorrt import TensorRtPlacement
 from objectives.quantization.qdq import QdqWriter
+from objectives.quantization.recovery import Recovered
 from objectives.quantization.rewrites import rewrite_dfl
-from objectives.quantization.weights import (
-    QuantizedWeight,
-    WeightSettings,
-    quantize_weight,
-    resolve_granularity,
-)
+from objectives.quantization.weights import QuantizedWeight, WeightSettings, quantize_weight, weight_key
 from objectives.scores import Size
 from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError, nearest
-from search_spaces.formats import FORMATS, UNQUANTIZED, Granularity, Number
+from search_spaces.formats import FORMATS, UNQUANTIZED, Number
 from search_spaces.layers import Layer
 from search_spaces.model_graph import ModelGraph
 
@@ -88,6 +84,7 @@ class Materializer:
         table: Ranges of its activations.
         runtime: A key of `DIALECTS`: whose placement rules and graph types to follow.
         weights: How weights are quantized.
+        recovered: ``{weight_key: weight}`` of the weights that `weights` wants recovered.
     """
 
     def __init__(
@@ -96,6 +93,7 @@ class Materializer:
         table: CalibrationTable,
         runtime: str = "onnxruntime-cpu",
         weights: WeightSettings | None = None,
+        recovered: Mapping[str, Recovered] | None = None,
     ) -> None:
         self._graph = graph
         self._settings = weights or WeightSettings()
@@ -103,7 +101,8 @@ class Materializer:
             raise InputError(f"runtime {runtime!r} is not one of {', '.join(DIALECTS)}{nearest(runtime, DIALECTS)}")
         self._dialect = DIALECTS[runtime]
         self._rules = _rules(runtime, graph, table)
-        self._cache: dict[tuple[str, Number, Granularity], QuantizedWeight] = {}
+        self._recovered = recovered or {}
+        self._cache: dict[str, QuantizedWeight] = {}
         self._layers = {layer.name: layer for layer in graph.quantizable}
         self._base: dict[int, onnx.ModelProto] = {}
 
@@ -180,8 +179,19 @@ class Materializer:
         return Size(total, 8 * total / parameters, parameters)
 
     def weight(self, layer: Layer, fmt: str) -> QuantizedWeight:
-        """The quantized weight of a layer, computed once per number format and granularity."""
-        key = (layer.name, FORMATS[fmt].weight, resolve_granularity(layer, FORMATS[fmt], self._settings))
+        """The quantized weight of a layer, computed once per number format and granularity.
+
+        Raises:
+            InputError: It should have been recovered on calibration images, and was not.
+        """
+        key = weight_key(layer, FORMATS[fmt], self._settings)
+        if key in self._recovered:
+            return self._recovered[key].weight
+        if self._settings.recovers(layer, FORMATS[fmt]):
+            raise InputError(
+                f"weights.method: {self._settings.method!r} needs calibration images for layer {layer.name!r} in "
+                f"{fmt}, and has none here; choose rtn"
+            )
         if key not in self._cache:
             self._cache[key] = quantize_weight(self._array(layer.weight), layer, FORMATS[fmt], self._settings)
         return self._cache[key]
@@ -251,13 +261,24 @@ class Materializer:
         if layer.name in folded:
             node.input[index] = f"{layer.weight}_unpacked"
             writer.array(node.input[index], weight.dequantized())
-            return
-        fold = self._dialect == _ORT and layer.name not in placement.integer_nodes
-        node.input[index] = (writer.folded_weight if fold else writer.weight)(layer.weight, weight)
+        else:
+            fold = self._dialect == _ORT and layer.name not in placement.integer_nodes
+            node.input[index] = (writer.folded_weight if fold else writer.weight)(layer.weight, weight)
+        entry = self._recovered.get(weight_key(layer, FORMATS[name], self._settings))
+        shift = entry.shift if entry is not None else None
         bias = node.input[2] if len(node.input) > 2 else ""
-        if layer.name in placement.integer_bias and bias in self._graph.initializers:
+        if layer.name in placement.integer_bias and (bias in self._graph.initializers or shift is not None):
             scale = placement.pairs[layer.input, Number.INT8].scale
-            node.input[2] = writer.bias(f"{layer.name}_bias", self._array(bias), scale, weight)
+            _set_bias(node, writer.bias(f"{layer.name}_bias", self._bias(bias, shift), scale, weight))
+        elif shift is not None:
+            writer.array(f"{layer.name}_bias_corrected", self._bias(bias, shift))
+            _set_bias(node, f"{layer.name}_bias_corrected")
+
+    def _bias(self, name: str, shift: NDArray[np.float32] | None) -> NDArray[np.float32]:
+        """A layer's bias with what its recovered weight adds to it."""
+        if shift is None:
+            return self._array(name)
+        return self._array(name).reshape(-1) + shift if name else shift
 
     @cached_property
     def _late(self) -> frozenset[str]:
@@ -319,6 +340,13 @@ class Materializer:
             del bare.graph.value_info[:]
             self._base[opset] = bare
         return self._base[opset]
+
+
+def _set_bias(node: onnx.NodeProto, name: str) -> None:
+    if len(node.input) > 2:
+        node.input[2] = name
+    else:
+        node.input.append(name)
 
 
 def _rules(runtime: str, graph: ModelGraph, table: CalibrationTable) -> PlacementRules:

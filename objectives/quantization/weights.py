@@ -8,11 +8,12 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from objectives.quantization.columns import PRODUCTS
 from search_spaces.errors import InputError, nearest
 from search_spaces.formats import Format, Granularity, Number
 from search_spaces.layers import Layer
 
-METHODS = ("rtn",)
+METHODS = ("auto", "rtn", "gptq")
 _FP8_MAX = 448.0  # largest finite float8 e4m3fn
 
 
@@ -21,7 +22,8 @@ class WeightSettings:
     """How weights are quantized, for the whole study.
 
     Attributes:
-        method: ``rtn``: round to nearest.
+        method: ``rtn``: round to nearest; ``gptq``: the least output error on calibration images, with a corrected
+            bias; ``auto``: gptq for 4 bits, rtn for 8, where it loses nothing.
         granularity: Elements that share a scale.
         block_size: Input channels of one block.
     """
@@ -29,6 +31,16 @@ class WeightSettings:
     method: str = "rtn"
     granularity: Granularity = Granularity.AUTO
     block_size: int = 32
+
+    def recovers(self, layer: Layer, fmt: Format) -> bool:
+        """Whether the weight's codes come from `recovery` and not from plain rounding.
+
+        Float codes have no even grid, and a ConvTranspose adds overlapping products: both are rounded.
+        """
+        wanted = fmt.weight.is_integer and (
+            self.method == "gptq" or (self.method == "auto" and fmt.weight is Number.INT4)
+        )
+        return wanted and layer.op in PRODUCTS and (layer.op == "Conv" or len(layer.weight_shape) == 2)
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -89,6 +101,11 @@ def resolve_granularity(layer: Layer, fmt: Format, settings: WeightSettings) -> 
     scales_late = fmt.activation is Number.INT8
     blocked = wanted and fits and fmt.weight.is_integer and not scales_late
     return Granularity.BLOCK if blocked else Granularity.PER_CHANNEL
+
+
+def weight_key(layer: Layer, fmt: Format, settings: WeightSettings) -> str:
+    """Names what decides a layer's codes, e.g. ``/model.0/conv/Conv int4 block``."""
+    return f"{layer.name} {fmt.weight.value} {resolve_granularity(layer, fmt, settings).value}"
 
 
 def block_axis(layer: Layer) -> int | None:

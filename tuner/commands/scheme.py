@@ -12,6 +12,8 @@ from search_spaces.errors import InputError
 from tuner.commands.options import Head, ImageSize, Json, Model, Runtime, Study, parse_size
 from tuner.console import say, show
 
+_WEIGHT_IMAGES = 32  # of the list, as in a study
+
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
@@ -26,7 +28,7 @@ def materialize(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="ONNX file to write.")],
     uniform: Annotated[str | None, typer.Option("--uniform", metavar="FORMAT", help="One format for all.")] = None,
     scheme: Annotated[Path | None, typer.Option("--scheme", metavar="FILE", help="A scheme.json.")] = None,
-    weights: Annotated[str, typer.Option("--weights", metavar="METHOD", help="Weight method.")] = "rtn",
+    weights: Annotated[str, typer.Option("--weights", metavar="METHOD", help="auto, rtn or gptq.")] = "auto",
     granularity: Annotated[
         str, typer.Option("--granularity", metavar="G", help="auto, per_tensor, per_channel or block.")
     ] = "auto",
@@ -44,16 +46,18 @@ def materialize(
     Example: tuner materialize yolov10s.onnx --uniform int8 --calibration calib.txt --out int8.onnx
     """
     import tempfile
+    from itertools import islice
 
     from objectives.detection.cache import PreprocessedImages
     from objectives.detection.calibration_set import load_calibration
     from objectives.detection.contract import recognise
     from objectives.quantization.calibration import calibrate
     from objectives.quantization.materialize import Materializer
+    from objectives.quantization.recovery import recover
     from objectives.quantization.weights import WeightSettings
     from search_spaces.allocation import Allocation
     from search_spaces.errors import nearest
-    from search_spaces.formats import Granularity
+    from search_spaces.formats import FORMATS, Granularity
     from search_spaces.model_graph import ModelGraph
     from tuner.progress import bar
 
@@ -80,10 +84,16 @@ def materialize(
         with bar("preprocessing images", len(records)) as done:
             pixels = PreprocessedImages.build(records, contract.image_size, Path(folder), done)
         with bar("calibration", len(pixels)) as done:
-            stream = (pixels.batch(index, index + 1) for index in range(len(pixels)))
-            table = calibrate(graph, stream, method, done)
+            table = calibrate(graph, pixels.singles(), method, done)
+        layers = {layer.name: layer for layer in graph.quantizable}
+        pairs = [(layers[name], FORMATS[fmt]) for name, fmt in allocation.items if name in layers and fmt in FORMATS]
+        wanted = [pair for pair in pairs if settings.recovers(*pair)]
+        recovered = {}
+        if wanted:
+            with bar("quantizing weights", len(wanted)) as done:
+                recovered = recover(graph, lambda: islice(pixels.singles(), _WEIGHT_IMAGES), wanted, settings, done)
     started = time.perf_counter()
-    artifact = Materializer(graph, table, runtime, settings).materialize(allocation)
+    artifact = Materializer(graph, table, runtime, settings, recovered).materialize(allocation)
     seconds = time.perf_counter() - started
     artifact.check()
     try:

@@ -1,0 +1,232 @@
+"""Weights that keep their layer's output: GPTQ codes and a bias that takes up the mean error, for a whole model."""
+
+from __future__ import annotations
+
+import io
+import json
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from objectives.quantization.columns import Geometry, as_rows, from_rows, read_columns, read_geometry
+from objectives.quantization.gptq import gptq
+from objectives.quantization.weights import QuantizedWeight, WeightSettings, quantize_weight, weight_key
+from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
+from search_spaces.errors import InputError
+from search_spaces.formats import Format, Number
+from search_spaces.layers import Layer
+from search_spaces.model_graph import ModelGraph
+
+_SAMPLES = 1024  # positions of one image: enough for every layer's K at 32 images, a small part of the large maps
+_BUDGET = 800 * 2**20  # bytes of moments held at once; a model with more is gone through in several passes
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """One weight.
+
+    Attributes:
+        weight: Codes and scales.
+        shift: What is added to the bias, float32 ``(output channels,)``; None where the layer has no place for it.
+    """
+
+    weight: QuantizedWeight
+    shift: NDArray[np.float32] | None
+
+
+@dataclass
+class _Moments:
+    """Running sums over the columns of one geometry."""
+
+    second: NDArray[np.float32]
+    first: NDArray[np.float64]
+    count: int = 0
+
+    def add(self, columns: NDArray[np.float32]) -> None:
+        self.second += columns.transpose(0, 2, 1) @ columns
+        self.first += columns.sum(axis=1, dtype=np.float64)
+        self.count += columns.shape[1]
+
+
+def recover(
+    graph: ModelGraph,
+    images: Callable[[], Iterable[NDArray[np.float32]]],
+    wanted: Sequence[tuple[Layer, Format]],
+    settings: WeightSettings,
+    progress: Callable[[int], None] | None = None,
+    threads: int = 0,
+) -> dict[str, Recovered]:
+    """Quantizes weights for the least error of their layers' outputs on calibration images.
+
+    The scales are those of plain rounding (largest weight = largest code): clipping them by weight error loses mAP on
+    detectors. The Hessian is that of the full-precision inputs, centred where a bias takes up the mean error.
+
+    Args:
+        graph: The unquantized model.
+        images: Opens the stream of images, ``(1, 3, H, W)`` float32 in [0, 1]; called once per pass.
+        wanted: Layers and the formats that they may get; the weight counts, not the activation.
+        settings: Granularity and block size.
+        progress: Called with the number of weights done.
+        threads: Of the inference; 0 leaves the choice to ONNX Runtime.
+
+    Returns:
+        ``{weight_key: weight}``.
+
+    Raises:
+        InputError: No image, or an input that is not finite.
+    """
+    nodes = {node.name: node for node in graph.nodes()}
+    unique = {weight_key(layer, fmt, settings): (layer, fmt) for layer, fmt in wanted}
+    by_geometry: dict[Geometry, list[str]] = {}
+    for key, (layer, _) in unique.items():
+        by_geometry.setdefault(read_geometry(layer, nodes[layer.name]), []).append(key)
+    found: dict[str, Recovered] = {}
+    for part in _parts(by_geometry, unique):
+        moments = _collect(graph, images(), part, threads)
+        for geometry in part:
+            held = moments.pop(geometry)
+            for key in by_geometry[geometry]:
+                layer, fmt = unique[key]
+                found[key] = _solve(graph, layer, fmt, settings, held, nodes[layer.name])
+                if progress:
+                    progress(len(found))
+    return {key: found[key] for key in unique}
+
+
+def _width(geometry: Geometry, layer: Layer) -> int:
+    rows = layer.weight_shape
+    return int(np.prod(rows[1:])) if geometry.kernel else rows[1 - layer.channel_axis]
+
+
+def _parts(
+    by_geometry: Mapping[Geometry, Sequence[str]], unique: Mapping[str, tuple[Layer, Format]]
+) -> Iterator[dict[Geometry, int]]:
+    """``{geometry: K}`` of each pass, so that the moments fit the budget."""
+    part: dict[Geometry, int] = {}
+    held = 0
+    for geometry, keys in by_geometry.items():
+        width = _width(geometry, unique[keys[0]][0])
+        size = 4 * geometry.groups * width * width
+        if part and held + size > _BUDGET:
+            yield part
+            part, held = {}, 0
+        part[geometry] = width
+        held += size
+    if part:
+        yield part
+
+
+def _collect(
+    graph: ModelGraph, images: Iterable[NDArray[np.float32]], part: Mapping[Geometry, int], threads: int
+) -> dict[Geometry, _Moments]:
+    probe = onnx.ModelProto()
+    probe.CopyFrom(graph.model)
+    tensors = {geometry.tensor for geometry in part} - {graph.input}
+    del probe.graph.output[:]
+    probe.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in sorted(tensors)
+    )
+    if not tensors:
+        probe.graph.output.extend(graph.model.graph.output)
+    moments = {
+        geometry: _Moments(
+            np.zeros((geometry.groups, width, width), np.float32), np.zeros((geometry.groups, width), np.float64)
+        )
+        for geometry, width in part.items()
+    }
+    count = 0
+    with OnnxRuntimeRunner(probe.SerializeToString(), threads=threads) as runner:
+        for count, image in enumerate(images, 1):
+            values = {graph.input: image, **dict(zip(runner.output_names, runner.infer(image), strict=True))}
+            for geometry, held in moments.items():
+                seed = zlib.crc32(f"{geometry} {count}".encode())  # the same positions in every run
+                held.add(read_columns(values[geometry.tensor], geometry, _SAMPLES, np.random.default_rng(seed)))
+    if not count:
+        raise InputError("weights: no calibration image; list at least one in data.calibration")
+    for geometry, held in moments.items():
+        if not np.isfinite(held.second).all():
+            raise InputError(f"{graph.path}: tensor {geometry.tensor!r} is not finite on the calibration images")
+    return moments
+
+
+def _solve(
+    graph: ModelGraph, layer: Layer, fmt: Format, settings: WeightSettings, held: _Moments, node: onnx.NodeProto
+) -> Recovered:
+    weight = np.asarray(graph.initializers[layer.weight], dtype=np.float32)
+    plain = quantize_weight(weight, layer, fmt, settings)
+    correctable = can_shift(graph, layer, node)
+    mean = held.first / held.count
+    hessian = held.second.astype(np.float64) / held.count
+    if correctable:
+        hessian -= mean[:, :, None] * mean[:, None, :]
+    unit = QuantizedWeight(np.ones_like(plain.codes), plain.scale, plain.axis, plain.block_size, plain.number)
+    top = 127.0 if plain.number is Number.INT8 else 7.0
+    rows = np.asarray(as_rows(weight, layer), dtype=np.float32)
+    steps = np.asarray(as_rows(unit.dequantized(), layer), dtype=np.float32)
+    codes = gptq(rows, steps, (-top - (plain.number is Number.INT4), top), hessian)
+    shift = None
+    if correctable:
+        shift = ((rows - codes * steps) * mean[:, None]).sum(axis=2).ravel().astype(np.float32)
+    final = QuantizedWeight(from_rows(codes, layer), plain.scale, plain.axis, plain.block_size, plain.number)
+    return Recovered(final, shift)
+
+
+def can_shift(graph: ModelGraph, layer: Layer, node: onnx.NodeProto) -> bool:
+    """Whether the layer has a bias of its own, or room for one, that counts once."""
+    if layer.op == "MatMul":
+        return False
+    if len(node.input) > 2 and node.input[2]:
+        name = node.input[2]
+        return name in graph.initializers and graph.initializers[name].size == layer.weight_shape[
+            layer.channel_axis
+        ] * (layer.groups if layer.op == "ConvTranspose" else 1)
+    scaled = {a.name for a in node.attribute} & {"alpha", "beta"}
+    return not scaled
+
+
+def save_recovered(path: Path, found: Mapping[str, Recovered]) -> bytes:
+    """Writes weights as a NumPy archive; returns its bytes."""
+    arrays: dict[str, NDArray[np.generic]] = {}
+    index = []
+    for place, (key, entry) in enumerate(found.items()):
+        weight = entry.weight
+        index.append([key, weight.axis, weight.block_size, weight.number.value])
+        arrays[f"codes{place}"], arrays[f"scale{place}"] = weight.codes, weight.scale
+        if entry.shift is not None:
+            arrays[f"shift{place}"] = entry.shift
+    arrays["index"] = np.frombuffer(json.dumps(index).encode(), np.uint8)
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    data = buffer.getvalue()
+    partial = path.with_name(path.name + ".partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial.write_bytes(data)
+    partial.replace(path)
+    return data
+
+
+def load_recovered(path: Path) -> dict[str, Recovered]:
+    """Reads what `save_recovered` wrote.
+
+    Raises:
+        InputError: It is not such a file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            found = {}
+            for place, (key, axis, block, number) in enumerate(json.loads(bytes(data["index"]))):
+                weight = QuantizedWeight(data[f"codes{place}"], data[f"scale{place}"], axis, block, Number(number))
+                name = f"shift{place}"
+                shift = data[name] if name in data.files else None
+                found[key] = Recovered(weight, shift)
+            return found
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
+        raise InputError(
+            f"{path}: not a file of recovered weights ({error}); delete it to compute them again"
+        ) from None
