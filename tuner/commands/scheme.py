@@ -55,6 +55,7 @@ def materialize(
     from search_spaces.errors import nearest
     from search_spaces.formats import Granularity
     from search_spaces.model_graph import ModelGraph
+    from tuner.models import onnx_file
     from tuner.progress import bar
 
     if (uniform is None) == (scheme is None):
@@ -68,7 +69,7 @@ def materialize(
     if not out.parent.is_dir():
         raise InputError(f"--out {str(out)!r}: its folder does not exist; make it first")
     settings = WeightSettings(weights, Granularity(granularity))
-    graph = ModelGraph(model)
+    graph = ModelGraph(onnx_file(model, head=head, image_size=parse_size(image_size), runtime=runtime))
     contract = recognise(graph, layout=head, image_size=parse_size(image_size))
     if scheme is None:
         assert uniform is not None
