@@ -40,6 +40,7 @@ from tuner.measuring import open_evaluator, weight_settings, worker_count
 from tuner.prepare import Data, Inputs
 from tuner.progress import Steps, silent
 from tuner.run_folder import RunFolder, write_durably
+from tuner.sensitivity_sources import modelopt_sensitivity
 
 
 class Evaluator(Protocol):
@@ -125,6 +126,8 @@ class Workbench:
         elif self._config.replayed:
             graph = self.inputs.graph
             table = self._replay.sensitivity(self._config.space.formats, graph.digest)
+        elif settings.method == "modelopt":
+            table = modelopt_sensitivity(self)
         else:
             table = self._sweep()
         write_reports(table, run.path)

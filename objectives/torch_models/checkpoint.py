@@ -62,6 +62,9 @@ class Checkpoint:
         with chatter_to_stderr():
             module.end2end = end_to_end and self.has_one_to_one_head
             module = module.fuse(verbose=False).eval()
+        for part in module.modules():
+            if hasattr(part, "inplace"):
+                part.inplace = False  # hooks on gradients forbid it
         module.args = IterableSimpleNamespace(**self.module.args)  # the loss reads its gains
         return module
 

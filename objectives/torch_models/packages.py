@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -31,7 +32,6 @@ def require_ultralytics(purpose: str) -> None:
     Raises:
         RuntimeUnavailable: One of them is missing, or Ultralytics was imported before without restricted loading.
     """
-    os.environ.update(SAFE_SETTINGS)
     _import(purpose, _PACKAGES)
     from ultralytics.utils import SAFE_LOAD
 
@@ -57,7 +57,15 @@ def chatter_to_stderr() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Drops what ModelOpt prints, its progress bars among it: the tuner shows progress itself. Errors still raise."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
 def _import(purpose: str, names: Sequence[str]) -> None:
+    os.environ.update(SAFE_SETTINGS)  # for ModelOpt too: it imports Ultralytics where it finds it
     for name in names:
         try:
             with chatter_to_stderr():

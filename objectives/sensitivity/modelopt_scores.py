@@ -1,0 +1,129 @@
+"""Sensitivity by NVIDIA ModelOpt's AutoQuantize, on the torch model."""
+
+from __future__ import annotations
+
+import copy
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+from objectives.sensitivity.peak_memory import PeakMemory
+from objectives.torch_models.detector import ImageLabels, TorchDetector
+from objectives.torch_models.packages import require_modelopt, silence
+from objectives.torch_models.quantizers import uniform_config
+
+GRADIENT, KL = "gradient", "kl"
+METHODS = (GRADIENT, KL)
+METRICS = {
+    GRADIENT: "(gradient of the detection loss x change of the layer's output)^2, summed",
+    KL: "KL divergence of the class probabilities on the 100 best anchors, summed",
+}
+_TOP = 100
+_UNBOUND = {"effective_bits": 16.0}  # only the scores are wanted, and 16 bits are always feasible
+_DFL = "*dfl*"
+
+
+@dataclass(frozen=True)
+class AutoQuantizeScores:
+    """What one run of AutoQuantize found.
+
+    Attributes:
+        scores: ``{module: score}``, >= 0, higher is more sensitive; summed over images.
+        seconds: Wall time, calibration included.
+        peak_mib: Peak memory: resident on a CPU, allocated on a GPU.
+        state: AutoQuantize's own state, from which it solves for bit budgets.
+    """
+
+    scores: dict[str, float]
+    seconds: float
+    peak_mib: float
+    state: dict[str, Any] = field(repr=False, default_factory=dict)
+
+
+def score_formats(
+    detector: TorchDetector,
+    configs: Sequence[dict[str, Any]],
+    method: str,
+    images: Sequence[NDArray[Any]],
+    labels: Sequence[ImageLabels],
+    effective_bits: float | None = None,
+) -> AutoQuantizeScores:
+    """Runs AutoQuantize once.
+
+    ``gradient``: ModelOpt's second-order estimate of the loss, Fisher information for the Hessian, of each layer's
+    output error. ``kl``: one layer quantized at a time, the divergence of the outputs. A detector's classes are
+    independent, so each logit z enters as the pair (z, 0), whose softmax is the class's sigmoid.
+
+    Args:
+        detector: The model.
+        configs: ModelOpt configs to choose from; with one, the scores are its alone.
+        method: ``gradient`` or ``kl``.
+        images: Batches of one, (1, 3, H, W), float32 in [0, 1]; calibrate and score.
+        labels: One per image; for ``gradient``.
+        effective_bits: Budget to solve for; None for the scores alone.
+
+    Raises:
+        RuntimeUnavailable: ModelOpt is missing.
+    """
+    require_modelopt("sensitivity.method modelopt")
+    import modelopt.torch.quantization as mtq
+    import torch
+
+    batches = [(detector.tensor(pixels), label) for pixels, label in zip(images, labels, strict=True)]
+    with torch.no_grad():
+        best = [_best_anchors(detector.heads(detector.module, pixels)) for pixels, _ in batches]
+    anchors = {id(pixels): chosen for (pixels, _), chosen in zip(batches, best, strict=True)}
+
+    def forward(module: Any, batch: tuple[Any, ImageLabels]) -> Any:
+        heads = detector.heads(module, batch[0])
+        if method == GRADIENT:
+            return heads
+        logits = heads["scores"][0].T[anchors[id(batch[0])]]
+        return torch.stack([logits, torch.zeros_like(logits)], -1)
+
+    def loss(heads: dict[str, Any], batch: tuple[Any, ImageLabels]) -> Any:
+        return detector.loss(heads, batch[1])
+
+    module = copy.deepcopy(detector.module)
+    started = time.perf_counter()
+    with PeakMemory(detector.device) as peak, silence(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _, state = mtq.auto_quantize(
+            module,
+            constraints=_UNBOUND if effective_bits is None else {"effective_bits": effective_bits},
+            quantization_formats=list(configs),
+            data_loader=batches,
+            forward_step=forward,
+            loss_func=loss if method == GRADIENT else None,
+            disabled_layers=[_DFL],
+            num_calib_steps=len(batches),
+            num_score_steps=len(batches),
+            method="gradient" if method == GRADIENT else "kl_div",
+        )
+    seconds = time.perf_counter() - started
+    scores = {}
+    for name, stats in state["candidate_stats"].items():
+        if len(stats["formats"]) > 1:  # a disabled layer has the one choice not to be quantized
+            scores[name.removesuffix(".quant_recipe")] = float(max(stats["scores"]))
+    return AutoQuantizeScores(scores, seconds, peak.mib, state)
+
+
+def score_format(
+    detector: TorchDetector,
+    fmt: str,
+    granularity: str,
+    method: str,
+    images: Sequence[NDArray[Any]],
+    labels: Sequence[ImageLabels],
+) -> AutoQuantizeScores:
+    """Scores one format; see `score_formats`."""
+    return score_formats(detector, [uniform_config(fmt, granularity)], method, images, labels)
+
+
+def _best_anchors(heads: dict[str, Any]) -> Any:
+    scores = heads["scores"][0].amax(0)
+    return scores.topk(min(_TOP, scores.shape[0])).indices
