@@ -16,7 +16,7 @@ from objectives.detection.contract import END_TO_END, SCORES
 from objectives.runners.engine_cache import cache_home
 from objectives.torch_models.checkpoint import Checkpoint, folded_modules, load_checkpoint
 from objectives.torch_models.node_map import NodeMap, map_nodes
-from objectives.torch_models.packages import chatter_to_stderr
+from objectives.torch_models.packages import chatter_to_stderr, require
 from search_spaces.errors import InputError, nearest
 from search_spaces.model_graph import ModelGraph
 
@@ -25,7 +25,7 @@ DEFAULT_OPSET = 17
 #: ``{dialect: opset}`` of runtimes that want another. From TensorRT 10 on scales are fp16, which opset 19 allows;
 #: TensorRT 8.6 knows no opset above 17. What a format needs beyond that, the materializer raises.
 OPSETS = {"tensorrt": 19}
-_PACKAGES = ("torch", "ultralytics", "onnx")
+_PACKAGES = ("torch", "ultralytics", "onnx", "onnxslim")
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,11 @@ def export(checkpoint: Checkpoint, out: Path, settings: ExportSettings) -> NodeM
         "opset": settings.opset,
         "imgsz": [height, width],
         "batch": 1,
-        "simplify": False,
+        "simplify": True,  # else it computes its own constant shapes, which hides the head and slows runtimes
         "nms": False if end_to_end else None,
         "device": "cpu",
     }
+    require("onnxslim", str(checkpoint.path))  # Ultralytics only warns, and exports something else
     with tempfile.TemporaryDirectory(prefix="tuner-") as folder:
         module = _copy(checkpoint, Path(folder) / checkpoint.path.name)
         with chatter_to_stderr():

@@ -41,6 +41,15 @@ def require_ultralytics(purpose: str) -> None:
         )
 
 
+def require(package: str, purpose: str) -> None:
+    """Makes one further package of the extra importable.
+
+    Raises:
+        RuntimeUnavailable: It is missing.
+    """
+    _import(purpose, (package,))
+
+
 def require_modelopt(purpose: str) -> None:
     """Makes `modelopt.torch` importable from here on.
 
