@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,15 @@ if TYPE_CHECKING:
     from tuner.workbench import Workbench
 
 
-def modelopt_sensitivity(workbench: Workbench) -> SensitivityTable:
-    """ModelOpt's AutoQuantize on the checkpoint, in every format, granularity and score of the study.
+def modelopt_tables(workbench: Workbench, scores: Sequence[str]) -> list[SensitivityTable]:
+    """ModelOpt's AutoQuantize on the checkpoint, in every format and granularity of the study.
+
+    Args:
+        workbench: Of the study.
+        scores: ``gradient``, ``kl`` or both.
 
     Returns:
-        The table of the first granularity and the first score; the others are in reports of their own.
+        Per score the table of the first granularity; every run has a report of its own.
 
     Raises:
         InputError: The study names no checkpoint, or one that the model was not exported from.
@@ -27,13 +32,47 @@ def modelopt_sensitivity(workbench: Workbench) -> SensitivityTable:
     """
     from objectives.sensitivity.modelopt_sweep import SweepRun, merged, modelopt_sweep
 
-    settings = workbench.inputs.config.sensitivity
+    granularities = workbench.inputs.config.sensitivity.granularities
     formats = quantizing_formats(workbench)
-    runs = [SweepRun(f, g, s) for s in settings.scores for g in settings.granularities for f in formats]
+    runs = [SweepRun(f, g, s) for s in scores for g in granularities for f in formats]
     inputs = sweep_inputs(workbench)
     with workbench.step("ModelOpt sensitivity", len(runs)) as done:
         tables = modelopt_sweep(inputs, runs, workbench.run.path / "modelopt", done)
-    return merged([tables[run] for run in runs[: len(formats)]])
+    return [merged([tables[SweepRun(f, granularities[0], s)] for f in formats]) for s in scores]
+
+
+def inc_table(workbench: Workbench) -> SensitivityTable:
+    """Neural Compressor's mean squared error with one layer at a time in int8.
+
+    Raises:
+        InputError: The model has no dense output.
+        RuntimeUnavailable: Its environment is missing, or it failed.
+    """
+    from objectives.neural_compressor.session import inc_python, inc_sensitivity
+
+    settings, graph = workbench.inputs.config.sensitivity, workbench.inputs.graph
+    python = inc_python(settings.inc_python)
+    images = workbench.images(workbench.data.calibration.images[: settings.images], "preprocessing sensitivity images")
+    with workbench.step("Neural Compressor sensitivity", len(graph.quantizable)) as done:
+        return inc_sensitivity(python, graph, workbench.data.contract, images, done)
+
+
+def other_sensitivity(workbench: Workbench) -> SensitivityTable:
+    """The prior by ModelOpt or by Neural Compressor, as the study says.
+
+    Raises:
+        InputError: Neural Compressor is to score other formats than int8.
+    """
+    settings = workbench.inputs.config.sensitivity
+    if settings.method == "modelopt":
+        return modelopt_tables(workbench, settings.scores)[0]
+    others = [name for name in quantizing_formats(workbench) if name != "int8"]
+    if others:
+        raise InputError(
+            f"sensitivity.method: 'inc' scores int8 only, but space.formats has {', '.join(others)}; "
+            "choose onnx or modelopt, or leave them out"
+        )
+    return inc_table(workbench)
 
 
 def sweep_inputs(workbench: Workbench) -> SweepInputs:

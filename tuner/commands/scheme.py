@@ -1,10 +1,13 @@
-"""Commands below a study: materialize one scheme, measure the sensitivity."""
+"""Commands below a study: materialize one scheme, measure the sensitivity, compare its methods."""
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,11 +15,15 @@ from search_spaces.errors import InputError
 from tuner.commands.options import Head, ImageSize, Json, Model, Runtime, Study, parse_size
 from tuner.console import say, show
 
+if TYPE_CHECKING:
+    from tuner.workbench import Workbench
+
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
     app.command()(materialize)
     app.command()(sensitivity)
+    app.command()(compare)
 
 
 def materialize(
@@ -122,6 +129,57 @@ def sensitivity(
 
     Example: tuner sensitivity studies/demo.yaml
     """
+    changes = [*(override or ()), *([f"sensitivity.method={method}"] if method else [])]
+    with _bench(study, changes, folder, "sensitivity") as bench:
+        table = bench.sensitivity
+        run = bench.run
+    path = run.path / "layer-sensitivity-report.md"
+    if as_json:
+        ranking = [vars(entry) for entry in table.ranking()]
+        show({"report": str(path), "method": table.method, "metric": table.metric, "entries": ranking})
+    else:
+        say(f"sensitivity: {path}")
+
+
+def compare(
+    study: Study,
+    method: Annotated[
+        list[str] | None,
+        typer.Option("--method", metavar="M", help="onnx, modelopt-gradient, modelopt-kl or inc; at least two."),
+    ] = None,
+    fmt: Annotated[
+        str | None, typer.Option("--format", metavar="FORMAT", help="Of the measured drops; else the fewest bits.")
+    ] = None,
+    layers: Annotated[int, typer.Option("--layers", min=3, help="Layers to measure.")] = 20,
+    folder: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where to; default runs/NAME-compare.")
+    ] = None,
+    override: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key of the study.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Sensitivity methods side by side, and each against the measured mAP drop of single layers.
+
+    Writes comparison.{md,json,html}; a second call goes on where the first one ended.
+
+    Example: tuner compare studies/demo.yaml --method onnx --method modelopt-gradient --layers 20
+    """
+    from tuner.comparing import compare_methods
+
+    with _bench(study, override or (), folder, "compare") as bench:
+        found = compare_methods(bench, method or ["onnx", "modelopt-gradient"], fmt, layers)
+        path = bench.run.path / "comparison.md"
+    if as_json:
+        show({"report": str(path), **found.to_json()})
+    else:
+        print(found.to_markdown())
+        say(f"comparison: {path}")
+
+
+@contextmanager
+def _bench(study: Path, changes: Sequence[str], folder: Path | None, suffix: str) -> Iterator[Workbench]:
+    """The workbench of a study in a folder of its own, which is refused where it belongs to another identity."""
     from tuner.identity import check_identity, identity
     from tuner.prepare import read_inputs
     from tuner.progress import bar
@@ -129,9 +187,8 @@ def sensitivity(
     from tuner.study_file import read_study
     from tuner.workbench import Workbench
 
-    changes = [*(override or ()), *([f"sensitivity.method={method}"] if method else [])]
     inputs = read_inputs(read_study(study, changes))
-    run = RunFolder(folder or Path("runs") / f"{inputs.config.name}-sensitivity")
+    run = RunFolder(folder or Path("runs") / f"{inputs.config.name}-{suffix}")
     now = identity(inputs.config, digests=inputs.digests)
     try:
         run.path.mkdir(parents=True, exist_ok=True)
@@ -143,16 +200,8 @@ def sensitivity(
         elif any(entry.name != ".lock" for entry in run.path.iterdir()):
             raise InputError(f"--out {str(run.path)!r}: holds something else; choose another folder")
         else:
-            import json
-
             write_durably(run.manifest, json.dumps({"identity": now}))
-        table = Workbench(inputs, run, bar).sensitivity
-    path = run.path / "layer-sensitivity-report.md"
-    if as_json:
-        ranking = [vars(entry) for entry in table.ranking()]
-        show({"report": str(path), "method": table.method, "metric": table.metric, "entries": ranking})
-    else:
-        say(f"sensitivity: {path}")
+        yield Workbench(inputs, run, bar)
 
 
 def _read(path: Path) -> str:

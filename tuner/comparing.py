@@ -1,0 +1,147 @@
+"""Runs several sensitivity methods on one study, measures single layers, and compares."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import plotly.graph_objects as go
+
+from objectives.accuracy import predict
+from objectives.detection.agreement import agreement
+from objectives.detection.cache import PreprocessedImages
+from objectives.detection.scoring import Predictions, score
+from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
+from search_spaces.allocation import Allocation
+from search_spaces.comparison import Comparison, MeasuredDrop, Ranking, compare, sample_layers
+from search_spaces.errors import InputError, nearest
+from search_spaces.sensitivity import SensitivityTable
+from tuner.measuring import worker_count
+from tuner.report.theme import base_figure
+from tuner.run_folder import write_durably
+from tuner.sensitivity_sources import inc_table, modelopt_tables, quantizing_formats
+from tuner.workbench import Workbench
+
+METHODS = ("onnx", "modelopt-gradient", "modelopt-kl", "inc")
+
+
+def compare_methods(workbench: Workbench, methods: Sequence[str], fmt: str | None, layers: int) -> Comparison:
+    """Compares sensitivity methods; what the run folder holds already is not measured again.
+
+    Args:
+        workbench: Of the study; ``comparison.{md,json,html}`` are written into its run folder.
+        methods: Of `METHODS`, at least two.
+        fmt: Format of the measured drops; None for the space's with the fewest bits.
+        layers: How many layers to measure, at least 3.
+
+    Raises:
+        InputError: A method or format is unknown, or fewer than two methods are named.
+        RuntimeUnavailable: What a method needs is missing.
+    """
+    for method in methods:
+        if method not in METHODS:
+            raise InputError(f"--method {method!r}: is not one of {', '.join(METHODS)}{nearest(method, METHODS)}")
+    if len(set(methods)) < 2:
+        raise InputError(f"--method: name at least two of {', '.join(METHODS)}")
+    formats = quantizing_formats(workbench)
+    if fmt is not None and fmt not in formats:
+        raise InputError(f"--format {fmt!r}: is not in the study's space ({', '.join(formats)}){nearest(fmt, formats)}")
+    chosen = fmt or min(formats, key=_bits)
+    tables = [_rankings(method, _table(workbench, method)) for method in dict.fromkeys(methods)]
+    sample = sample_layers(next((r for r in tables[0] if r.format == chosen), tables[0][0]), layers)
+    drops = _measure(workbench, sample, chosen)
+    images = len(workbench.data.search)
+    found = compare(workbench.inputs.graph.digest, images, chosen, tables, drops)
+    folder = workbench.run.path
+    write_durably(folder / "comparison.json", json.dumps(found.to_json(), indent=1) + "\n")
+    write_durably(folder / "comparison.md", found.to_markdown())
+    write_durably(folder / "comparison.html", comparison_figure(found).to_html(include_plotlyjs=True))
+    return found
+
+
+def comparison_figure(found: Comparison) -> go.Figure:
+    """Each method's rank of the measured layers against the rank of the measured disagreement."""
+    ordered = sorted(found.drops, key=lambda entry: -entry.disagreement)
+    figure = base_figure(480)
+    for ranking in found.rankings:
+        known = [(place, d) for place, d in enumerate(ordered, 1) if d.layer in ranking.scores]
+        places = sorted((d.layer for _, d in known), key=lambda layer, r=ranking: -r.scores[layer])  # type: ignore[misc]
+        figure.add_scatter(
+            x=[place for place, _ in known],
+            y=[places.index(d.layer) + 1 for _, d in known],
+            mode="markers",
+            name=f"{ranking.method} ({ranking.format})",
+            text=[d.layer for _, d in known],
+            hovertemplate="%{text}: measured %{x}, ranked %{y}",
+        )
+    ends = [1, len(ordered)]
+    figure.add_scatter(x=ends, y=ends, mode="lines", line={"dash": "dot", "color": "#999"}, showlegend=False)
+    figure.update_layout(
+        title=f"Rank of {len(ordered)} layers: method against measured disagreement in {found.format}",
+        xaxis_title="measured, 1 the most damage",
+        yaxis_title="method, 1 the most sensitive",
+        showlegend=True,
+    )
+    return figure
+
+
+def _table(workbench: Workbench, method: str) -> SensitivityTable:
+    path = workbench.run.path / "methods" / f"{method}.json"
+    if path.is_file():
+        return SensitivityTable.from_json(path.read_text(encoding="utf-8"))
+    if method == "onnx":
+        table = workbench.onnx_sensitivity()
+    elif method == "inc":
+        table = inc_table(workbench)
+    else:
+        table = modelopt_tables(workbench, (method.removeprefix("modelopt-"),))[0]
+    path.parent.mkdir(exist_ok=True)
+    write_durably(path, table.to_json())
+    return table
+
+
+def _rankings(method: str, table: SensitivityTable) -> list[Ranking]:
+    found = []
+    for fmt in dict.fromkeys(entry.format for entry in table.entries):
+        own = [entry for entry in table.entries if entry.format == fmt]
+        scores = {entry.layer: entry.score for entry in own}
+        found.append(Ranking(method, fmt, scores, sum(entry.seconds for entry in own)))
+    return found
+
+
+def _measure(workbench: Workbench, layers: Sequence[str], fmt: str) -> list[MeasuredDrop]:
+    """Scores one layer at a time in `fmt`, in ONNX Runtime's CPU; each is kept when it is done."""
+    path = workbench.run.path / "methods" / "drops.json"
+    kept = {tuple(row[:2]): row for row in json.loads(path.read_text())} if path.is_file() else {}
+    missing = [layer for layer in layers if (layer, fmt) not in kept]
+    if missing:
+        data = workbench.data
+        images = workbench.images(data.search.images)
+        reference = _predict(workbench, None, images)
+        base = score(data.search, reference).map_50_95
+        with workbench.step(f"measuring single layers in {fmt}", len(missing)) as done:
+            for count, layer in enumerate(missing, 1):
+                started = time.perf_counter()
+                found = _predict(workbench, Allocation.of({layer: fmt}), images)
+                drop = base - score(data.search, found).map_50_95
+                row = [layer, fmt, drop, 1 - agreement(found, reference), time.perf_counter() - started]
+                kept[layer, fmt] = row
+                write_durably(path, json.dumps(list(kept.values())))
+                done(count)
+    return [MeasuredDrop(*kept[layer, fmt]) for layer in layers]
+
+
+def _predict(workbench: Workbench, allocation: Allocation | None, images: PreprocessedImages) -> Predictions:
+    model: bytes | Path = workbench.inputs.graph.path
+    if allocation is not None:
+        model = workbench.float_materializer(workbench.inputs.graph).materialize(allocation).data
+    with OnnxRuntimeRunner(model, threads=1) as runner:
+        return predict(runner, images, workbench.data.contract, workers=worker_count())
+
+
+def _bits(name: str) -> tuple[int, int]:
+    from search_spaces.formats import get_format
+
+    return get_format(name).weight.bits, get_format(name).activation.bits
