@@ -129,6 +129,7 @@ def inc_sensitivity(
                 entries.append(SensitivityEntry(message["layer"], FORMAT, message["score"], message["seconds"]))
                 if progress is not None:
                     progress(len(entries))
+    entries.sort(key=lambda entry: layers.index(entry.layer))
     missing = sorted(set(layers) - {entry.layer for entry in entries})
     settings = {"worker": "neural-compressor, ONNX Runtime adaptor", "calibration_images": images.digest}
     if missing:

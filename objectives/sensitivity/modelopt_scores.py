@@ -108,9 +108,8 @@ def score_formats(
     scores = {}
     for name, stats in state["candidate_stats"].items():
         if len(stats["formats"]) > 1:  # a disabled layer has the one choice not to be quantized
-            scores[name.removesuffix(".quant_recipe")] = max(
-                0.0, *map(float, stats["scores"])
-            )  # KL in float32 may round below 0
+            found = (0.0, *map(float, stats["scores"]))  # a KL near 0 may be rounded below it
+            scores[name.removesuffix(".quant_recipe")] = max(found)
     return AutoQuantizeScores(scores, seconds, peak.mib, state)
 
 

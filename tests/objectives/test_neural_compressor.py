@@ -1,4 +1,4 @@
-"""Neural Compressor in its own environment; `TUNER_INC_PYTHON` names its interpreter, and these tests skip without it."""
+"""Neural Compressor in its own environment, which `TUNER_INC_PYTHON` names; most of this skips without it."""
 
 import os
 import sys
