@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from scipy import stats
+
+from search_spaces.errors import InputError
 
 TOP_SHARE = 0.2
 
@@ -137,13 +140,30 @@ class Comparison:
             "model": self.model,
             "images": self.images,
             "format": self.format,
-            "methods": [{"method": r.method, "format": r.format, "seconds": r.seconds} for r in self.rankings],
+            "methods": [{**vars(r), "scores": dict(r.scores)} for r in self.rankings],
             "pairs": [asdict(entry) for entry in self.pairs],
             "against_drop": [asdict(entry) for entry in self.against_drop],
             "against_disagreement": [asdict(entry) for entry in self.against_disagreement],
             "drops": [asdict(entry) for entry in self.drops],
             "use": self.best,
         }
+
+    @staticmethod
+    def from_json(text: str) -> Comparison:
+        """Reads what `to_json` gave.
+
+        Raises:
+            InputError: The text is not such a comparison.
+        """
+        try:
+            data = json.loads(text)
+            pairs = [[Agreement(**e) for e in data[k]] for k in ("pairs", "against_drop", "against_disagreement")]
+            drops = tuple(MeasuredDrop(**entry) for entry in data["drops"])
+            rankings = tuple(Ranking(**entry) for entry in data["methods"])
+            first, second, third = map(tuple, pairs)
+            return Comparison(data["model"], data["images"], data["format"], rankings, first, drops, second, third)
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise InputError(f"comparison: not one of ours ({type(error).__name__}: {error})") from None
 
     def to_markdown(self) -> str:
         """Returns a report: which prior to use, each method against what was measured, the methods among themselves."""

@@ -7,8 +7,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import plotly.graph_objects as go
-
 from objectives.accuracy import predict
 from objectives.detection.agreement import agreement
 from objectives.detection.cache import PreprocessedImages
@@ -19,7 +17,7 @@ from search_spaces.comparison import Comparison, MeasuredDrop, Ranking, compare,
 from search_spaces.errors import InputError, nearest
 from search_spaces.sensitivity import SensitivityTable
 from tuner.measuring import worker_count
-from tuner.report.theme import base_figure
+from tuner.report.methods import comparison_figure
 from tuner.run_folder import write_durably
 from tuner.sensitivity_sources import inc_table, modelopt_tables, quantizing_formats
 from tuner.workbench import Workbench
@@ -55,36 +53,10 @@ def compare_methods(workbench: Workbench, methods: Sequence[str], fmt: str | Non
     images = len(workbench.data.search)
     found = compare(workbench.inputs.graph.digest, images, chosen, tables, drops)
     folder = workbench.run.path
-    write_durably(folder / "comparison.json", json.dumps(found.to_json(), indent=1) + "\n")
+    write_durably(workbench.run.comparison, json.dumps(found.to_json(), indent=1) + "\n")
     write_durably(folder / "comparison.md", found.to_markdown())
     write_durably(folder / "comparison.html", comparison_figure(found).to_html(include_plotlyjs=True))
     return found
-
-
-def comparison_figure(found: Comparison) -> go.Figure:
-    """Each method's rank of the measured layers against the rank of the measured disagreement."""
-    ordered = sorted(found.drops, key=lambda entry: -entry.disagreement)
-    figure = base_figure(480)
-    for ranking in found.rankings:
-        known = [(place, d) for place, d in enumerate(ordered, 1) if d.layer in ranking.scores]
-        places = sorted((d.layer for _, d in known), key=lambda layer, r=ranking: -r.scores[layer])  # type: ignore[misc]
-        figure.add_scatter(
-            x=[place for place, _ in known],
-            y=[places.index(d.layer) + 1 for _, d in known],
-            mode="markers",
-            name=f"{ranking.method} ({ranking.format})",
-            text=[d.layer for _, d in known],
-            hovertemplate="%{text}: measured %{x}, ranked %{y}",
-        )
-    ends = [1, len(ordered)]
-    figure.add_scatter(x=ends, y=ends, mode="lines", line={"dash": "dot", "color": "#999"}, showlegend=False)
-    figure.update_layout(
-        title=f"Rank of {len(ordered)} layers: method against measured disagreement in {found.format}",
-        xaxis_title="measured, 1 the most damage",
-        yaxis_title="method, 1 the most sensitive",
-        showlegend=True,
-    )
-    return figure
 
 
 def _table(workbench: Workbench, method: str) -> SensitivityTable:

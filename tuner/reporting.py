@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from objectives.detection.drawing import draw
+from search_spaces.comparison import Comparison
 from search_spaces.errors import InputError
 from search_spaces.layers import Layer
 from search_spaces.sensitivity import SensitivityTable
@@ -43,6 +44,9 @@ def write_report_of(loaded: LoadedRun, layers: Sequence[Layer] | None = None) ->
     table = None
     if run.sensitivity.is_file():
         table = SensitivityTable.from_json(run.sensitivity.read_text(encoding="utf-8"))
+    compared = None
+    if run.comparison.is_file():
+        compared = Comparison.from_json(run.comparison.read_text(encoding="utf-8"))
     page = write_report(
         summary=summary,
         records=loaded.records,
@@ -52,6 +56,7 @@ def write_report_of(loaded: LoadedRun, layers: Sequence[Layer] | None = None) ->
         table=table,
         previews=read_previews(run),
         out=run.report,
+        comparison=compared,
     )
     attach(
         loaded.trials.study,

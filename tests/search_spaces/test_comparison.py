@@ -1,6 +1,9 @@
+import json
+
 import pytest
 
-from search_spaces.comparison import MeasuredDrop, Ranking, agree, compare, sample_layers
+from search_spaces.comparison import Comparison, MeasuredDrop, Ranking, agree, compare, sample_layers
+from search_spaces.errors import InputError
 
 LAYERS = [f"l{index}" for index in range(10)]
 
@@ -37,6 +40,9 @@ def test_the_method_nearest_to_the_damage_is_named():
     good, bad = ranking("good", range(10)), ranking("bad", [5, 1, 4, 2, 9, 0, 3, 8, 6, 7])
     found = compare("digest", 7, "int8", [[bad], [good]], drops(range(10)))
     assert found.best == "good" and found.to_json()["use"] == "good"
+    assert Comparison.from_json(json.dumps(found.to_json())) == found
+    with pytest.raises(InputError, match="comparison: not one of ours"):
+        Comparison.from_json("{}")
     text = found.to_markdown()
     assert "Use **good**" in text and "| good | int8 | 1 | +1.00 | +1.00 | +1.00 | +1.00 |" in text
     assert [(p.first, p.second) for p in found.pairs] == [("bad", "good")]

@@ -12,10 +12,11 @@ from pathlib import Path
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from search_spaces.comparison import Comparison
 from search_spaces.layers import Layer
 from search_spaces.sensitivity import SensitivityTable
 from tuner.records import Baseline, FrontMember, Preview, RunSummary, TrialRecord
-from tuner.report import figures, progress, tables
+from tuner.report import figures, methods, progress, tables
 from tuner.report.pareto import pareto_figure
 from tuner.report.style import CSS
 from tuner.report.view import Run, recommendation
@@ -34,6 +35,7 @@ def write_report(
     table: SensitivityTable | None,
     previews: Sequence[Preview],
     out: Path,
+    comparison: Comparison | None = None,
 ) -> Path:
     """Writes the report of a run, whole or not at all.
 
@@ -46,6 +48,7 @@ def write_report(
         table: The sensitivity table; None leaves out its two sections.
         previews: Images side by side; may be empty.
         out: The file, or the folder that gets a ``report.html``.
+        comparison: Of sensitivity methods; None leaves out its section.
 
     Returns:
         The file.
@@ -55,7 +58,7 @@ def write_report(
     """
     path = out / "report.html" if out.is_dir() else out
     run = Run.of(summary, records, front, baselines)
-    text = _page(run, layers, table, previews, path.parent)
+    text = _page(run, layers, table, previews, path.parent, comparison)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -76,6 +79,7 @@ def _page(
     table: SensitivityTable | None,
     previews: Sequence[Preview],
     folder: Path,
+    comparison: Comparison | None,
 ) -> str:
     body = "\n".join(
         part
@@ -96,6 +100,7 @@ def _page(
                 _plot("bits", figures.bit_width_map(run, layers)),
             ),
             _sensitivity(table),
+            _comparison(comparison),
             _section(
                 "Prior against observed",
                 "Each point is a quantized trial. A good prior ranks the trials as they came out (rank "
@@ -203,6 +208,13 @@ def _sensitivity(table: SensitivityTable | None) -> str:
         html.escape(note),
         _plot("sensitivity", figures.sensitivity_figure(table)) + details,
     )
+
+
+def _comparison(found: Comparison | None) -> str:
+    if found is None:
+        return ""
+    content = _plot("methods", methods.comparison_figure(found)) + methods.comparison_html(found)
+    return _section("Sensitivity methods compared", html.escape(methods.comparison_note(found)), content)
 
 
 def _pair(preview: Preview) -> str:
