@@ -20,11 +20,12 @@ GRADIENT, KL = "gradient", "kl"
 METHODS = (GRADIENT, KL)
 METRICS = {
     GRADIENT: "(gradient of the detection loss x change of the layer's output)^2, summed",
-    KL: "KL divergence of the class probabilities on the 100 best anchors, summed",
+    KL: "KL divergence of class probabilities and box distributions on the 100 best anchors, summed",
 }
 _TOP = 100
 _UNBOUND = {"effective_bits": 16.0}  # only the scores are wanted, and 16 bits are always feasible
 _DFL = "*dfl*"
+_NEVER = -1e4  # a logit whose probability is 0, but whose logarithm is finite
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,7 @@ def score_formats(
     """Runs AutoQuantize once.
 
     ``gradient``: ModelOpt's second-order estimate of the loss, Fisher information for the Hessian, of each layer's
-    output error. ``kl``: one layer quantized at a time, the divergence of the outputs. A detector's classes are
-    independent, so each logit z enters as the pair (z, 0), whose softmax is the class's sigmoid.
+    output error. ``kl``: one layer quantized at a time, the divergence of the outputs.
 
     Args:
         detector: The model.
@@ -80,10 +80,7 @@ def score_formats(
 
     def forward(module: Any, batch: tuple[Any, ImageLabels]) -> Any:
         heads = detector.heads(module, batch[0])
-        if method == GRADIENT:
-            return heads
-        logits = heads["scores"][0].T[anchors[id(batch[0])]]
-        return torch.stack([logits, torch.zeros_like(logits)], -1)
+        return heads if method == GRADIENT else _as_logits(heads, anchors[id(batch[0])])
 
     def loss(heads: dict[str, Any], batch: tuple[Any, ImageLabels]) -> Any:
         return detector.loss(heads, batch[1])
@@ -123,6 +120,23 @@ def score_format(
 ) -> AutoQuantizeScores:
     """Scores one format; see `score_formats`."""
     return score_formats(detector, [uniform_config(fmt, granularity)], method, images, labels)
+
+
+def _as_logits(heads: dict[str, Any], anchors: Any) -> Any:
+    """A detector's outputs at some anchors as rows of logits whose softmax is what the head means.
+
+    Its classes are independent, so each logit z enters as (z, 0), whose softmax is the class's sigmoid. A box side is a
+    distribution over bins already; a head without bins leaves its boxes out.
+    """
+    import torch
+
+    scores = heads["scores"][0].T[anchors].reshape(-1, 1)
+    sides = heads["boxes"][0].T[anchors]
+    bins = sides.shape[1] // 4
+    if bins < 2:
+        return torch.cat([scores, torch.zeros_like(scores)], 1)
+    nothing = scores.new_full((len(scores), bins - 2), _NEVER)
+    return torch.cat([torch.cat([scores, torch.zeros_like(scores), nothing], 1), sides.reshape(-1, bins)])
 
 
 def _best_anchors(heads: dict[str, Any]) -> Any:

@@ -27,6 +27,7 @@ from test_torch_models import save_checkpoint  # noqa: E402
 from objectives.quantization.calibration import calibrate  # noqa: E402
 from objectives.quantization.materialize import Materializer  # noqa: E402
 from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner  # noqa: E402
+from objectives.sensitivity.modelopt_scores import _as_logits  # noqa: E402
 from objectives.sensitivity.modelopt_sweep import SweepInputs, SweepRun, merged, modelopt_sweep  # noqa: E402
 from objectives.torch_models.checkpoint import load_checkpoint  # noqa: E402
 from objectives.torch_models.detector import ImageLabels, TorchDetector, read_labels  # noqa: E402
@@ -95,6 +96,15 @@ def test_a_sweep_reports_every_run_and_is_not_repeated(tmp_path, room, method):
     stamp = (tmp_path / runs[0].name / "layer-sensitivity-report.json").stat().st_mtime_ns
     modelopt_sweep(room.inputs, runs, tmp_path)
     assert (tmp_path / runs[0].name / "layer-sensitivity-report.json").stat().st_mtime_ns == stamp
+
+
+def test_divergence_sees_classes_and_boxes():
+    draw = torch.Generator().manual_seed(0)
+    heads = {"scores": torch.randn(1, 3, 5, generator=draw), "boxes": torch.randn(1, 64, 5, generator=draw)}
+    rows = _as_logits(heads, torch.tensor([4, 1])).softmax(-1)
+    assert rows.shape == (2 * 3 + 2 * 4, 16) and torch.isfinite(rows.log_softmax(-1)).all()
+    assert rows[:3, 0].tolist() == pytest.approx(heads["scores"][0, :, 4].sigmoid().tolist())
+    assert rows[10].tolist() == pytest.approx(heads["boxes"][0, :16, 1].softmax(0).tolist())
 
 
 def test_the_loss_knows_boxes_from_none(room):
