@@ -45,7 +45,10 @@ def modelopt_onnx(path: Path, mode: str, method: str, images: int, steps: Steps 
     pixels = bench.images(bench.data.calibration.images[:images], "preprocessing calibration images")
     with steps(name, 1):
         made = quantize_onnx(bench.inputs.graph.path, pixels, mode, method, folder)
-    return add_baseline(path, made.model, name, steps)
+    try:
+        return add_baseline(path, made.model, name, steps)
+    except InputError as error:
+        raise InputError(f"{name}: {error}; its model stays at {made.model}") from None
 
 
 def auto_quantize(path: Path, bits: float, steps: Steps = silent) -> Baseline:

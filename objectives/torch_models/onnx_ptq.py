@@ -56,10 +56,11 @@ def quantize_onnx(model: Path, images: PreprocessedImages, mode: str, method: st
     require("modelopt.onnx", "ModelOpt's ONNX quantization")
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / CALIBRATION, images.batch(0, len(images)))
+    # --dq_only: weights are stored in 8 bits, else its file is as large as the unquantized one.
     words = [
         sys.executable, "-m", "modelopt.onnx.quantization", f"--onnx_path={model.resolve()}",
         f"--quantize_mode={mode}", f"--calibration_method={method}", f"--calibration_data_path={CALIBRATION}",
-        "--calibration_eps", "cpu", f"--output_path={MODEL}", "--high_precision_dtype=fp32",
+        "--calibration_eps", "cpu", "--dq_only", f"--output_path={MODEL}", "--high_precision_dtype=fp32",
     ]  # fmt: skip
     command = shlex.join(["python", *words[1:]])
     (folder / COMMAND).write_text(f"{command}\n", encoding="utf-8")
