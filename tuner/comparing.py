@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -59,8 +60,15 @@ def compare_methods(workbench: Workbench, methods: Sequence[str], fmt: str | Non
     return found
 
 
+def kept_table(workbench: Workbench, method: str) -> Path:
+    """Where a method's table is kept, named by the settings that decide it and that are not the run's identity."""
+    settings = workbench.inputs.config.sensitivity.model_dump(exclude={"method", "file", "scores", "inc_python"})
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    return workbench.run.path / "methods" / f"{method}-{digest}.json"
+
+
 def _table(workbench: Workbench, method: str) -> SensitivityTable:
-    path = workbench.run.path / "methods" / f"{method}.json"
+    path = kept_table(workbench, method)
     if path.is_file():
         return SensitivityTable.from_json(path.read_text(encoding="utf-8"))
     if method == "onnx":

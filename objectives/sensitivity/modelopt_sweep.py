@@ -87,7 +87,7 @@ def modelopt_sweep(
     """
     found: dict[SweepRun, SensitivityTable] = {}
     for count, run in enumerate(runs, 1):
-        kept = _kept(folder / run.name / f"{STEM}.json", _settings(inputs, run), inputs)
+        kept = _kept(folder / run.name / f"{STEM}.json", run, inputs)
         found[run] = kept if kept is not None else _measure(inputs, run, folder / run.name)
         _write_index(found, folder)
         if progress is not None:
@@ -139,14 +139,15 @@ def _measure(inputs: SweepInputs, run: SweepRun, folder: Path) -> SensitivityTab
     return table
 
 
-def _kept(path: Path, settings: Mapping[str, str], inputs: SweepInputs) -> SensitivityTable | None:
+def _kept(path: Path, run: SweepRun, inputs: SweepInputs) -> SensitivityTable | None:
     """The report of a run of the same settings, if there is one."""
     if not path.is_file():
         return None
     table = SensitivityTable.from_json(path.read_text(encoding="utf-8"))
     known = {key: value for key, value in table.settings.items() if key != "peak_mib"}
-    same = known == settings and table.model == inputs.graph.digest and table.images == len(inputs.images)
-    return table if same else None
+    facts = (known, table.metric, table.model, table.images)
+    wanted = (_settings(inputs, run), METRICS[run.method], inputs.graph.digest, len(inputs.images))
+    return table if facts == wanted else None
 
 
 def _write_index(tables: Mapping[SweepRun, SensitivityTable], folder: Path) -> None:

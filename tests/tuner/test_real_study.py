@@ -15,12 +15,14 @@ from tiny_detectors import build_detector, write_calibration, write_dataset
 
 from search_spaces.errors import InputError
 from tuner.cli import main
+from tuner.comparing import kept_table
 from tuner.export import Exporter
 from tuner.loaded import load_run
 from tuner.prepare import read_inputs
 from tuner.run_folder import RunFolder
 from tuner.study import launch, resume
 from tuner.study_file import read_study
+from tuner.workbench import Workbench
 
 
 @pytest.fixture(scope="module")
@@ -138,8 +140,9 @@ def test_a_comparison_reaches_the_report(
     table = json.loads(run.sensitivity.read_text())
     worst = max(entry["score"] for entry in table["entries"])
     turned = [{**entry, "score": worst - entry["score"]} for entry in table["entries"]]
-    (run.path / "methods").mkdir()
-    (run.path / "methods" / "modelopt-kl.json").write_text(json.dumps({**table, "entries": turned}))
+    kept = kept_table(Workbench(read_inputs(read_study(run.study_file)), run), "modelopt-kl")
+    kept.parent.mkdir()
+    kept.write_text(json.dumps({**table, "entries": turned}))
     with pytest.raises(SystemExit) as caught:
         main()
     assert caught.value.code == 0
