@@ -156,3 +156,21 @@ def test_what_torch_cannot_export_is_named(tmp_path, room):
             room.checkpoint, room.nodes, Allocation.of({layer: "w4a16"}), room.batches, tmp_path / "x.onnx",
             end_to_end=True, metadata={},
         )  # fmt: skip
+
+
+def test_the_command_line_materializes_by_torch_and_tells_the_difference(tmp_path, monkeypatch, capsys):
+    from tuner.cli import main
+
+    monkeypatch.setenv("TUNER_CACHE", str(tmp_path / "cache"))
+    path = save_checkpoint(tmp_path / "b.pt", "yolov8n.yaml")
+    calibration = write_calibration(tmp_path, 2)
+    arguments = ["materialize", str(path), "--uniform", "int8", "--by", "torch", "--method", "max", "--json"]
+    arguments += ["--calibration", str(calibration), "--out", str(tmp_path / "out.onnx")]
+    monkeypatch.setattr("sys.argv", ["tuner", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert 0 <= figures["agreement"] <= 1 and 0 <= figures["output_difference"] < 0.1
+    nodes = ModelGraph(tmp_path / "out.onnx", allow_quantized=True).nodes()
+    assert sum(node.op_type == "DequantizeLinear" for node in nodes) >= 2 * 60

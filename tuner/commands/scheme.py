@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -41,6 +42,9 @@ def materialize(
         str, typer.Option("--method", help="Calibration: max, percentile, entropy or mse.")
     ] = "percentile",
     images: Annotated[int | None, typer.Option("--calibration-images", min=1, help="The first N of the list.")] = None,
+    by: Annotated[
+        str, typer.Option("--by", metavar="TOOL", help="onnx, or torch: ModelOpt's quantizers on a .pt, exported.")
+    ] = "onnx",
     runtime: Runtime = "onnxruntime-cpu",
     head: Head = None,
     image_size: ImageSize = None,
@@ -64,6 +68,7 @@ def materialize(
     from search_spaces.model_graph import ModelGraph
     from tuner.models import onnx_file
     from tuner.progress import bar
+    from tuner.torch_scheme import difference, materialize_by_torch
 
     if (uniform is None) == (scheme is None):
         raise InputError("materialize: give either --uniform FORMAT or --scheme FILE")
@@ -75,6 +80,8 @@ def materialize(
         raise InputError(f"--out {str(out)!r}: exists; choose another file")
     if not out.parent.is_dir():
         raise InputError(f"--out {str(out)!r}: its folder does not exist; make it first")
+    if by not in ("onnx", "torch"):
+        raise InputError(f"--by {by!r}: is not one of onnx, torch{nearest(by, ('onnx', 'torch'))}")
     settings = WeightSettings(weights, Granularity(granularity))
     graph = ModelGraph(onnx_file(model, head=head, image_size=parse_size(image_size), runtime=runtime))
     contract = recognise(graph, layout=head, image_size=parse_size(image_size))
@@ -90,20 +97,26 @@ def materialize(
         with bar("calibration", len(pixels)) as done:
             stream = (pixels.batch(index, index + 1) for index in range(len(pixels)))
             table = calibrate(graph, stream, method, done)
-    started = time.perf_counter()
-    artifact = Materializer(graph, table, runtime, settings).materialize(allocation)
-    seconds = time.perf_counter() - started
-    artifact.check()
-    try:
-        artifact.save(out)
-    except OSError as error:
-        raise InputError(f"--out {str(out)!r}: cannot be written ({error.strerror})") from None
+        started = time.perf_counter()
+        artifact = Materializer(graph, table, runtime, settings).materialize(allocation)
+        seconds = time.perf_counter() - started
+        artifact.check()
+        compared: Mapping[str, float] = {}
+        try:
+            if by == "torch":
+                seconds = materialize_by_torch(model, graph, allocation, pixels, settings.granularity, out)
+                compared = difference(out, artifact, contract, pixels)
+            else:
+                artifact.save(out)
+        except OSError as error:
+            raise InputError(f"--out {str(out)!r}: cannot be written ({error.strerror})") from None
     figures = {
         "out": str(out),
-        "sha256": artifact.digest,
+        "sha256": hashlib.sha256(out.read_bytes()).hexdigest(),
         "average_weight_bits": artifact.size.average_weight_bits,
         "weight_bytes": artifact.size.weight_bytes,
         "seconds": seconds,
+        **compared,
     }
     if as_json:
         show(figures)
