@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 from scipy import stats
 
 from search_spaces.errors import InputError
 
 TOP_SHARE = 0.2
+_RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,28 @@ class Comparison:
         """
         return max(self.against_disagreement, key=lambda entry: (entry.spearman, entry.kendall)).first
 
+    @property
+    def not_told_apart(self) -> list[str]:
+        """Methods that so few layers do not tell from the best.
+
+        Those where the 95 % interval of the difference of the two rank correlations, by a paired bootstrap over the
+        measured layers, holds 0.
+        """
+        best = next(r for r in self.rankings if r.method == self.best)
+        return [r.method for r in self.rankings if r is not best and not self._worse(r, best)]
+
+    def _worse(self, ranking: Ranking, best: Ranking) -> bool:
+        common = [d for d in self.drops if d.layer in ranking.scores and d.layer in best.scores]
+        table = np.array([[d.disagreement, best.scores[d.layer], ranking.scores[d.layer]] for d in common])
+        draw = np.random.default_rng(0)
+        gaps = []
+        for _ in range(_RESAMPLES):
+            rows = stats.rankdata(table[draw.integers(0, len(table), len(table))], axis=0)
+            if rows.std(0).min() > 0:
+                own = np.corrcoef(rows.T)[0]
+                gaps.append(own[1] - own[2])
+        return bool(gaps) and float(np.percentile(gaps, 2.5)) > 0
+
     def to_json(self) -> dict[str, Any]:
         """Returns a JSON object."""
         return {
@@ -146,6 +170,7 @@ class Comparison:
             "against_disagreement": [asdict(entry) for entry in self.against_disagreement],
             "drops": [asdict(entry) for entry in self.drops],
             "use": self.best,
+            "not_told_apart": self.not_told_apart,
         }
 
     @staticmethod
@@ -169,10 +194,12 @@ class Comparison:
         """Returns a report: which prior to use, each method against what was measured, the methods among themselves."""
         drops = {entry.first: entry for entry in self.against_drop}
         other = {entry.first: entry for entry in self.against_disagreement}
+        same = self.not_told_apart
         lines = [
             "# Sensitivity methods compared",
             "",
-            f"Use **{self.best}** as the prior: over {len(self.drops)} layers it ranks the measured damage best.",
+            f"Use **{self.best}** as the prior: over {len(self.drops)} layers it ranks the measured damage best."
+            + (f" These layers are too few to tell it from {', '.join(same)}." if same else ""),
             "",
             f"Measured: one layer at a time in {self.format} on {self.images} labelled images. mAP drops of single "
             "layers are mostly noise; the disagreement with the unquantized model's detections is not.",

@@ -40,6 +40,9 @@ def test_the_method_nearest_to_the_damage_is_named():
     good, bad = ranking("good", range(10)), ranking("bad", [5, 1, 4, 2, 9, 0, 3, 8, 6, 7])
     found = compare("digest", 7, "int8", [[bad], [good]], drops(range(10)))
     assert found.best == "good" and found.to_json()["use"] == "good"
+    assert found.not_told_apart == []
+    alike = compare("digest", 7, "int8", [[good], [ranking("near", [1, 0, *range(2, 10)])]], drops(range(10)))
+    assert alike.best == "good" and "too few to tell it from near" in alike.to_markdown()
     assert Comparison.from_json(json.dumps(found.to_json())) == found
     with pytest.raises(InputError, match="comparison: not one of ours"):
         Comparison.from_json("{}")

@@ -39,9 +39,11 @@ def comparison_figure(found: Comparison) -> go.Figure:
 
 def comparison_note(found: Comparison) -> str:
     """One sentence: which prior to use, and on what grounds."""
+    same = found.not_told_apart
     return (
         f"Use {found.best}: of the methods compared it ranks best what {len(found.drops)} layers did to the "
         f"detections, each alone in {found.format}, on {found.images} images."
+        + (f" They are too few to tell it from {', '.join(same)}." if same else "")
     )
 
 
