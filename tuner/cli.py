@@ -7,7 +7,7 @@ import sys
 import typer
 
 from tuner import __version__
-from tuner.commands import diagnosis, model, scheme, study
+from tuner.commands import checkpoint, diagnosis, model, scheme, study
 from tuner.console import guarded
 
 app = typer.Typer(
@@ -18,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for commands in (study, model, scheme, diagnosis):
+for commands in (study, model, checkpoint, scheme, diagnosis):
     commands.register(app)
 
 

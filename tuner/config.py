@@ -18,6 +18,9 @@ PATH_KEYS = (
     ("data", "annotations"),
     ("data", "calibration"),
     ("sensitivity", "file"),
+    ("sensitivity", "checkpoint"),
+    ("sensitivity", "labels"),
+    ("sensitivity", "inc_python"),
     ("runtime", "file"),
 )
 
@@ -87,11 +90,23 @@ class WeightsSection(Section):
 
 
 class SensitivitySection(Section):
-    """How the prior of the search is measured."""
+    """How the prior of the search is measured.
+
+    For ``modelopt``: `checkpoint` is the .pt that an ONNX model was exported from, `labels` a COCO json of the
+    calibration images (its own confident detections stand in for it), `device` a PyTorch device; of `scores` and
+    `granularities` every combination is reported and the first is the prior. For ``inc``: `inc_python` is the
+    interpreter of the environment that holds Intel Neural Compressor.
+    """
 
     method: Literal["onnx", "modelopt", "inc", "file"] = "onnx"
     images: Positive = 8
     file: Text | None = None
+    checkpoint: Text | None = None
+    labels: Text | None = None
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:[0-9]+)?)$")] = "cpu"
+    scores: Annotated[list[Literal["gradient", "kl"]], Field(min_length=1)] = ["gradient"]
+    granularities: Annotated[list[Literal["per_layer", "per_channel"]], Field(min_length=1)] = ["per_channel"]
+    inc_python: Text | None = None
 
 
 class RuntimeSection(Section):

@@ -35,7 +35,7 @@ class Exporter:
         self.loaded = loaded
         self._materializer: Materializer | None = None
         if not loaded.config.replayed:
-            graph = graph or read_model(loaded.config.model)
+            graph = graph or read_model(loaded.config.model, loaded.config.runtime.name)
             expected = loaded.manifest["identity"]["digest.model"]
             if graph.digest != expected:
                 raise InputError(f"{graph.path}: not the model of this run (sha256 {expected}); restore it")

@@ -17,6 +17,7 @@ from search_spaces.model_graph import ModelGraph
 from search_spaces.space import Rule, SearchSpace
 from tuner.config import ModelSection, StudyConfig
 from tuner.measuring import check_runtime
+from tuner.models import onnx_file
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def read_inputs(config: StudyConfig) -> Inputs:
     """
     if not config.replayed:
         check_runtime(config.runtime.name)
-    graph = read_model(config.model)
+    graph = read_model(config.model, config.runtime.name)
     space = build_space(config, graph)
     if config.replayed:
         return Inputs(config, graph, space, None)
@@ -90,17 +91,14 @@ def read_inputs(config: StudyConfig) -> Inputs:
     return Inputs(config, graph, space, Data(contract, full, full.subset(config.data.search_images), calibration))
 
 
-def read_model(model: ModelSection) -> ModelGraph:
-    """Reads the model file.
+def read_model(model: ModelSection, runtime: str) -> ModelGraph:
+    """Reads the model file; a checkpoint is exported for the runtime first.
 
     Raises:
-        InputError: It is not an ONNX detector.
+        InputError: It is neither an ONNX detector nor an Ultralytics checkpoint that is safe to load.
+        RuntimeUnavailable: It is a checkpoint, and the `torch` extra is missing.
     """
-    path = Path(model.path)
-    if path.suffix == ".pt":
-        advice = f"export it first: `yolo export model={path.name} format=onnx`"
-        raise InputError(f"model.path: {str(path)!r} is a PyTorch file; {advice}")
-    return ModelGraph(path)
+    return ModelGraph(onnx_file(Path(model.path), head=model.head, image_size=model.size, runtime=runtime))
 
 
 def read_contract(model: ModelSection, graph: ModelGraph) -> DetectorContract:

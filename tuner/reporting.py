@@ -11,6 +11,7 @@ import numpy as np
 
 from objectives.detection.drawing import draw
 from objectives.runners.engine_report import EngineReport
+from search_spaces.comparison import Comparison
 from search_spaces.errors import InputError
 from search_spaces.layers import Layer
 from search_spaces.sensitivity import SensitivityTable
@@ -44,16 +45,20 @@ def write_report_of(loaded: LoadedRun, layers: Sequence[Layer] | None = None) ->
     table = None
     if run.sensitivity.is_file():
         table = SensitivityTable.from_json(run.sensitivity.read_text(encoding="utf-8"))
+    compared = None
+    if run.comparison.is_file():
+        compared = Comparison.from_json(run.comparison.read_text(encoding="utf-8"))
     page = write_report(
         summary=summary,
         records=loaded.records,
         front=front,
         baselines=baselines,
-        layers=layers if layers is not None else read_model(loaded.config.model).layers,
+        layers=layers if layers is not None else read_model(loaded.config.model, loaded.config.runtime.name).layers,
         table=table,
         previews=read_previews(run),
         out=run.report,
         engines=read_engines(run),
+        comparison=compared,
     )
     attach(
         loaded.trials.study,

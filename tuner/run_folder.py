@@ -36,6 +36,7 @@ class RunFolder:
         self.reference = path / "reference.json"
         self.baselines = path / "baselines.json"
         self.report = path / "report.html"
+        self.comparison = path / "comparison.json"
         self.log_file = path / "log.jsonl"
         self.cache = path / "cache"
         self.image_cache = self.cache / "images"

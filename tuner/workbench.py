@@ -42,6 +42,7 @@ from tuner.measuring import open_evaluator, weight_settings, worker_count
 from tuner.prepare import Data, Inputs
 from tuner.progress import Steps, silent
 from tuner.run_folder import RunFolder, write_durably
+from tuner.sensitivity_sources import other_sensitivity
 
 
 class Evaluator(Protocol):
@@ -145,8 +146,10 @@ class Workbench:
         elif self._config.replayed:
             graph = self.inputs.graph
             table = self._replay.sensitivity(self._config.space.formats, graph.digest)
+        elif settings.method == "onnx":
+            table = self.onnx_sensitivity()
         else:
-            table = self._sweep()
+            table = other_sensitivity(self)
         write_reports(table, run.path)
         write_reports(table, run.path, "sensitivity")
         return table
@@ -230,12 +233,10 @@ class Workbench:
         file = self._config.runtime.file
         return ReplayEvaluator(self.inputs.graph.quantizable, ReplaySettings.read(Path(file) if file else None))
 
-    def _sweep(self) -> SensitivityTable:
+    def onnx_sensitivity(self) -> SensitivityTable:
+        """Measures every pair of the space on the ONNX graph itself."""
         from objectives.sensitivity.onnx_sweep import sweep
 
-        if self._config.sensitivity.method != "onnx":
-            method = self._config.sensitivity.method
-            raise InputError(f"sensitivity.method: {method!r} is not built in yet; choose onnx or file")
         pairs = sweep_pairs(self.inputs.space)
         records = self.data.calibration.images[: self._config.sensitivity.images]
         images = self.images(records, "preprocessing sensitivity images")

@@ -14,8 +14,8 @@ from tuner.cli import main
 
 StudyFile = Callable[..., Path]
 Tuner = Callable[..., "Done"]
-COMMANDS = ("layers", "eval", "detect", "bench", "materialize", "sensitivity", "doctor")
-COMMANDS += ("run", "resume", "status", "front", "export", "report", "dashboard")
+COMMANDS = ("layers", "eval", "detect", "bench", "materialize", "sensitivity", "compare", "convert", "match", "doctor")
+COMMANDS += ("run", "resume", "status", "front", "export", "rivals", "report", "dashboard")
 
 
 @dataclass

@@ -15,12 +15,14 @@ from tiny_detectors import build_detector, write_calibration, write_dataset
 
 from search_spaces.errors import InputError
 from tuner.cli import main
+from tuner.comparing import kept_table
 from tuner.export import Exporter
 from tuner.loaded import load_run
 from tuner.prepare import read_inputs
 from tuner.run_folder import RunFolder
 from tuner.study import launch, resume
 from tuner.study_file import read_study
+from tuner.workbench import Workbench
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +111,46 @@ def test_formats_without_gain_are_left_out(folder: Path) -> None:
     changes = ["objectives=[map_50_95, latency_ms]", "space.formats=[fp16, w4a16]"]
     with pytest.raises(InputError, match="gains nothing"):
         read_inputs(read_study(folder / "study.yaml", changes))
+
+
+def test_sensitivity_methods_that_lack_something_say_so(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("TUNER_INC_PYTHON", raising=False)
+    cases = [
+        (["--method", "modelopt"], 2, "sensitivity.checkpoint: missing"),
+        (["--method", "inc"], 2, "scores int8 only"),
+        (["--method", "inc", "--set", "space.formats=[fp16, int8]"], 3, "sensitivity.inc_python: missing"),
+    ]
+    for index, (options, code, part) in enumerate(cases):
+        arguments = ["tuner", "sensitivity", str(folder / "study.yaml"), "--out", str(folder / f"s{index}"), *options]
+        monkeypatch.setattr(sys, "argv", arguments)
+        with pytest.raises(SystemExit) as caught:
+            main()
+        assert caught.value.code == code
+        assert part in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_a_comparison_reaches_the_report(
+    run: RunFolder, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two real tables of the same method stand in for two methods: ours, and ours with its order turned."""
+    arguments = ["tuner", "compare", str(run.path / "study.yaml"), "--out", str(run.path), "--layers", "4", "--json"]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--method", "onnx", "--method", "modelopt-kl", "--format", "w4a16"])
+    table = json.loads(run.sensitivity.read_text())
+    worst = max(entry["score"] for entry in table["entries"])
+    turned = [{**entry, "score": worst - entry["score"]} for entry in table["entries"]]
+    kept = kept_table(Workbench(read_inputs(read_study(run.study_file)), run), "modelopt-kl")
+    kept.parent.mkdir()
+    kept.write_text(json.dumps({**table, "entries": turned}))
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 0
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["drops"]) == 4 and found["format"] == "w4a16"
+    assert found["pairs"][0]["spearman"] == pytest.approx(-1)
+    assert found["use"] in ("onnx", "modelopt-kl")
+    monkeypatch.setattr(sys, "argv", ["tuner", "report", str(run.path)])
+    with pytest.raises(SystemExit):
+        main()
+    assert "Sensitivity methods compared" in run.report.read_text()

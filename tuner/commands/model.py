@@ -37,8 +37,9 @@ def layers(model: Model, as_json: Json = False) -> None:
     Example: tuner layers yolov10s.onnx
     """
     from search_spaces.model_graph import ModelGraph
+    from tuner.models import onnx_file
 
-    graph = ModelGraph(model)
+    graph = ModelGraph(onnx_file(model))
     if as_json:
         show(
             {
@@ -83,10 +84,12 @@ def evaluate(
     from objectives.detection.dataset import load_dataset
     from objectives.detection.scoring import score
     from tuner.measuring import builder_settings, open_runner, worker_count
+    from tuner.models import onnx_file
     from tuner.progress import bar
 
     settings = builder_settings(parse_builder(runtime, builder))
-    _, contract = _detector(model, head, image_size)
+    file = onnx_file(model, head=head, image_size=parse_size(image_size), runtime=runtime)
+    _, contract = _detector(file, head, image_size)
     dataset = load_dataset(images, annotations).subset(limit)
     dataset.category_of_class(contract.classes, contract.class_count)
     with tempfile.TemporaryDirectory(prefix="tuner-") as folder:
@@ -94,7 +97,7 @@ def evaluate(
             pixels = PreprocessedImages.build(dataset.images, contract.image_size, Path(folder), done)
         with (
             bar("evaluation", len(dataset)) as done,
-            open_runner(runtime, model, builder=settings) as runner,
+            open_runner(runtime, file, builder=settings) as runner,
         ):
             predictions = predict(runner, pixels, contract, workers=worker_count(), progress=done)
         figures = asdict(score(dataset, predictions))
@@ -131,9 +134,11 @@ def detect(
     from objectives.detection.heads import decode
     from objectives.detection.letterbox import letterbox
     from tuner.measuring import builder_settings, open_runner
+    from tuner.models import onnx_file
 
     settings = builder_settings(parse_builder(runtime, builder))
-    models = [path for path in (reference, model) if path is not None]
+    given = [path for path in (reference, model) if path is not None]
+    models = [onnx_file(path, head=head, image_size=parse_size(image_size), runtime=runtime) for path in given]
     contracts = [_detector(path, head, image_size)[1] for path in models]
     pictures = []
     for path in images:
@@ -190,20 +195,19 @@ def bench(
     from objectives.scores import Failure
     from tuner.config import TimingSection
     from tuner.measuring import builder_settings, observer, open_runner
+    from tuner.models import onnx_file
 
     section = parse_builder(runtime, [*(builder or []), f"batch={batch}"])
     settings = builder_settings(section)
     size = parse_size(image_size)
-    image = np.random.default_rng(0).random((batch, 3, *_input_size(model, size)), dtype=np.float32)
+    given = [path for path in (model, reference) if path is not None]
+    files = [onnx_file(path, image_size=size, runtime=runtime) for path in given]
+    image = np.random.default_rng(0).random((batch, 3, *_input_size(files[0], size)), dtype=np.float32)
     protocol = TimingProtocol(**TimingSection().resolved(runtime).model_dump())
-    if reference is not None and _input_size(reference, size) != image.shape[2:]:
+    if reference is not None and _input_size(files[1], size) != image.shape[2:]:
         raise InputError(f"--reference {str(reference)!r}: takes another image size than {model}")
     with ExitStack() as stack:
-        opened = [
-            stack.enter_context(open_runner(runtime, path, threads, settings, batch=batch))
-            for path in (model, reference)
-            if path is not None
-        ]
+        opened = [stack.enter_context(open_runner(runtime, path, threads, settings, batch=batch)) for path in files]
         observe = observer(runtime, section.device)
         found = measure(opened[0], opened[1] if reference else None, image, protocol, observe=observe)
     if isinstance(found, Failure):

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from tuner.config import RuntimeSection
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
-Model = Annotated[Path, typer.Argument(metavar="MODEL", help="ONNX detector.", show_default=False)]
+Model = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="ONNX detector, or Ultralytics checkpoint (.pt).", show_default=False)
+]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, e.g. runs/demo.", show_default=False)]
 Study = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="Study file.", show_default=False)]
 Trials = Annotated[int | None, typer.Option("--trials", min=1, help="Trials in all, in place of the study's.")]

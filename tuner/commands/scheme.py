@@ -1,16 +1,23 @@
-"""Commands below a study: materialize one scheme, measure the sensitivity."""
+"""Commands below a study: materialize one scheme, measure the sensitivity, compare its methods."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from search_spaces.errors import InputError
 from tuner.commands.options import Head, ImageSize, Json, Model, Runtime, Study, parse_size
 from tuner.console import say, show
+
+if TYPE_CHECKING:
+    from tuner.workbench import Workbench
 
 _WEIGHT_IMAGES = 32  # of the list, as in a study
 
@@ -19,6 +26,7 @@ def register(app: typer.Typer) -> None:
     """Adds the commands."""
     app.command()(materialize)
     app.command()(sensitivity)
+    app.command()(compare)
 
 
 def materialize(
@@ -36,6 +44,9 @@ def materialize(
         str, typer.Option("--method", help="Calibration: max, percentile, entropy or mse.")
     ] = "percentile",
     images: Annotated[int | None, typer.Option("--calibration-images", min=1, help="The first N of the list.")] = None,
+    by: Annotated[
+        str, typer.Option("--by", metavar="TOOL", help="onnx, or torch: ModelOpt's quantizers on a .pt, exported.")
+    ] = "onnx",
     runtime: Runtime = "onnxruntime-cpu",
     head: Head = None,
     image_size: ImageSize = None,
@@ -59,7 +70,9 @@ def materialize(
     from search_spaces.errors import nearest
     from search_spaces.formats import FORMATS, Granularity
     from search_spaces.model_graph import ModelGraph
+    from tuner.models import onnx_file
     from tuner.progress import bar
+    from tuner.torch_scheme import difference, materialize_by_torch
 
     if (uniform is None) == (scheme is None):
         raise InputError("materialize: give either --uniform FORMAT or --scheme FILE")
@@ -71,8 +84,10 @@ def materialize(
         raise InputError(f"--out {str(out)!r}: exists; choose another file")
     if not out.parent.is_dir():
         raise InputError(f"--out {str(out)!r}: its folder does not exist; make it first")
+    if by not in ("onnx", "torch"):
+        raise InputError(f"--by {by!r}: is not one of onnx, torch{nearest(by, ('onnx', 'torch'))}")
     settings = WeightSettings(weights, Granularity(granularity))
-    graph = ModelGraph(model)
+    graph = ModelGraph(onnx_file(model, head=head, image_size=parse_size(image_size), runtime=runtime))
     contract = recognise(graph, layout=head, image_size=parse_size(image_size))
     if scheme is None:
         assert uniform is not None
@@ -92,20 +107,26 @@ def materialize(
         if wanted:
             with bar("quantizing weights", len(wanted)) as done:
                 recovered = recover(graph, lambda: islice(pixels.singles(), _WEIGHT_IMAGES), wanted, settings, done)
-    started = time.perf_counter()
-    artifact = Materializer(graph, table, runtime, settings, recovered).materialize(allocation)
-    seconds = time.perf_counter() - started
-    artifact.check()
-    try:
-        artifact.save(out)
-    except OSError as error:
-        raise InputError(f"--out {str(out)!r}: cannot be written ({error.strerror})") from None
+        started = time.perf_counter()
+        artifact = Materializer(graph, table, runtime, settings, recovered).materialize(allocation)
+        seconds = time.perf_counter() - started
+        artifact.check()
+        compared: Mapping[str, float] = {}
+        try:
+            if by == "torch":
+                seconds = materialize_by_torch(model, graph, allocation, pixels, settings.granularity, out)
+                compared = difference(out, artifact, contract, pixels)
+            else:
+                artifact.save(out)
+        except OSError as error:
+            raise InputError(f"--out {str(out)!r}: cannot be written ({error.strerror})") from None
     figures = {
         "out": str(out),
-        "sha256": artifact.digest,
+        "sha256": hashlib.sha256(out.read_bytes()).hexdigest(),
         "average_weight_bits": artifact.size.average_weight_bits,
         "weight_bytes": artifact.size.weight_bytes,
         "seconds": seconds,
+        **compared,
     }
     if as_json:
         show(figures)
@@ -131,6 +152,57 @@ def sensitivity(
 
     Example: tuner sensitivity studies/demo.yaml
     """
+    changes = [*(override or ()), *([f"sensitivity.method={method}"] if method else [])]
+    with _bench(study, changes, folder, "sensitivity") as bench:
+        table = bench.sensitivity
+        run = bench.run
+    path = run.path / "layer-sensitivity-report.md"
+    if as_json:
+        ranking = [vars(entry) for entry in table.ranking()]
+        show({"report": str(path), "method": table.method, "metric": table.metric, "entries": ranking})
+    else:
+        say(f"sensitivity: {path}")
+
+
+def compare(
+    study: Study,
+    method: Annotated[
+        list[str] | None,
+        typer.Option("--method", metavar="M", help="onnx, modelopt-gradient, modelopt-kl or inc; at least two."),
+    ] = None,
+    fmt: Annotated[
+        str | None, typer.Option("--format", metavar="FORMAT", help="Of the measured drops; else the fewest bits.")
+    ] = None,
+    layers: Annotated[int, typer.Option("--layers", min=3, help="Layers to measure.")] = 20,
+    folder: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where to; default runs/NAME-compare.")
+    ] = None,
+    override: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key of the study.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Sensitivity methods side by side, and each against the measured mAP drop of single layers.
+
+    Writes comparison.{md,json,html}; a second call goes on where the first one ended.
+
+    Example: tuner compare studies/demo.yaml --method onnx --method modelopt-gradient --layers 20
+    """
+    from tuner.comparing import compare_methods
+
+    with _bench(study, override or (), folder, "compare") as bench:
+        found = compare_methods(bench, method or ["onnx", "modelopt-gradient"], fmt, layers)
+        path = bench.run.path / "comparison.md"
+    if as_json:
+        show({"report": str(path), **found.to_json()})
+    else:
+        print(found.to_markdown())
+        say(f"comparison: {path}")
+
+
+@contextmanager
+def _bench(study: Path, changes: Sequence[str], folder: Path | None, suffix: str) -> Iterator[Workbench]:
+    """The workbench of a study in a folder of its own, which is refused where it belongs to another identity."""
     from tuner.identity import check_identity, identity
     from tuner.prepare import read_inputs
     from tuner.progress import bar
@@ -138,9 +210,8 @@ def sensitivity(
     from tuner.study_file import read_study
     from tuner.workbench import Workbench
 
-    changes = [*(override or ()), *([f"sensitivity.method={method}"] if method else [])]
     inputs = read_inputs(read_study(study, changes))
-    run = RunFolder(folder or Path("runs") / f"{inputs.config.name}-sensitivity")
+    run = RunFolder(folder or Path("runs") / f"{inputs.config.name}-{suffix}")
     now = identity(inputs.config, digests=inputs.digests)
     try:
         run.path.mkdir(parents=True, exist_ok=True)
@@ -152,16 +223,8 @@ def sensitivity(
         elif any(entry.name != ".lock" for entry in run.path.iterdir()):
             raise InputError(f"--out {str(run.path)!r}: holds something else; choose another folder")
         else:
-            import json
-
             write_durably(run.manifest, json.dumps({"identity": now}))
-        table = Workbench(inputs, run, bar).sensitivity
-    path = run.path / "layer-sensitivity-report.md"
-    if as_json:
-        ranking = [vars(entry) for entry in table.ranking()]
-        show({"report": str(path), "method": table.method, "metric": table.metric, "entries": ranking})
-    else:
-        say(f"sensitivity: {path}")
+        yield Workbench(inputs, run, bar)
 
 
 def _read(path: Path) -> str:

@@ -14,7 +14,7 @@ from tuner.console import say, show, show_table
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (run, resume, status, front, export, baseline, report, dashboard):
+    for command in (run, resume, status, front, export, baseline, rivals, report, dashboard):
         app.command()(command)
 
 
@@ -163,6 +163,41 @@ def baseline(
 
     found = add_baseline(run, model, name, bar)
     say(f"{found.name}: mAP50-95 {found.map_50_95:.4f}, {found.latency_ms:.2f} ms")
+
+
+def rivals(
+    run: Run,
+    modelopt: Annotated[
+        list[str] | None,
+        typer.Option("--modelopt", metavar="MODE:METHOD", help="ModelOpt's ONNX quantization, e.g. int8:entropy."),
+    ] = None,
+    bits: Annotated[
+        list[float] | None, typer.Option("--bits", metavar="B", help="ModelOpt's AutoQuantize at B effective bits.")
+    ] = None,
+    inc: Annotated[bool, typer.Option("--inc", help="Intel Neural Compressor's int8 flow.")] = False,
+    images: Annotated[int, typer.Option("--calibration-images", min=1, help="The first N of the run's.")] = 32,
+) -> None:
+    """Has other tools quantize the run's model, and shows their answers in its report and dashboard.
+
+    Their models, commands and schemes lie in RUN/baselines.
+
+    Example: tuner rivals runs/demo --modelopt int8:max --modelopt int8:entropy --bits 8 --bits 6 --inc
+    """
+    from search_spaces.errors import InputError
+    from tuner.progress import bar
+    from tuner.rivals import auto_quantize, modelopt_onnx, neural_compressor
+
+    if not (modelopt or bits or inc):
+        raise InputError("rivals: name at least one of --modelopt, --bits, --inc")
+    found = []
+    for entry in modelopt or []:
+        mode, _, method = entry.partition(":")
+        found.append(modelopt_onnx(run, mode, method or "entropy", images, bar))
+    found += [auto_quantize(run, budget, bar) for budget in bits or []]
+    if inc:
+        found.append(neural_compressor(run, images, bar))
+    for one in found:
+        say(f"{one.name}: mAP50-95 {one.map_50_95:.4f}, {one.latency_ms:.2f} ms, {one.weight_bytes / 2**20:.2f} MiB")
 
 
 def report(run: Run) -> None:

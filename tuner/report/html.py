@@ -13,10 +13,11 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from objectives.runners.engine_report import EngineReport
+from search_spaces.comparison import Comparison
 from search_spaces.layers import Layer
 from search_spaces.sensitivity import SensitivityTable
 from tuner.records import Baseline, FrontMember, Preview, RunSummary, TrialRecord
-from tuner.report import engine, figures, progress, tables
+from tuner.report import engine, figures, methods, progress, tables
 from tuner.report.pareto import pareto_figure
 from tuner.report.style import CSS
 from tuner.report.view import Run, recommendation
@@ -36,6 +37,7 @@ def write_report(
     previews: Sequence[Preview],
     out: Path,
     engines: Mapping[str, EngineReport] | None = None,
+    comparison: Comparison | None = None,
 ) -> Path:
     """Writes the report of a run, whole or not at all.
 
@@ -49,6 +51,7 @@ def write_report(
         previews: Images side by side; may be empty.
         out: The file, or the folder that gets a ``report.html``.
         engines: ``{allocation digest: what its engine became}``; None or empty where the runtime has none.
+        comparison: Of sensitivity methods; None leaves out its section.
 
     Returns:
         The file.
@@ -58,7 +61,7 @@ def write_report(
     """
     path = out / "report.html" if out.is_dir() else out
     run = Run.of(summary, records, front, baselines)
-    text = _page(run, layers, table, previews, path.parent, engines or {})
+    text = _page(run, layers, table, previews, path.parent, engines or {}, comparison)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -80,6 +83,7 @@ def _page(
     previews: Sequence[Preview],
     folder: Path,
     engines: Mapping[str, EngineReport],
+    comparison: Comparison | None,
 ) -> str:
     body = "\n".join(
         part
@@ -108,6 +112,7 @@ def _page(
             ),
             _section("What the engine did", _ENGINES, engine.engines_html(run, engines)),
             _sensitivity(table),
+            _comparison(comparison),
             _section(
                 "Prior against observed",
                 "Each point is a quantized trial. A good prior ranks the trials as they came out (rank "
@@ -220,6 +225,13 @@ def _sensitivity(table: SensitivityTable | None) -> str:
         html.escape(note),
         _plot("sensitivity", figures.sensitivity_figure(table)) + details,
     )
+
+
+def _comparison(found: Comparison | None) -> str:
+    if found is None:
+        return ""
+    content = _plot("methods", methods.comparison_figure(found)) + methods.comparison_html(found)
+    return _section("Sensitivity methods compared", html.escape(methods.comparison_note(found)), content)
 
 
 def _pair(preview: Preview) -> str:

@@ -1,0 +1,1 @@
+"""PyTorch detectors: checkpoints read safely, exported to ONNX, and mapped onto ONNX layers by their weights."""

@@ -1,0 +1,170 @@
+"""Reads an Ultralytics checkpoint without running code that its pickle may hold."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+import pickletools
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from objectives.torch_models.node_map import ModuleWeights
+from objectives.torch_models.packages import chatter_to_stderr, require_ultralytics
+from search_spaces.errors import InputError
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A detector as Ultralytics saved it.
+
+    Attributes:
+        path: The file.
+        digest: SHA-256 of the file, hex.
+        module: `torch.nn.Module` in eval mode, float32, on the CPU; BatchNorm not yet folded. Never changed: users take
+            a copy by `fused`.
+    """
+
+    path: Path
+    digest: str
+    module: Any
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names by index."""
+        names = self.module.names
+        return tuple(str(names[index]) for index in sorted(names))
+
+    @property
+    def has_one_to_one_head(self) -> bool:
+        """Whether it can be exported end to end, without non-maximum suppression."""
+        return getattr(self.module.model[-1], "one2one_cv2", None) is not None
+
+    @property
+    def default_size(self) -> int:
+        """Image size it was trained with, pixels."""
+        return int(self.module.args["imgsz"])
+
+    def fused(self, end_to_end: bool) -> Any:
+        """Returns a copy with one head, BatchNorm folded and parallel branches merged, as it is exported.
+
+        Args:
+            end_to_end: Keep the one-to-one head, else the one-to-many head.
+        """
+        from ultralytics.utils import IterableSimpleNamespace
+
+        module = copy.deepcopy(self.module)
+        with chatter_to_stderr():
+            module.end2end = end_to_end and self.has_one_to_one_head
+            module = module.fuse(verbose=False).eval()
+        for part in module.modules():
+            if hasattr(part, "inplace"):
+                part.inplace = False  # hooks on gradients forbid it
+        module.args = IterableSimpleNamespace(**self.module.args)  # the loss reads its gains
+        return module
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Loads a checkpoint by PyTorch's restricted unpickler and Ultralytics' list of known classes.
+
+    Raises:
+        InputError: The file is missing, damaged, asks for anything outside that list (which is then never called), or
+            holds no detector.
+        RuntimeUnavailable: The `torch` extra is missing.
+    """
+    if not path.is_file():
+        raise InputError(f"model {str(path)!r}: no such file; give the path of an Ultralytics checkpoint")
+    require_ultralytics(str(path))
+    content = _unpickle(path)
+    module = (content.get("ema") or content.get("model")) if isinstance(content, dict) else None
+    if module is None or not hasattr(module, "fuse") or not hasattr(module, "names") or _task(module) != "detect":
+        raise InputError(f"{path}: holds no Ultralytics detector; give a checkpoint of a YOLO `detect` model")
+    assert isinstance(content, dict)
+    if content.get("modelopt"):
+        raise InputError(f"{path}: was trained with quantizers in it; give the checkpoint from before")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    module = module.float().eval()
+    module.task = "detect"  # older checkpoints leave it out
+    module.args = _arguments(content)
+    return Checkpoint(path, digest, module)
+
+
+def folded_modules(module: Any) -> list[ModuleWeights]:
+    """Reads the weights of every convolution and linear module of a `Checkpoint.fused` copy, in module order."""
+    import torch
+
+    kinds = (torch.nn.Conv2d, torch.nn.ConvTranspose2d, torch.nn.Linear)
+    found = []
+    for name, part in module.named_modules():
+        if isinstance(part, kinds):
+            weight = np.asarray(part.weight.detach().cpu().numpy(), np.float32)
+            bias = None if part.bias is None else np.asarray(part.bias.detach().cpu().numpy(), np.float32)
+            found.append(ModuleWeights(name, type(part).__name__, weight, bias))
+    return found
+
+
+def _arguments(content: dict[str, Any]) -> dict[str, Any]:
+    """Training arguments, loss gains and image size among them; Ultralytics' defaults where a checkpoint lacks them."""
+    from ultralytics.cfg import DEFAULT_CFG_DICT
+
+    return {**DEFAULT_CFG_DICT, **(content.get("train_args") or {})}
+
+
+def _task(module: Any) -> str:
+    from ultralytics.nn.tasks import guess_model_task
+
+    return str(getattr(module, "task", None) or guess_model_task(module))
+
+
+def _unpickle(path: Path) -> Any:
+    from ultralytics.nn.tasks import torch_safe_load
+
+    try:
+        with chatter_to_stderr(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch_safe_load(str(path), safe_only=True)[0]
+    except Exception as error:
+        foreign = _foreign_globals(path)
+        if foreign:
+            raise InputError(
+                f"{path}: refused: its pickle asks for {', '.join(foreign)}, which no Ultralytics detector needs and "
+                "which could run code; get the checkpoint from its maker"
+            ) from None
+        blocked = re.search(r"unsafe getattr\([^)]*\)", f"{error.__cause__} {error}")
+        if blocked:
+            raise InputError(
+                f"{path}: refused: its pickle uses {blocked[0]}; get the checkpoint from its maker"
+            ) from None
+        kind = type(error).__name__
+        raise InputError(f"{path}: not an Ultralytics checkpoint, or damaged ({kind}); get it again") from None
+
+
+def _foreign_globals(path: Path) -> list[str]:
+    """Names in the pickle that are neither PyTorch's nor on Ultralytics' list; nothing is called to find them."""
+    import torch
+
+    try:
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
+    except Exception:  # no archive of PyTorch's: a bare pickle, or nothing of the kind
+        return sorted(_globals_of(path))
+
+
+def _globals_of(path: Path) -> set[str]:
+    """Names that bare pickles, one after the other, ask for, read from their opcodes as far as these make sense."""
+    found: set[str] = set()
+    texts: list[str] = []
+    with path.open("rb") as file, contextlib.suppress(Exception):
+        while True:  # until the bytes are no pickle any more, which genops tells by an error
+            for opcode, argument, _ in pickletools.genops(file):
+                if opcode.name == "GLOBAL":
+                    found.add(str(argument).replace(" ", "."))
+                elif opcode.name == "STACK_GLOBAL":
+                    found.add(".".join(texts[-2:]))
+                elif isinstance(argument, str):
+                    texts.append(argument)
+    return {name for name in found if not name.startswith(("torch.", "collections."))}

@@ -1,0 +1,159 @@
+"""Exports a checkpoint to ONNX, once per checkpoint and settings, and verifies the map between the two."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import onnx
+
+from objectives.detection.contract import END_TO_END, SCORES
+from objectives.runners.engine_cache import cache_home
+from objectives.torch_models.checkpoint import Checkpoint, folded_modules, load_checkpoint
+from objectives.torch_models.node_map import NodeMap, map_nodes
+from objectives.torch_models.packages import chatter_to_stderr, require
+from search_spaces.errors import InputError, nearest
+from search_spaces.model_graph import ModelGraph
+
+HEADS = (END_TO_END, SCORES)
+DEFAULT_OPSET = 17
+#: ``{dialect: opset}`` of runtimes that want another. From TensorRT 10 on scales are fp16, which opset 19 allows;
+#: TensorRT 8.6 knows no opset above 17. What a format needs beyond that, the materializer raises.
+OPSETS = {"tensorrt": 19}
+_PACKAGES = ("torch", "ultralytics", "onnx", "onnxslim")
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """How a checkpoint becomes an ONNX file.
+
+    Attributes:
+        head: ``end_to_end`` or ``scores``; None for end to end where the checkpoint has such a head.
+        opset: Opset of the file.
+        image_size: Input height and width, pixels; None for the size it was trained with.
+    """
+
+    head: str | None = None
+    opset: int = DEFAULT_OPSET
+    image_size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.head is not None and self.head not in HEADS:
+            raise InputError(
+                f"head {self.head!r}: a checkpoint is exported as {' or '.join(HEADS)}{nearest(self.head, HEADS)}"
+            )
+        if not 13 <= self.opset <= 20:
+            raise InputError(f"opset {self.opset}: must be from 13, which has Q/DQ per channel, to 20")
+
+    def end_to_end(self, checkpoint: Checkpoint) -> bool:
+        """Whether the one-to-one head is exported.
+
+        Raises:
+            InputError: It was asked for, and the checkpoint has none.
+        """
+        if self.head == END_TO_END and not checkpoint.has_one_to_one_head:
+            raise InputError(f"{checkpoint.path}: has no one-to-one head to export end to end; choose head scores")
+        return self.head != SCORES and checkpoint.has_one_to_one_head
+
+
+def export(checkpoint: Checkpoint, out: Path, settings: ExportSettings) -> NodeMap:
+    """Writes the ONNX file of a checkpoint, whole or not at all.
+
+    The same checkpoint, settings and package versions give the same bytes.
+
+    Args:
+        checkpoint: What to export.
+        out: File to write.
+        settings: How.
+
+    Returns:
+        The map of its modules to the file's layers.
+
+    Raises:
+        InputError: The settings do not fit the checkpoint, or `out` cannot be written.
+    """
+    from ultralytics.engine.exporter import Exporter
+
+    end_to_end = settings.end_to_end(checkpoint)
+    height, width = settings.image_size or (checkpoint.default_size,) * 2
+    options = {
+        "format": "onnx",
+        "opset": settings.opset,
+        "imgsz": [height, width],
+        "batch": 1,
+        "simplify": True,  # else it computes its own constant shapes, which hides the head and slows runtimes
+        "nms": False if end_to_end else None,
+        "device": "cpu",
+    }
+    require("onnxslim", str(checkpoint.path))  # Ultralytics only warns, and exports something else
+    with tempfile.TemporaryDirectory(prefix="tuner-") as folder:
+        module = _copy(checkpoint, Path(folder) / checkpoint.path.name)
+        with chatter_to_stderr():
+            found = Exporter(overrides=options)(model=module)
+        model = onnx.load(found)
+    kept = [entry for entry in model.metadata_props if entry.key != "date"]  # else two exports would differ
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    partial = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        partial.write_bytes(model.SerializeToString(deterministic=True))
+        partial.replace(out)
+    except OSError as error:
+        raise InputError(f"{str(out)!r}: cannot be written ({error.strerror})") from None
+    finally:
+        partial.unlink(missing_ok=True)
+    return map_checkpoint(checkpoint, ModelGraph(out), end_to_end)
+
+
+def map_checkpoint(checkpoint: Checkpoint, graph: ModelGraph, end_to_end: bool | None = None) -> NodeMap:
+    """Maps a checkpoint's modules to the layers of any ONNX file, by their weights.
+
+    Args:
+        checkpoint: The torch model.
+        graph: The ONNX model, exported from it or not.
+        end_to_end: Which head to compare; None for the one that matches more layers.
+    """
+    if end_to_end is not None:
+        return map_nodes(graph, folded_modules(checkpoint.fused(end_to_end)))
+    heads = (True, False) if checkpoint.has_one_to_one_head else (False,)
+    return max((map_checkpoint(checkpoint, graph, head) for head in heads), key=lambda found: len(found.matches))
+
+
+def exported(path: Path, settings: ExportSettings) -> Path:
+    """Returns the ONNX file of a checkpoint from the user's cache, exporting it where that was not done yet.
+
+    Beside it lies ``FILE.map.json``, the verified map.
+
+    Raises:
+        InputError: The checkpoint is refused, or its export does not hold its weights.
+        RuntimeUnavailable: The `torch` extra is missing.
+    """
+    checkpoint = load_checkpoint(path)
+    facts = [checkpoint.digest, settings.end_to_end(checkpoint), settings.opset, settings.image_size]
+    facts += [metadata.version(name) for name in _PACKAGES]
+    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+    folder = cache_home() / "exports" / key
+    target = folder / f"{path.stem}.onnx"
+    notes = folder / f"{path.stem}.onnx.map.json"
+    if target.is_file() and notes.is_file():
+        return target
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    found = export(checkpoint, target, settings)
+    found.require_complete(str(path), str(target))
+    notes.write_text(json.dumps(found.to_json(), indent=1) + "\n", encoding="utf-8")
+    return target
+
+
+def _copy(checkpoint: Checkpoint, path: Path) -> object:
+    """A module that Ultralytics' exporter may change; it writes beside `path`."""
+    import copy
+
+    module = copy.deepcopy(checkpoint.module)
+    module.pt_path = str(path)
+    path.touch()  # the exporter tells its size
+    return module
