@@ -23,7 +23,7 @@ from search_spaces.formats import Format, Number
 from search_spaces.layers import Layer
 from search_spaces.model_graph import ModelGraph
 
-_SAMPLES = 1024  # positions of one image: enough for every layer's K at 32 images, a small part of the large maps
+_SAMPLES = 512  # positions of one image: enough for every layer's K at 32 images, a small part of the large maps
 _BUDGET = 800 * 2**20  # bytes of moments held at once; a model with more is gone through in several passes
 
 
@@ -49,7 +49,10 @@ class _Moments:
     count: int = 0
 
     def add(self, columns: NDArray[np.float32]) -> None:
-        self.second += columns.transpose(0, 2, 1) @ columns
+        if len(columns) == 1:
+            self.second[0] += columns[0].T @ columns[0]  # NumPy sees the symmetry of a 2-D product alone
+        else:
+            self.second += columns.transpose(0, 2, 1) @ columns
         self.first += columns.sum(axis=1, dtype=np.float64)
         self.count += columns.shape[1]
 
