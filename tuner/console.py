@@ -64,6 +64,8 @@ def _code(error: Exception) -> int | None:
     name = type(error).__name__
     if name == "RepeatedFailureError":
         return FAILURES
+    if name == "WorkerStorageError":
+        return STORAGE
     if name == "RuntimeUnavailable" or isinstance(error, ImportError):
         return ENVIRONMENT
     module = type(error).__module__

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,3 +68,14 @@ class Interrupts:
         if self._open or again:
             self._open = False
             raise Interrupted(signum)
+
+
+def end_with_parent() -> None:
+    """Has SIGTERM end this process soon after the process that started it is gone: its end of our stdin closes then."""
+
+    def watch() -> None:
+        while os.read(sys.stdin.fileno(), 1):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -47,6 +47,7 @@ class RunFolder:
         self.recovered = self.cache / "weights.npz"
         self.probe = path / "probe.json"
         self.blocked = path / "blocked.json"
+        self.workers = path / "workers"
         self.failures = path / "failures"
         self.artifacts = path / "artifacts"
         self.schemes = path / "schemes"

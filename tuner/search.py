@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import warnings
-from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import optuna
@@ -18,6 +20,7 @@ from objectives.scores import Failure, Scores
 from search_spaces.allocation import Allocation
 from search_spaces.blocked import Blocked
 from search_spaces.errors import InputError
+from tuner.claims import Claims
 from tuner.config import StudyConfig
 from tuner.front import front_of
 from tuner.identity import read_manifest
@@ -26,89 +29,166 @@ from tuner.live import LiveView, Progress
 from tuner.prepare import Inputs
 from tuner.run_folder import RunFolder, read_json, write_durably
 from tuner.samplers import make_sampler
-from tuner.trials import Trials, counted
+from tuner.trials import BLOCKED, INTERRUPTED, Trials, counted
 from tuner.workbench import Evaluator
 
 #: Equal failures in a row that end a study.
 MAX_EQUAL_FAILURES = 5
 #: A reference below this mAP50-95 means that model and labels do not belong together.
 MIN_REFERENCE_MAP = 0.05
+# Between two looks of a worker that has nothing to do but to outlive the others.
+_WAIT_SECONDS = 0.2
 
 
 class RepeatedFailureError(RuntimeError):
     """The same failure ended several trials in a row."""
 
 
-def search(
-    run: RunFolder,
-    *,
-    inputs: Inputs,
-    storage: RDBStorage,
-    evaluator: Evaluator,
-    reference: Scores,
-    seeds: Sequence[tuple[str, Mapping[str, str]]],
-    total: int,
-    interrupts: Interrupts,
-    blocked: Blocked | None = None,
-) -> None:
-    """Works until the study holds `total` trials, its hours are over, or the space is exhausted.
+def open_trials(
+    run: RunFolder, *, inputs: Inputs, storage: RDBStorage, claims: Claims, blocked: Blocked | None = None
+) -> Trials:
+    """Opens the study of a run as one worker sees it, creating it where there is none yet.
 
     Args:
         run: Where evaluations are made durable.
         inputs: The study.
         storage: Where Optuna keeps its trials.
+        claims: Of the worker.
+        blocked: Pairs that probing found the target cannot build; failing trials add to them.
+    """
+    config = inputs.config
+    study = _open_study(storage, config, run)
+    pairs = (blocked or Blocked()).union(read_blocked(run))
+    return Trials(study, inputs.space, config, run, pairs, claims.worker)
+
+
+def queue(trials: Trials, claims: Claims, seeds: Sequence[tuple[str, Mapping[str, str]]]) -> None:
+    """Settles what earlier sittings left behind, and queues the seeds.
+
+    Args:
+        trials: The study.
+        claims: Of the worker.
+        seeds: ``(origin, choices)`` to run first.
+    """
+    with claims.turn():
+        _settle(trials, claims)
+        trials.enqueue(seeds)
+
+
+def search(
+    trials: Trials,
+    *,
+    claims: Claims,
+    evaluator: Evaluator,
+    reference: Scores,
+    total: int,
+    interrupts: Interrupts,
+    view: LiveView,
+    draw: int = 0,
+) -> None:
+    """Works, alone or beside others, until the study holds `total` trials, its hours are over, or the space is empty.
+
+    Args:
+        trials: The study.
+        claims: Of this worker.
         evaluator: Scores allocations.
         reference: Scores of the unquantized model.
-        seeds: ``(origin, choices)`` to run first.
-        total: Trials in all, earlier sittings included.
+        total: Trials in all, earlier sittings and other workers included.
         interrupts: Where signals arrive.
-        blocked: Pairs that probing found the target cannot build; failing trials add to them.
+        view: Shows each result.
+        draw: Changes the sampler's random numbers: workers that start together must not propose alike.
 
     Raises:
         Interrupted: By a signal; the running trial was queued again.
         RepeatedFailureError: The same failure ended five trials in a row.
     """
-    config = inputs.config
-    study = _open_study(storage, config, run)
-    trials = Trials(study, inputs.space, config, run, (blocked or Blocked()).union(read_blocked(run)))
-    told, queued = trials.repair()
-    trials.enqueue(seeds)
-    if told or queued:
-        run.log("repaired", told=told, queued=queued)
-    search_for = config.search
-    study.sampler = make_sampler(
-        search_for.sampler, inputs.space, search_for.seed, len(study.trials), trials.repair_choices
+    config, run = trials.config, trials.run
+    settings, done = config.search, len(trials.study.trials)
+    trials.study.sampler = make_sampler(
+        settings.sampler, trials.space, settings.seed, done + draw, trials.repair_choices
     )
-    streak: deque[str] = deque(maxlen=MAX_EQUAL_FAILURES)
-    with LiveView() as view:
-        view.update(_progress(trials, config, reference, total))
-        while counted(trials.records()) < total and not _out_of_time(study, config):
-            if not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)) and trials.exhausted():
-                view.message("every scheme of the space has been tried")
-                break
-            trial, allocation = trials.ask()
-            result = run.evaluation(allocation)
-            if result is None:
-                try:
-                    with interrupts.allowed():
-                        result = _evaluate(evaluator, allocation, reference)
-                except Interrupted:
+    since = datetime.now()
+    view.update(progress(trials, config, reference, total))
+    while True:
+        with interrupts.allowed(), ExitStack() as waiting:
+            waiting.enter_context(claims.turn())
+            turn = waiting.pop_all()
+        with turn:
+            _settle(trials, claims)
+            if _ended(trials, total, view):
+                return
+            asked = trials.ask() if _wanted(trials, total) else None
+        if asked is None:  # the others evaluate the last trials; one of them may die
+            with interrupts.allowed():
+                time.sleep(_WAIT_SECONDS)
+            continue
+        trial, allocation = asked
+        result = run.evaluation(allocation)
+        if result is None:
+            run.log("evaluating", trial=trial.number, digest=allocation.digest, worker=claims.worker)
+            try:
+                with interrupts.allowed():
+                    result = _evaluate(evaluator, allocation, reference)
+            except Interrupted:
+                with claims.turn():
                     trials.requeue(trial)
-                    raise
-                run.save_evaluation(allocation, result)
-                run.log("evaluated", trial=trial.number, digest=allocation.digest, **_outcome(result))
-            trials.tell(trial, result)
-            if isinstance(result, Failure) and trials.block(trial, allocation, result):
+                raise
+            run.save_evaluation(allocation, result)
+            run.log("evaluated", trial=trial.number, digest=allocation.digest, **_outcome(result))
+        trials.tell(trial, result)
+        if isinstance(result, Failure):
+            with claims.turn():
+                blocked = trials.block(trial, allocation, result)
+            if blocked:
                 run.log("blocked", layer=result.layer, format=allocation[result.layer], reason=result.message)
-                streak.clear()  # a layer less that can fail: this is progress
-            view.update(_progress(trials, config, reference, total))
-            streak.append(_kind(result))
-            if len(streak) == MAX_EQUAL_FAILURES and len(set(streak)) == 1 and streak[0]:
-                assert isinstance(result, Failure)
-                raise RepeatedFailureError(
-                    f"{MAX_EQUAL_FAILURES} trials in a row failed alike ({result.kind}): {result.message}; "
-                    f"see {run.log_file}, then `tuner resume {run.path}`"
-                )
+                since = datetime.now()  # a layer less that can fail: this is progress
+        view.update(progress(trials, config, reference, total))
+        if isinstance(result, Failure) and _repeated(trials.study, since):
+            raise RepeatedFailureError(
+                f"{MAX_EQUAL_FAILURES} trials in a row failed alike ({result.kind}): {result.message}; "
+                f"see {run.log_file}, then `tuner resume {run.path}`"
+            )
+
+
+def _settle(trials: Trials, claims: Claims) -> None:
+    trials.blocked = trials.blocked.union(read_blocked(trials.run))
+    told, queued = trials.settle(claims.alive)
+    if told or queued:
+        trials.run.log("repaired", told=told, queued=queued)
+
+
+def _ended(trials: Trials, total: int, view: LiveView) -> bool:
+    """Whether nothing is left to do, for this worker or any other."""
+    records = trials.records()
+    if counted(records) >= total or _out_of_time(trials.study, trials.config):
+        return True
+    if any(record.state in ("WAITING", "RUNNING") for record in records) or not trials.exhausted():
+        return False
+    view.message("every scheme of the space has been tried")
+    return True
+
+
+def _wanted(trials: Trials, total: int) -> bool:
+    """Whether one more trial is to start, given that those that run now will count."""
+    records = trials.records()
+    running = sum(record.state == "RUNNING" for record in records)
+    if counted(records) + running >= total:
+        return False
+    return any(record.state == "WAITING" for record in records) or not trials.exhausted()
+
+
+def _repeated(study: optuna.Study, since: datetime) -> bool:
+    """Whether the last trials of the study that ended after `since`, whoever evaluated them, failed alike."""
+    ended = [
+        trial
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
+        if trial.datetime_complete is not None and trial.datetime_complete >= since
+    ]
+    ended.sort(key=lambda trial: trial.datetime_complete or since)
+    failures = [trial.user_attrs.get("failure") for trial in ended]
+    kinds = [_kind(Failure(**failure)) if failure else "" for failure in failures]
+    last = [kind for kind in kinds if not kind.startswith((f"{INTERRUPTED}:", f"{BLOCKED}:"))][-MAX_EQUAL_FAILURES:]
+    return len(last) == MAX_EQUAL_FAILURES and len(set(last)) == 1 and last[0] != ""
 
 
 def read_blocked(run: RunFolder) -> Blocked:
@@ -161,6 +241,9 @@ def _open_study(storage: RDBStorage, config: StudyConfig, run: RunFolder) -> opt
             study.set_metric_names(list(config.objectives))
     if "run" not in study.user_attrs:
         study.set_user_attr("run", read_manifest(run)["id"])
+    folder = str(run.path.resolve())  # where workers that know the storage alone find the rest
+    if study.user_attrs.get("folder") != folder:
+        study.set_user_attr("folder", folder)
     return study
 
 
@@ -176,7 +259,8 @@ def _seconds(study: optuna.Study) -> list[float]:
     return [trial.duration.total_seconds() for trial in trials if trial.duration is not None]
 
 
-def _progress(trials: Trials, config: StudyConfig, reference: Scores, total: int) -> Progress:
+def progress(trials: Trials, config: StudyConfig, reference: Scores, total: int) -> Progress:
+    """Where a study stands, for the terminal."""
     records = trials.records()
     ended = [record for record in records if record.scores or record.failure]
     front = front_of(records, config.objectives, reference, bounds=config.constraints)
@@ -196,9 +280,9 @@ def _outcome(result: Scores | Failure) -> dict[str, Any]:
     }
 
 
-def _kind(result: Scores | Failure) -> str:
-    """What makes two failures alike: kind and message, numbers aside; empty for scores."""
-    return "" if isinstance(result, Scores) else f"{result.kind}: {re.sub(r'[0-9]+', '#', result.message)}"
+def _kind(failure: Failure) -> str:
+    """What makes two failures alike: kind and message, numbers aside."""
+    return f"{failure.kind}: {re.sub(r'[0-9]+', '#', failure.message)}"
 
 
 def seconds_left(study: optuna.Study, trials: int) -> float | None:

@@ -22,12 +22,15 @@ def storage_url(database: Path, url: str | None) -> str:
     return url or f"sqlite:///{database.resolve()}"
 
 
-def open_storage(database: Path, url: str | None = None) -> RDBStorage:
+def open_storage(database: Path, url: str | None = None, *, pooled: bool = False) -> RDBStorage:
     """Opens the storage of a run, creating it where there is none yet.
 
     Args:
         database: The run's SQLite file.
         url: A storage URL that takes its place.
+        pooled: Keeps connections open from query to query, for many of them; `close_storage` ends them. Without it,
+            nothing stays open: a connection that outlives its command would write its log back into a database file
+            that was replaced meanwhile.
 
     Raises:
         InputError: The file is not a SQLite database of Optuna's, or damaged; the URL cannot be opened.
@@ -37,21 +40,42 @@ def open_storage(database: Path, url: str | None = None) -> RDBStorage:
     target = storage_url(database, url)
     if target.startswith("sqlite:///"):
         check_sqlite(Path(target.removeprefix("sqlite:///")))
-    engine_kwargs = {"connect_args": {"timeout": _BUSY_SECONDS}} if target.startswith("sqlite") else {}
+    engine_kwargs: dict[str, Any] = {} if pooled else {"poolclass": sqlalchemy.NullPool}
+    if target.startswith("sqlite"):
+        engine_kwargs["connect_args"] = {"timeout": _BUSY_SECONDS}
     try:
         storage = RDBStorage(target, engine_kwargs=engine_kwargs)
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError, ValueError) as error:
         line = str(error).strip().splitlines()[0]
         advice = "check `storage` in the study file"
-        raise InputError(f"storage {target!r}: cannot be opened ({line}); {advice}") from None
+        raise InputError(f"storage {shown_url(target)!r}: cannot be opened ({line}); {advice}") from None
     event.listen(storage.engine, "connect", _tune_sqlite)
     storage.engine.dispose()  # connections opened before the listener was there
     return storage
 
 
+def close_storage(storage: RDBStorage) -> None:
+    """Ends all connections of a storage."""
+    storage.remove_session()
+    storage.engine.dispose()
+
+
+def shown_url(url: str) -> str:
+    """A storage URL without its password."""
+    try:
+        return sqlalchemy.make_url(url).render_as_string(hide_password=True)
+    except sqlalchemy.exc.ArgumentError:
+        return url
+
+
 def _tune_sqlite(connection: Any, _: object) -> None:
-    """WAL and synchronous=NORMAL: a commit costs no fsync, and a killed process loses none."""
+    """WAL and synchronous=NORMAL: a commit costs no fsync, and a killed process loses none.
+
+    A transaction that writes takes the write lock when it begins: one that reads first and writes later is refused at
+    once, without any waiting, where another writer came in between (https://www.sqlite.org/isolation.html).
+    """
     if isinstance(connection, sqlite3.Connection):
+        connection.isolation_level = "IMMEDIATE"
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
 
@@ -86,3 +110,29 @@ def check_sqlite(path: Path) -> None:
         raise InputError(f"{path}: damaged SQLite database ({state.splitlines()[0]}); {advice}")
     if tables and not {"studies", "trials", "version_info"} <= tables:
         raise InputError(f"{path}: a SQLite database, but not of a study; {advice}")
+
+
+def run_of(url: str, name: str | None = None) -> Path:
+    """Returns the run folder of a storage's study; workers on other hosts see it by the same path.
+
+    Args:
+        url: Of the storage.
+        name: Of the study; needed where the storage holds several.
+
+    Raises:
+        InputError: The storage cannot be opened, the study is not there, or its folder is not to be seen from here.
+    """
+    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).is_file():
+        raise InputError(f"storage {url!r}: no such file; `tuner run STUDY.yaml` creates it")
+    studies = {
+        s.study_name: s.user_attrs for s in open_storage(Path(), url).get_all_studies() if "folder" in s.user_attrs
+    }
+    if name is None and len(studies) > 1:
+        raise InputError(f"storage {shown_url(url)!r}: holds {len(studies)} studies; choose one with --study NAME")
+    if not studies or (name is not None and name not in studies):
+        known = ", ".join(studies) or "none of ours"
+        raise InputError(f"storage {shown_url(url)!r}: no study {name or ''!r}; it holds {known}")
+    folder = Path(studies[name or next(iter(studies))]["folder"])
+    if not folder.is_dir():
+        raise InputError(f"run folder {str(folder)!r} is not to be seen from this host; share it under the same path")
+    return folder

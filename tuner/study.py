@@ -1,35 +1,43 @@
-"""A study from its file to its results: launch or resume."""
+"""A study from its file to its results: launch, resume, or join as a worker."""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import optuna
 from optuna.storages import RDBStorage
 
+from objectives.scores import Scores
 from search_spaces.errors import InputError
+from tuner.claims import open_claims
 from tuner.config import StudyConfig
 from tuner.console import say
 from tuner.finish import finish
 from tuner.identity import check_identity, identity, new_manifest, read_manifest, write_manifest
 from tuner.interrupts import Interrupted, Interrupts
+from tuner.live import LiveView
 from tuner.prepare import Inputs, read_inputs
 from tuner.progress import Steps, silent
 from tuner.run_folder import RunFolder, refuse_existing
-from tuner.search import score_reference, search
+from tuner.search import open_trials, queue, score_reference, search
 from tuner.seeds import study_seeds
-from tuner.storage import open_storage
+from tuner.storage import close_storage, open_storage
 from tuner.study_file import read_study, write_study
 from tuner.workbench import Workbench
+from tuner.workers import supervise
 
 
-def launch(config: StudyConfig, path: Path, *, trials: int | None = None, steps: Steps = silent) -> RunFolder:
+def launch(
+    config: StudyConfig, path: Path, *, trials: int | None = None, workers: int = 1, steps: Steps = silent
+) -> RunFolder:
     """Starts a study in a new run folder and works until it is done.
 
     Args:
         config: The study, with absolute paths.
         path: The run folder; must not exist, or be empty.
         trials: In place of the study's ``search.trials``.
+        workers: Processes that evaluate; one works in this process.
         steps: Shows the progress of long preparations.
 
     Raises:
@@ -42,7 +50,7 @@ def launch(config: StudyConfig, path: Path, *, trials: int | None = None, steps:
     run = RunFolder.create(path, write_study(config, path))
     try:
         with run.lock():
-            _work(run, inputs, trials or config.search.trials, steps)
+            _work(run, inputs, trials or config.search.trials, workers, steps)
     except InputError:
         if not any(run.evaluations.iterdir()):
             run.remove()
@@ -50,58 +58,108 @@ def launch(config: StudyConfig, path: Path, *, trials: int | None = None, steps:
     return run
 
 
-def resume(path: Path, *, trials: int | None = None, steps: Steps = silent) -> RunFolder:
+def resume(path: Path, *, trials: int | None = None, workers: int = 1, steps: Steps = silent) -> RunFolder:
     """Continues a study, up to `trials` trials in all; raises as `launch` does."""
     run = RunFolder.open(path)
     config = read_study(run.study_file)
     with run.lock():
         recorded = read_manifest(run).get("trials") if run.manifest.is_file() else None
-        _work(run, read_inputs(config), trials or recorded or config.search.trials, steps)
+        _work(run, read_inputs(config), trials or recorded or config.search.trials, workers, steps)
     return run
 
 
-def _work(run: RunFolder, inputs: Inputs, total: int, steps: Steps) -> None:
+def work(path: Path) -> None:
+    """Joins the workers of a prepared run, and works until it is done.
+
+    Raises:
+        InputError: The folder is no run, is not prepared, or its trials would not compare with this machine's.
+        RepeatedFailureError: The same failure ended five trials in a row.
+        Interrupted: By a signal; the trial was queued again.
+    """
+    run = RunFolder.open(path)
+    manifest = read_manifest(run)
+    if not (run.reference.is_file() and run.seeds.is_file()):
+        raise InputError(f"run {str(path)!r}: not prepared yet; start workers once `tuner run` evaluates its trials")
+    inputs = read_inputs(read_study(run.study_file))
+    check_identity(run, manifest["identity"], identity(inputs.config, digests=inputs.digests))
+    workbench = Workbench(inputs, run)
+    with Interrupts() as interrupts, ExitStack() as stack:
+        storage = open_storage(run.database, inputs.config.storage, pooled=True)
+        stack.callback(close_storage, storage)
+        claims = stack.enter_context(open_claims(run.workers, inputs.config.storage, inputs.config.name))
+        trials = open_trials(run, inputs=inputs, storage=storage, claims=claims, blocked=workbench.blocked)
+        evaluator = stack.enter_context(workbench.evaluator())
+        view = stack.enter_context(LiveView())
+        search(
+            trials,
+            claims=claims,
+            evaluator=evaluator,
+            reference=score_reference(run, evaluator, inputs),
+            total=int(manifest["trials"]),
+            interrupts=interrupts,
+            view=view,
+            draw=int(claims.worker, 16),
+        )
+
+
+def _work(run: RunFolder, inputs: Inputs, total: int, workers: int, steps: Steps) -> None:
     now = identity(inputs.config, digests=inputs.digests)
     manifest = read_manifest(run) if run.manifest.is_file() else new_manifest(inputs.config, inputs.space, now)
     check_identity(run, manifest["identity"], now)
     known = run.manifest.is_file()
-    storage = open_storage(run.database, inputs.config.storage)
-    _check_study(storage, inputs.config, run, known)
-    if manifest.get("trials") != total or not known:
-        manifest["trials"] = total
-        write_manifest(run, manifest)
-    run.log("start", resumed=known, trials=total)
-    if inputs.dropped:
-        reason = f"no gain in {', '.join(inputs.config.objectives)} on {inputs.config.runtime.name}"
-        run.log("dropped", formats=inputs.dropped, reason=reason)
-        say(f"left out of the space: {', '.join(inputs.dropped)} ({reason})")
-    workbench = Workbench(inputs, run, steps)
-    with Interrupts() as interrupts:
+    with ExitStack() as stack:
+        storage = open_storage(run.database, inputs.config.storage, pooled=True)
+        stack.callback(close_storage, storage)
+        _check_study(storage, inputs.config, run, known)
+        if manifest.get("trials") != total or not known:
+            manifest["trials"] = total
+            write_manifest(run, manifest)
+        run.log("start", resumed=known, trials=total, workers=workers)
+        if inputs.dropped:
+            reason = f"no gain in {', '.join(inputs.config.objectives)} on {inputs.config.runtime.name}"
+            run.log("dropped", formats=inputs.dropped, reason=reason)
+            say(f"left out of the space: {', '.join(inputs.dropped)} ({reason})")
+        workbench = Workbench(inputs, run, steps)
+        interrupts = stack.enter_context(Interrupts())
         try:
             with interrupts.allowed():
                 workbench.prepare_images()
-            with workbench.evaluator() as evaluator:
-                with interrupts.allowed():
-                    reference = score_reference(run, evaluator, inputs)
-                    workbench.probe(evaluator)
-                    seeds = study_seeds(workbench)
-                search(
-                    run,
-                    inputs=inputs,
-                    storage=storage,
-                    evaluator=evaluator,
-                    reference=reference,
-                    seeds=seeds,
-                    blocked=workbench.blocked,
-                    total=total,
-                    interrupts=interrupts,
-                )
+            reference = _search(workbench, storage, total, workers, interrupts)
             with interrupts.allowed():
                 finish(workbench, reference)
         except Interrupted as error:
             run.log("interrupted", signal=str(error))
             raise
     run.log("end")
+
+
+def _search(workbench: Workbench, storage: RDBStorage, total: int, workers: int, interrupts: Interrupts) -> Scores:
+    """Prepares the run and evaluates its trials, here or in worker processes; returns the reference's scores."""
+    run, inputs = workbench.run, workbench.inputs
+    with ExitStack() as stack:
+        claims = stack.enter_context(open_claims(run.workers, inputs.config.storage, inputs.config.name))
+        with workbench.evaluator() as evaluator:
+            with interrupts.allowed():
+                reference = score_reference(run, evaluator, inputs)
+                workbench.probe(evaluator)
+                seeds = study_seeds(workbench)
+            trials = open_trials(run, inputs=inputs, storage=storage, claims=claims, blocked=workbench.blocked)
+            queue(trials, claims, seeds)
+            view = stack.enter_context(LiveView())
+            if workers == 1:
+                search(
+                    trials,
+                    claims=claims,
+                    evaluator=evaluator,
+                    reference=reference,
+                    total=total,
+                    interrupts=interrupts,
+                    view=view,
+                )
+        if workers > 1:  # the preparing child has ended: each worker has one of its own
+            supervise(trials, workers, reference, total, interrupts, view)
+            queue(trials, claims, [])
+    return reference
 
 
 def _check_study(storage: RDBStorage, config: StudyConfig, run: RunFolder, known: bool) -> None:

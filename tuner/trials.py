@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,8 @@ from tuner.run_folder import RunFolder, write_durably
 
 INTERRUPTED = "interrupted"
 BLOCKED = "blocked"
+#: A scheme whose worker died while it was evaluated is tried so many times more.
+MAX_RETRIES = 2
 _MIB = 2**20
 
 
@@ -56,6 +58,7 @@ class Trials:
         config: Objectives and constraints.
         run: Where finished evaluations are durable.
         blocked: Pairs that the target cannot build; schemes are repaired around them.
+        worker: Who asks; a trial names its worker as long as it runs.
     """
 
     study: optuna.Study
@@ -63,6 +66,8 @@ class Trials:
     config: StudyConfig
     run: RunFolder
     blocked: Blocked = field(default_factory=Blocked)
+    worker: str = ""
+    _ended: dict[int, TrialRecord] = field(default_factory=dict, repr=False)
 
     def repair_choices(self, choices: Mapping[str, str]) -> dict[str, str]:
         """The scheme without what the target cannot build."""
@@ -85,7 +90,7 @@ class Trials:
 
     def records(self) -> list[TrialRecord]:
         """All trials, in order."""
-        return [self._record(trial) for trial in self.study.get_trials(deepcopy=False)]
+        return [self._ended.get(trial.number) or self._record(trial) for trial in self.study.get_trials(deepcopy=False)]
 
     def enqueue(self, seeds: Iterable[tuple[str, Mapping[str, str]]]) -> int:
         """Queues those ``(origin, choices)`` that the study does not hold in any state; returns how many."""
@@ -101,12 +106,13 @@ class Trials:
         return count
 
     def ask(self) -> tuple[Trial, Allocation]:
-        """Starts the next trial: a queued one, else the sampler's proposal.
+        """Starts the next trial: a queued one, else the sampler's proposal. The caller has the turn.
 
         A scheme that was queued before one of its pairs was blocked is failed, and queued again without the pair.
         """
         while True:
             trial = self.study.ask()
+            trial.set_user_attr("worker", self.worker)
             allocation = self._choose(trial)
             choices = self.space.choices(allocation)
             if (repaired := self.repair_choices(choices)) == choices:
@@ -116,7 +122,12 @@ class Trials:
             self.enqueue([(origin, repaired)])
 
     def tell(self, trial: Trial, result: Scores | Failure) -> None:
-        """Finishes a trial. The result must be durable already, unless it is an interruption."""
+        """Finishes a trial. The result must be durable already, unless it is an interruption.
+
+        Where another worker took this one for dead meanwhile, for its connection was cut, nothing is left to tell.
+        """
+        if self.study._storage.get_trial(trial._trial_id).state.is_finished():
+            return
         if isinstance(result, Failure):
             trial.set_user_attr("failure", result.to_json())
             self.study.tell(trial, state=TrialState.FAIL)
@@ -132,33 +143,53 @@ class Trials:
         trial.set_user_attr("average_weight_bits", round(result.size.average_weight_bits, 2))
         self.study.tell(trial, objective_values(result, self.config.objectives))
 
-    def requeue(self, trial: Trial) -> None:
-        """Fails a trial that was cut short and queues its scheme again, in that order of safety."""
+    def requeue(self, trial: Trial, *, lost: bool = False) -> None:
+        """Fails a trial that was cut short and queues its scheme again, in that order of safety. Needs the turn.
+
+        The new trial takes over the scheme and its origin, and nothing that was measured or judged.
+
+        Args:
+            trial: It is RUNNING.
+            lost: Whether its worker died while it was evaluated: the third time ends the tries, for the scheme may be
+                what kills it.
+        """
         frozen = self._frozen(trial.number)
         choices = self._choices(frozen)
+        retries = int(frozen.user_attrs.get("retries", 0)) + lost
+        if choices is not None and retries > MAX_RETRIES:
+            failure = Failure("lost", f"its worker died {retries} times while it was evaluated; not tried again")
+            self.run.save_evaluation(self.space.allocation(choices), failure)
+            self.tell(trial, failure)
+            return
         if choices is not None:
             digest = self.space.allocation(choices).digest
             queued = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
             if all(other.user_attrs.get("digest") != digest for other in queued):
-                origin = frozen.user_attrs.get("origin", "sampler")
-                self.study.enqueue_trial(choices, user_attrs={"origin": origin, "digest": digest})
+                attrs = {"origin": frozen.user_attrs.get("origin", "sampler"), "digest": digest}
+                self.study.enqueue_trial(choices, user_attrs={**attrs, "retries": retries} if retries else attrs)
         self.tell(trial, Failure(INTERRUPTED, "the run ended while this trial was running; queued again"))
 
-    def repair(self) -> tuple[int, int]:
-        """Settles the trials that a crash left RUNNING.
+    def settle(self, alive: Callable[[str], bool]) -> tuple[int, int]:
+        """Settles the RUNNING trials whose worker is dead, or died before it was named. Needs the turn.
 
         One whose evaluation is durable is told; any other is failed and its scheme queued again.
+
+        Args:
+            alive: Whether the worker of that name lives.
 
         Returns:
             How many were told, and how many were queued again.
         """
         told = queued = 0
         for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            worker = frozen.user_attrs.get("worker")
+            if worker is not None and alive(worker):
+                continue
             trial = Trial(self.study, frozen._trial_id)
             choices = self._choices(frozen)
             result = self.run.evaluation(self.space.allocation(choices)) if choices is not None else None
             if result is None:
-                self.requeue(trial)
+                self.requeue(trial, lost=worker is not None)
                 queued += 1
             else:
                 self._choose(trial)
@@ -203,7 +234,7 @@ class Trials:
         attrs = trial.user_attrs
         complete = trial.state is TrialState.COMPLETE
         failed = trial.state is TrialState.FAIL
-        return TrialRecord(
+        record = TrialRecord(
             number=trial.number,
             state=trial.state.name,
             origin=attrs.get("origin", "sampler"),
@@ -211,6 +242,9 @@ class Trials:
             scores=Scores.from_json(attrs["scores"]) if complete and "scores" in attrs else None,
             failure=Failure(**attrs["failure"]) if failed and "failure" in attrs else None,
         )
+        if complete or failed:  # it changes no more
+            self._ended[trial.number] = record
+        return record
 
 
 def counted(records: Iterable[TrialRecord]) -> int:

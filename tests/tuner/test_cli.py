@@ -15,7 +15,7 @@ from tuner.cli import main
 StudyFile = Callable[..., Path]
 Tuner = Callable[..., "Done"]
 COMMANDS = ("layers", "eval", "detect", "bench", "materialize", "sensitivity", "compare", "convert", "match", "doctor")
-COMMANDS += ("run", "resume", "status", "front", "export", "rivals", "report", "dashboard")
+COMMANDS += ("run", "resume", "worker", "status", "front", "export", "rivals", "report", "dashboard")
 
 
 @dataclass

@@ -154,10 +154,11 @@ def test_a_shared_storage_keeps_runs_apart(study_file: StudyFile, tmp_path: Path
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_cleanly(study_file: StudyFile, tmp_path: Path, signum: int, code: int) -> None:
-    path = study_file(replay={"delay": 0.3})
+    path = study_file(replay={"delay": 1.0})
     run = tmp_path / "run"
     process = subprocess.Popen([*TUNER, "run", path, "--run", run], stderr=subprocess.PIPE, text=True)
     wait_for(lambda: len(list((run / "cache" / "evaluations").glob("*.json"))) >= 2)
+    time.sleep(0.5)  # in the middle of the next evaluation
     process.send_signal(signum)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == code and "Traceback" not in errors

@@ -19,6 +19,7 @@ Model = Annotated[
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, e.g. runs/demo.", show_default=False)]
 Study = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="Study file.", show_default=False)]
 Trials = Annotated[int | None, typer.Option("--trials", min=1, help="Trials in all, in place of the study's.")]
+Workers = Annotated[int, typer.Option("--workers", metavar="N", min=1, max=64, help="Processes that evaluate trials.")]
 Runtime = Annotated[str, typer.Option("--runtime", help="onnxruntime-cpu, onnxruntime-cuda or tensorrt.")]
 Builder = Annotated[
     list[str] | None,

@@ -1,4 +1,4 @@
-"""Commands of a study: run, resume, status, front, export, baseline, report, dashboard."""
+"""Commands of a study: run, resume, worker, status, front, export, baseline, report, dashboard."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from tuner.commands.options import Json, Model, Run, Study, Trials
+from tuner.commands.options import Json, Model, Run, Study, Trials, Workers
 from tuner.console import say, show, show_table
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (run, resume, status, front, export, baseline, rivals, report, dashboard):
+    for command in (run, resume, worker, status, front, export, baseline, rivals, report, dashboard):
         app.command()(command)
 
 
@@ -26,6 +26,7 @@ def run(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key, e.g. --set search.seed=1."),
     ] = None,
+    workers: Workers = 1,
 ) -> None:
     """Starts a study and works until it is done.
 
@@ -37,10 +38,10 @@ def run(
 
     config = read_study(study, override or ())
     path = folder or Path("runs") / config.name
-    _hint(launch(config, path, trials=trials, steps=bar).path)
+    _hint(launch(config, path, trials=trials, workers=workers, steps=bar).path)
 
 
-def resume(run: Run, trials: Trials = None) -> None:
+def resume(run: Run, trials: Trials = None, workers: Workers = 1) -> None:
     """Continues a study that was interrupted, or adds trials to one that ended.
 
     Example: tuner resume runs/demo --trials 80
@@ -48,7 +49,29 @@ def resume(run: Run, trials: Trials = None) -> None:
     from tuner.progress import bar
     from tuner.study import resume as resume_study
 
-    _hint(resume_study(run, trials=trials, steps=bar).path)
+    _hint(resume_study(run, trials=trials, workers=workers, steps=bar).path)
+
+
+def worker(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN|STORAGE", help="Run folder, or the URL of its storage.", show_default=False)
+    ],
+    study: Annotated[
+        str | None, typer.Option("--study", metavar="NAME", help="Which study of the storage, if it holds several.")
+    ] = None,
+    attached: Annotated[bool, typer.Option("--attached", hidden=True)] = False,
+) -> None:
+    """Joins the workers of a run that `tuner run` prepared, on this host or another, until the study is done.
+
+    Example: tuner worker runs/demo
+    """
+    from tuner.interrupts import end_with_parent
+    from tuner.storage import run_of
+    from tuner.study import work
+
+    if attached:
+        end_with_parent()
+    work(run_of(run, study) if "://" in run else Path(run))
 
 
 def status(run: Run, as_json: Json = False) -> None:
