@@ -16,7 +16,7 @@ from objectives.detection.scoring import Predictions
 
 
 class NonFiniteOutputError(ArithmeticError):
-    """The model's output holds NaN."""
+    """The model's output holds NaN or infinity."""
 
 
 class InferenceRunner(Protocol):
@@ -48,7 +48,7 @@ def predict(
         batch: Images per inference; the last batch is filled up by repeating its last image.
 
     Raises:
-        NonFiniteOutputError: An output holds NaN; names the image by its id.
+        NonFiniteOutputError: An output holds NaN or infinity; names the image by its id.
     """
     chosen = thresholds or Thresholds()
 
@@ -58,8 +58,10 @@ def predict(
         if stop - start < batch:
             pixels = np.concatenate([pixels, np.repeat(pixels[-1:], batch - (stop - start), 0)])
         outputs = [np.asarray(output)[: stop - start] for output in runner.infer(pixels)]
-        if np.isnan(outputs[contract.output_index]).any():
-            raise NonFiniteOutputError(f"output {contract.output!r} holds NaN (image id {images.ids[start]})")
+        if not np.isfinite(outputs[contract.output_index]).all():
+            raise NonFiniteOutputError(
+                f"output {contract.output!r} holds NaN or infinity (image id {images.ids[start]})"
+            )
         found = decode(outputs, contract, chosen)
         for rows, place in zip(found, images.letterboxes[start:stop], strict=True):
             rows[:, :4] = place.to_image(rows[:, :4])

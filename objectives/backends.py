@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from objectives.device_lock import device_lock
 from objectives.devices import Gpu, GpuState, find_gpu, read_state
-from objectives.latency import device_lock
 from objectives.quantization.placement import decoding
 from objectives.runners.engine_cache import EngineCache
 from objectives.runners.engine_report import EngineReport, read_engine
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 RUNTIMES = ("onnxruntime-cpu", "onnxruntime-cuda", "tensorrt")
 _ARITHMETIC = ("Add", "Sub", "Mul", "Div")
-_GPU_WAIT_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -47,12 +46,10 @@ class Backend(Protocol):
     Attributes:
         dialect: The materializer's name of what it reads.
         device: Identifies the device among all processes of this machine.
-        exclusive: Whether all its work, not only the timing, disturbs others.
     """
 
     dialect: str
     device: str
-    exclusive: bool
 
     def open(self, model: bytes | Path) -> AbstractContextManager[Opened]:
         """Loads a model, and builds its engine first where the runtime has engines."""
@@ -69,8 +66,6 @@ class OnnxRuntimeBackend:
         threads: Threads of one inference.
         device: Index of the GPU.
     """
-
-    exclusive = False
 
     def __init__(self, runtime: str, threads: int, device: int = 0) -> None:
         self.dialect = runtime
@@ -98,8 +93,6 @@ class TensorRtBackend:
         settings: Of the engine builder.
         graph: The unquantized model; None for models that stand alone.
     """
-
-    exclusive = True
 
     def __init__(self, settings: BuilderSettings, graph: ModelGraph | None = None) -> None:
         self.version = tensorrt_version()
@@ -220,13 +213,11 @@ def tensorrt_version() -> str:
     return str(tensorrt.__version__)
 
 
-def hold(backend: Backend, everything: bool) -> AbstractContextManager[None]:
-    """Holds the device for the timing alone, or for everything where all its work disturbs others.
+def hold(backend: Backend, *, alone: bool) -> AbstractContextManager[None]:
+    """Holds the device: alone to time on it, beside other workers for all other work.
 
     Args:
         backend: Whose device.
-        everything: Whether the caller is about to do all of an evaluation, or only the timing.
+        alone: Whether nobody else may work on it meanwhile.
     """
-    if backend.exclusive == everything:
-        return device_lock(backend.device, _GPU_WAIT_S if everything else 600.0)
-    return nullcontext()
+    return device_lock(backend.device, shared=not alone)

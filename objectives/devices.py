@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 
+from objectives.device_lock import device_users
 from objectives.runners.runner import RuntimeUnavailable
 
 # Reasons for a lower clock that disturb a measurement, by NVML's constant. Left out: an idle GPU, and clocks that
@@ -98,8 +99,9 @@ def read_state(gpu: Gpu, own: Collection[int] | None = None) -> GpuState:
 
     Args:
         gpu: Which.
-        own: Process ids that are no strangers; by default this process's family.
+        own: Process ids that are no strangers; by default this process's family and all that hold the device by turns.
     """
+    turns = device_users(gpu.uuid)
     with _nvml() as nvml:
         handle = _handle(nvml, gpu.uuid)
 
@@ -119,7 +121,11 @@ def read_state(gpu: Gpu, own: Collection[int] | None = None) -> GpuState:
             ask("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU) or 0,
             (ask("nvmlDeviceGetPowerUsage") or 0) / 1000,
             throttle_reasons(mask, known),
-            foreign([process.pid for process in running], own if own is not None else family()),
+            foreign(
+                [process.pid for process in running],
+                own if own is not None else family() | turns,
+                hidden=max(1, len(turns)),
+            ),
         )
 
 
@@ -147,23 +153,27 @@ def throttle_reasons(mask: int, known: dict[str, int]) -> tuple[str, ...]:
 
 
 def foreign(
-    running: Iterable[int], own: Collection[int], exists: Callable[[int], bool] = psutil.pid_exists
+    running: Iterable[int],
+    own: Collection[int],
+    exists: Callable[[int], bool] = psutil.pid_exists,
+    hidden: int = 1,
 ) -> tuple[int, ...]:
     """The processes on the GPU that are not ours.
 
-    In a container NVML may tell process ids of the host. An id that means nothing here may then be our own, so a
-    single unknown one is taken for us; more than that cannot all be.
+    In a container NVML may tell process ids of the host. An id that means nothing here may then be our own, so
+    as many unknown ones as we are are taken for us; more than that cannot all be.
 
     Args:
         running: Process ids that NVML tells.
         own: Ours.
         exists: Whether an id is a process here.
+        hidden: How many processes of ours may be on the GPU.
     """
     ids = set(running)
     unknown = sorted(pid for pid in ids if not exists(pid))
     strangers = sorted(pid for pid in ids if exists(pid) and pid not in own)
     seen_ourselves = any(pid in own for pid in ids)
-    return tuple(strangers + (unknown if seen_ourselves or len(unknown) > 1 else []))
+    return tuple(strangers + (unknown if seen_ourselves or len(unknown) > hidden else []))
 
 
 def family() -> frozenset[int]:

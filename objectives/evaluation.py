@@ -141,7 +141,7 @@ class Bench:
             UnstableError: Its latency cannot be measured.
         """
         steps: dict[str, float] = {}
-        with hold(self._backend, everything=True):
+        with hold(self._backend, alone=False):
             with _step(steps, "build"):
                 opened = self._reference
             with _step(steps, "evaluate"):
@@ -173,7 +173,7 @@ class Bench:
         with _step(steps, "materialize"):
             fault_at("materialize")
             artifact = self._materializer.materialize(allocation)
-        with hold(self._backend, everything=True), ExitStack() as stack:
+        with hold(self._backend, alone=False), ExitStack() as stack:
             with _step(steps, "build"):
                 fault_at("build")
                 opened = stack.enter_context(self._backend.open(artifact.engine_model))
@@ -183,6 +183,8 @@ class Bench:
                     found = self._predict(opened.runner)
                 except NonFiniteOutputError as error:
                     return Failure("nan", str(error))
+                if not any(len(rows) for rows in found.detections):
+                    return Failure("no_detections", f"detects nothing in {len(found.detections)} images")
                 accuracy = score(self._settings.dataset, found)
                 close = agreement(found, expected)
                 self._keep(found, allocation.digest)
@@ -194,7 +196,7 @@ class Bench:
                     return timed
                 latency = timed
             if isinstance(self._backend, TensorRtBackend) and self._settings.engines is not None:
-                with _step(steps, "inspect"):
+                with _step(steps, "inspect"), hold(self._backend, alone=True):  # it times each layer
                     report = self._backend.report(opened, self._graph, allocation, artifact.folded)
                 _write(self._settings.engines / f"{allocation.digest}.json", json.dumps(report.to_json()))
         broken = accuracy.map_50_95 < BROKEN_SHARE * best.map_50_95
@@ -211,7 +213,7 @@ class Bench:
         if not isinstance(backend, TensorRtBackend):
             raise RuntimeUnavailable(f"{self._settings.runtime}: has no engines to probe")
         artifact = self._materializer.materialize(allocation)
-        with hold(backend, everything=True), backend.open(artifact.engine_model) as opened:
+        with hold(backend, alone=False), backend.open(artifact.engine_model) as opened, hold(backend, alone=True):
             report = backend.report(opened, self._graph, allocation, artifact.folded)
         times: dict[str, float] = {}
         for layer in report.layers:
@@ -225,7 +227,7 @@ class Bench:
 
     def _measure(self, opened: Opened, reference: Opened | None) -> Latency | Failure:
         fault_at("time")
-        with hold(self._backend, everything=False):
+        with hold(self._backend, alone=True):
             return measure(
                 opened.runner,
                 reference.runner if reference is not None else None,

@@ -7,14 +7,10 @@ alike. So the objective is ``reference_ms x median(candidate / reference)`` and 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import gettempdir
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from objectives.devices import GpuState
@@ -39,24 +35,6 @@ class TimingProtocol:
     min_iterations: int = 15
     max_cov: float = 0.15
     attempts: int = 3
-
-
-@contextmanager
-def device_lock(device: str, timeout: float = 600.0) -> Iterator[None]:
-    """Holds a device for one measurement, across all processes and threads of this machine.
-
-    The thread that holds it may enter again: two engines that are timed against each other are open at once.
-
-    Args:
-        device: Identifies the device, e.g. ``cpu`` or a GPU's UUID.
-        timeout: Seconds to wait.
-
-    Raises:
-        filelock.Timeout: Another process kept the device.
-    """
-    lock = FileLock(Path(gettempdir()) / f"tuner-{device}.lock", mode=0o666, is_singleton=True)
-    with lock.acquire(timeout=timeout):
-        yield
 
 
 def measure(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -135,7 +136,8 @@ class Failure:
 
     Attributes:
         kind: ``build``, ``crash``, ``device`` (a CUDA error that ends the process), ``timeout``, ``memory``,
-            ``unstable``, ``nan``, ``error``.
+            ``unstable``, ``nan``, ``no_detections``, ``impossible`` (a score outside its range), ``lost`` (its worker
+            died with it again and again), ``error``.
         message: One line.
         log: File that holds the full log, relative to the run folder; empty where there is none.
         layer: The model layer whose format the runtime could not build; empty where none is known.
@@ -149,3 +151,31 @@ class Failure:
     def to_json(self) -> dict[str, Any]:
         """Returns a JSON object."""
         return asdict(self)
+
+
+def checked(result: Scores | Failure) -> Scores | Failure:
+    """Returns scores that can be, and a failure in place of those that cannot.
+
+    No study may learn from a NaN, from a latency that is not positive, or from a share outside [0, 1].
+    """
+    if isinstance(result, Failure):
+        return result
+    latency = result.latency
+    shares = {"map_50_95": result.accuracy.map_50_95, "map_50": result.accuracy.map_50, "agreement": result.agreement}
+    times = {"latency_ms": result.latency_ms} if latency is not None else {}
+    if latency is not None:
+        times |= {"p50_ms": latency.p50_ms, "latency_ratio": latency.ratio}
+    sizes = {"average_weight_bits": result.size.average_weight_bits, "weight_bytes": float(result.size.weight_bytes)}
+    for name, value in {**shares, **times, **sizes}.items():
+        if not math.isfinite(value):
+            return Failure("nan", f"{name} is {value}")
+    for name, value in shares.items():
+        if not -1e-9 <= value <= 1 + 1e-9:
+            return Failure("impossible", f"{name} is {value}, outside [0, 1]")
+    for name, value in times.items():
+        if value <= 0:
+            return Failure("impossible", f"{name} is {value}, not above 0")
+    for name, value in sizes.items():
+        if value < 0:
+            return Failure("impossible", f"{name} is {value}, below 0")
+    return result

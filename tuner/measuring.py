@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import psutil
 
 from objectives.backends import RUNTIMES, hold, make_backend, tensorrt_version
+from objectives.device_lock import device_lock
 from objectives.devices import GpuState, find_gpu, read_state
 from objectives.evaluator import Evaluator as ChildEvaluator
 from objectives.evaluator import EvaluatorSettings
-from objectives.latency import TimingProtocol, device_lock
+from objectives.latency import TimingProtocol
 from objectives.quantization.calibration import CalibrationTable
 from objectives.quantization.materialize import Materializer
 from objectives.quantization.weights import WeightSettings
@@ -59,7 +60,7 @@ def open_runner(
         model = _for_engine(graph) if runtime == "tensorrt" else graph.model.SerializeToString()
     backend = make_backend(runtime, threads, builder, graph)
     try:
-        with hold(backend, everything=True), backend.open(model) as opened:
+        with hold(backend, alone=False), backend.open(model) as opened:
             yield opened.runner
     except BuildError as error:
         raise InputError(f"TensorRT cannot build the model: {error}") from None

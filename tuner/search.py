@@ -16,7 +16,7 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
-from objectives.scores import Failure, Scores
+from objectives.scores import Failure, Scores, checked
 from search_spaces.allocation import Allocation
 from search_spaces.blocked import Blocked
 from search_spaces.errors import InputError
@@ -201,7 +201,7 @@ def _evaluate(evaluator: Evaluator, allocation: Allocation, reference: Scores) -
 
     The unquantized allocation is scored like any other: its artifact and its ratio are measured, not assumed.
     """
-    result = evaluator.evaluate(allocation)
+    result = checked(evaluator.evaluate(allocation))
     if isinstance(result, Failure) or result.latency is None:
         return result
     return replace(result, latency_ms=reference.latency_ms * result.latency.ratio)
@@ -215,7 +215,9 @@ def score_reference(run: RunFolder, evaluator: Evaluator, inputs: Inputs) -> Sco
     """
     if run.reference.is_file():
         return Scores.from_json(read_json(run.reference))
-    scores = evaluator.reference()
+    scores = checked(evaluator.reference())
+    if isinstance(scores, Failure):
+        raise InputError(f"model.path: {inputs.graph.path}: the reference's {scores.message}; check model and runtime")
     found = scores.accuracy.map_50_95
     if found < MIN_REFERENCE_MAP:
         raise InputError(

@@ -63,6 +63,6 @@ def test_nan_is_an_error_that_names_the_image(tmp_path):
     path, contract, _, images = _set(tmp_path, "scores")
     with (
         OnnxRuntimeRunner(path) as runner,
-        pytest.raises(NonFiniteOutputError, match=r"holds NaN \(image id 3\)"),
+        pytest.raises(NonFiniteOutputError, match=r"holds NaN or infinity \(image id 3\)"),
     ):
         predict(_Broken(runner), images, contract)

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from objectives.device_lock import device_lock
 from objectives.devices import GpuState
-from objectives.latency import TimingProtocol, device_lock, measure
+from objectives.latency import TimingProtocol, measure
 from objectives.scores import Failure, Latency
 
 IMAGE = np.zeros((1, 3, 8, 8), np.float32)

@@ -207,3 +207,26 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < end, "nothing happened"
         time.sleep(0.01)
+
+
+def test_impossible_scores_fail_before_they_are_told(study_file: StudyFile, tmp_path: Path) -> None:
+    from objectives.replay import ReplayEvaluator, ReplaySettings
+    from search_spaces.model_graph import ModelGraph
+
+    path = study_file(search={"trials": 6})
+    layers = ModelGraph(tmp_path / "model.onnx").quantizable
+    digests = [Allocation.uniform([layer.name for layer in layers], name).digest for name in ("int8", "w8a16")]
+    scores = ReplayEvaluator(layers, ReplaySettings()).reference().to_json()
+    bad = {digests[0]: {**scores, "agreement": float("nan")}, digests[1]: {**scores, "latency_ms": -3.0}}
+    bad[digests[1]]["latency"] = {**scores["latency"], "ratio": -0.1}
+    (tmp_path / "replay.json").write_text(json.dumps({"scores": bad}))
+    launch(read_study(path), tmp_path / "run")
+    records = {record.allocation.digest: record for record in load_run(tmp_path / "run").records}
+    assert [records[digest].failure.kind for digest in digests] == ["nan", "impossible"]
+
+
+def test_nothing_holds_the_database_after_a_run(study_file: StudyFile, tmp_path: Path) -> None:
+    run = launch(read_study(study_file(search={"trials": 3})), tmp_path / "run")
+    load_run(run.path)
+    held = [str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
+    assert not [name for name in held if "study.db" in name]

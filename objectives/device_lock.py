@@ -1,0 +1,144 @@
+"""Who may use a device right now: many at once to build and to evaluate, one alone to time.
+
+Two files per device in the machine's folder for temporary files, locked by `flock`, which the kernel ends with the
+process. Whoever wants in passes the turnstile first; one that wants the device alone keeps it shut while those inside
+finish, so that a stream of evaluations cannot keep a measurement waiting for ever.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import gettempdir
+
+import psutil
+from filelock import FileLock, Timeout
+
+if sys.platform != "win32":
+    import fcntl
+
+_POLL_SECONDS = 0.01
+
+
+class _Place(threading.local):
+    """What this thread holds of each device: the file, and the modes of its nested uses."""
+
+    def __init__(self) -> None:
+        self.open: dict[str, tuple[int, list[bool]]] = {}
+
+
+_place = _Place()
+
+
+@contextmanager
+def device_lock(device: str, timeout: float = 3600.0, *, shared: bool = False) -> Iterator[None]:
+    """Holds a device, across all processes and threads of this machine.
+
+    The thread that holds it may enter again. One that holds it shared and wants it alone lets go of it first, so two
+    such threads do not wait for each other.
+
+    Args:
+        device: Identifies the device, e.g. ``cpu`` or a GPU's UUID.
+        timeout: Seconds to wait.
+        shared: Whether others may hold it shared meanwhile.
+
+    Raises:
+        filelock.Timeout: Others kept the device.
+    """
+    _register(device)
+    if sys.platform == "win32":  # it has no shared file locks: every use is alone there, slower and as right
+        with FileLock(_path(device, "lock"), mode=0o666, is_singleton=True).acquire(timeout=timeout):
+            yield
+        return
+    if device not in _place.open:
+        _place.open[device] = (_open(_path(device, "lock")), [])
+    file, modes = _place.open[device]
+    try:
+        if not modes or (not shared and all(modes)):
+            _take(file, device, timeout, shared)
+        modes.append(shared)
+        try:
+            yield
+        finally:
+            modes.pop()
+            if modes and not shared and all(modes):
+                _take(file, device, timeout, True)
+    finally:
+        if not modes:
+            del _place.open[device]
+            os.close(file)
+
+
+def device_users(device: str) -> frozenset[int]:
+    """Process ids of all that ever held the device and still live: they work under its lock, so are no strangers.
+
+    Args:
+        device: As `device_lock` names it.
+    """
+    found = set()
+    for path in _path(device, "users").glob("*"):
+        try:
+            if psutil.Process(int(path.name)).create_time() == float(path.read_text()):
+                found.add(int(path.name))
+                continue
+        except (psutil.Error, ValueError, OSError):
+            pass
+        path.unlink(missing_ok=True)
+    return frozenset(found)
+
+
+def _take(file: int, device: str, timeout: float, shared: bool) -> None:
+    """Waits at the turnstile, then for the device itself."""
+    end = time.monotonic() + timeout
+    fcntl.flock(file, fcntl.LOCK_UN)
+    turnstile = _open(_path(device, "turnstile"))
+    try:
+        _wait(turnstile, fcntl.LOCK_EX, end, device)
+        _wait(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, end, device)
+    finally:
+        os.close(turnstile)
+
+
+def _wait(file: int, mode: int, end: float, device: str) -> None:
+    while True:
+        try:
+            fcntl.flock(file, mode | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise Timeout(str(_path(device, "lock"))) from None
+            time.sleep(_POLL_SECONDS)
+
+
+def _register(device: str) -> None:
+    """Leaves this process's id beside the lock; its start time tells it from a later process of the same id."""
+    folder = _path(device, "users")
+    path = folder / str(os.getpid())
+    if path.exists():
+        return
+    folder.mkdir(exist_ok=True)
+    _let_others_write(folder, 0o777)
+    path.write_text(repr(psutil.Process().create_time()))
+    atexit.register(path.unlink, missing_ok=True)
+
+
+def _open(path: Path) -> int:
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    _let_others_write(path, 0o666)
+    return file
+
+
+def _let_others_write(path: Path, mode: int) -> None:
+    """Undoes the umask where the file is ours: all users of the machine share its devices."""
+    if path.stat().st_uid == os.getuid():
+        path.chmod(mode)
+
+
+def _path(device: str, kind: str) -> Path:
+    return Path(gettempdir()) / f"tuner-{device}.{kind}"
