@@ -35,6 +35,7 @@ def open_storage(database: Path, url: str | None = None, *, pooled: bool = False
     Raises:
         InputError: The file is not a SQLite database of Optuna's, or damaged; the URL cannot be opened.
             Nothing is written in that case.
+        sqlite3.OperationalError: The disk is full, or fails.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     target = storage_url(database, url)
@@ -85,6 +86,7 @@ def check_sqlite(path: Path) -> None:
 
     Raises:
         InputError: It is not a SQLite database, is damaged, or holds something else than Optuna studies.
+        sqlite3.OperationalError: The disk is full, or fails.
     """
     if not path.exists():
         return
@@ -104,6 +106,8 @@ def check_sqlite(path: Path) -> None:
             state = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         finally:
             connection.close()
+    except sqlite3.OperationalError as error:  # the disk's fault, not the file's
+        raise sqlite3.OperationalError(f"{path}: {error}; make room or check the disk, then resume") from None
     except sqlite3.Error as error:
         raise InputError(f"{path}: damaged SQLite database ({error}); {advice}") from None
     if state != "ok":
