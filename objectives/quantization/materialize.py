@@ -173,7 +173,9 @@ class Materializer:
             parameters += layer.parameters
             if fmt.quantizes_weight:
                 weight = self.weight(layer, allocation[layer.name])
-                total += weight.stored_bytes - (weight.scale.nbytes // 2 if self._dialect == _STRONG else 0)
+                # A file for ONNX Runtime stores scales as they are; TensorRT's graph types decide theirs.
+                scale_bytes = {_STRONG: 2, _WEAK: 4}.get(self._dialect, weight.scale.itemsize)
+                total += weight.code_bytes + scale_bytes * weight.scale.size
             else:
                 total += 2 * layer.parameters
         return Size(total, 8 * total / parameters, parameters)

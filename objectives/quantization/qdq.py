@@ -97,7 +97,8 @@ class QdqWriter:
     def weight(self, name: str, weight: QuantizedWeight) -> str:
         """Adds a quantized weight with its DQ and returns the float name that the layer reads."""
         inputs = [self._codes(name, weight), f"{name}_scale"]
-        self.array(f"{name}_scale", weight.scale)
+        # float32 whatever the weight stores: the type of the output is the scale's.
+        self.array(f"{name}_scale", weight.scale.astype(np.float32))
         zero_shape = weight.scale.shape
         zero = helper.make_tensor(
             f"{name}_zero_point",
@@ -144,7 +145,13 @@ class QdqWriter:
         elif weight.axis is not None:
             scale = scale.reshape([-1 if axis == weight.axis else 1 for axis in range(weight.codes.ndim)])
         self.array(f"{name}_scale", scale)
-        self.nodes.append(helper.make_node("Mul", [cast, f"{name}_scale"], [f"{name}_scaled"], name=f"{name}_Mul"))
+        factor = f"{name}_scale"
+        if scale.dtype == np.float16:
+            factor = f"{name}_scale_cast"
+            self.nodes.append(
+                helper.make_node("Cast", [f"{name}_scale"], [factor], name=f"{factor}_Cast", to=TensorProto.FLOAT)
+            )
+        self.nodes.append(helper.make_node("Mul", [cast, factor], [f"{name}_scaled"], name=f"{name}_Mul"))
         if weight.block_size:
             return self._reshape(f"{name}_scaled", list(weight.codes.shape), f"{name}_dequantized")
         return f"{name}_scaled"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -15,6 +16,7 @@ from search_spaces.layers import Layer
 
 METHODS = ("auto", "rtn", "gptq")
 _FP8_MAX = 448.0  # largest finite float8 e4m3fn
+_FP16 = np.finfo(np.float16)
 
 
 @dataclass(frozen=True)
@@ -57,14 +59,15 @@ class QuantizedWeight:
 
     Attributes:
         codes: The weight's shape; int8 holding int8 or int4 codes, or float8_e4m3fn.
-        scale: float32; shape ``()``, ``(channels,)``, or the weight's shape with `axis` divided by `block_size`.
+        scale: float32, or float16 where blocks of int4 share one; shape ``()``, ``(channels,)``, or the weight's shape
+            with `axis` divided by `block_size`.
         axis: Channel axis of `scale`, or the blocked axis; None per tensor.
         block_size: 0 unless blocked.
         number: Number format of `codes`.
     """
 
     codes: NDArray[np.generic]
-    scale: NDArray[np.float32]
+    scale: NDArray[np.floating[Any]]
     axis: int | None
     block_size: int
     number: Number
@@ -72,11 +75,16 @@ class QuantizedWeight:
     @property
     def stored_bytes(self) -> int:
         """Bytes of codes (int4 packed two to a byte) and scales; symmetric codes need no zero point."""
-        return -(-self.codes.size * self.number.bits // 8) + self.scale.nbytes
+        return self.code_bytes + self.scale.nbytes
+
+    @property
+    def code_bytes(self) -> int:
+        """Bytes of the codes alone."""
+        return -(-self.codes.size * self.number.bits // 8)
 
     def dequantized(self) -> NDArray[np.float32]:
         """The weight that the runtime computes with, float32, in the weight's shape."""
-        scale = self.scale
+        scale = self.scale.astype(np.float32)
         if self.block_size:
             assert self.axis is not None
             size = self.codes.shape[self.axis]
@@ -144,11 +152,23 @@ def quantize_weight(
     # A dead channel keeps scale 1: its codes are 0 whatever the scale.
     scale = np.asarray(np.where(peak > 0, peak / top, 1.0), dtype=np.float32)
     scale = np.maximum(scale, np.finfo(np.float32).tiny)
-    unit = QuantizedWeight(np.ones_like(weight, dtype=np.int8), scale, axis, block, fmt.weight).dequantized()
+    stored = _halved(scale) if block and fmt.weight is Number.INT4 else scale
+    unit = QuantizedWeight(np.ones_like(weight, dtype=np.int8), stored, axis, block, fmt.weight).dequantized()
     scaled = weight / unit
     codes: NDArray[np.generic]
     if fmt.weight is Number.FP8:
         codes = np.clip(scaled, -_FP8_MAX, _FP8_MAX).astype(ml_dtypes.float8_e4m3fn)
     else:
         codes = np.clip(np.rint(scaled), -top - (fmt.weight is Number.INT4), top).astype(np.int8)
-    return QuantizedWeight(codes, scale, axis, block, fmt.weight)
+    return QuantizedWeight(codes, stored, axis, block, fmt.weight)
+
+
+def _halved(scale: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
+    """Block scales as float16, which spares half a bit per weight at blocks of 32.
+
+    They stay float32 where float16 cannot hold them: too large, or the whole weight is so small that its scales would
+    be subnormal. Single ones below the least normal float16 are raised to it.
+    """
+    if scale.max() > _FP16.max or scale.max() < 64 * _FP16.tiny:
+        return scale
+    return np.asarray(np.maximum(scale, _FP16.tiny), dtype=np.float16)

@@ -53,7 +53,7 @@ def test_auto_granularity_follows_bits_and_channels() -> None:
 def test_stored_bytes_count_packed_codes_and_scales() -> None:
     weight = _weight(CONV)
     w4 = quantize_weight(weight, CONV, FORMATS["w4a16"], WeightSettings())
-    assert w4.stored_bytes == weight.size // 2 + 4 * 16 * 2 * 9
+    assert w4.stored_bytes == weight.size // 2 + 2 * 16 * 2 * 9
     w8 = quantize_weight(weight, CONV, FORMATS["int8"], WeightSettings())
     assert w8.stored_bytes == weight.size + 4 * 16
 
@@ -72,3 +72,15 @@ def test_settings_are_checked() -> None:
         WeightSettings(method="rnt")
     with pytest.raises(InputError, match="block_size: 0"):
         WeightSettings(block_size=0)
+
+
+def test_block_scales_are_halves_where_halves_can_hold_them() -> None:
+    weight = _weight(CONV)
+    weight[0] *= 1e-5  # its scales are raised to the least normal half
+    found = quantize_weight(weight, CONV, FORMATS["w4a16"], WeightSettings())
+    assert found.scale.dtype == np.float16 and found.scale.min() == np.finfo(np.float16).tiny
+    for factor in (1e-4, 1e7):
+        scaled = quantize_weight(_weight(CONV) * np.float32(factor), CONV, FORMATS["w4a16"], WeightSettings())
+        assert scaled.scale.dtype == np.float32
+        error = np.abs(scaled.dequantized() / factor - _weight(CONV)).max()
+        assert error < 0.55 * np.abs(_weight(CONV)).max() / 7
