@@ -77,7 +77,7 @@ class CalibrationSection(Section):
     """How activation ranges are found; `images` takes the first so many of the list, else all."""
 
     images: Positive | None = None
-    method: Literal["max", "percentile", "entropy", "mse"] = "percentile"
+    method: Literal["auto", "max", "percentile", "entropy", "mse"] = "auto"
 
 
 class WeightsSection(Section):

@@ -20,6 +20,7 @@ from objectives.evaluator import Evaluator as ChildEvaluator
 from objectives.latency_prior import profile_costs
 from objectives.probing import ProbeTable, probe
 from objectives.quantization.calibration import CalibrationTable, calibrate
+from objectives.quantization.histogram import METHODS
 from objectives.quantization.materialize import Materializer
 from objectives.quantization.recovery import Recovered, load_recovered, recover, save_recovered
 from objectives.quantization.weights import weight_key
@@ -27,6 +28,7 @@ from objectives.replay import ReplayEvaluator, ReplaySettings
 from objectives.runners.engine_cache import EngineCache
 from objectives.runners.tensorrt_rules import dialect
 from objectives.scores import Failure, Scores
+from objectives.sensitivity.range_choice import range_errors
 from objectives.sensitivity.reports import write_reports
 from search_spaces.allocation import Allocation
 from search_spaces.blocked import Blocked
@@ -43,6 +45,10 @@ from tuner.prepare import Data, Inputs
 from tuner.progress import Steps, silent
 from tuner.run_folder import RunFolder, write_durably
 from tuner.sensitivity_sources import other_sensitivity
+
+# Activation formats whose ranges decide the accuracy, the one that decides most first.
+COARSE = (Number.INT8, Number.FP8)
+AUTO_FALLBACK = "percentile"
 
 
 class Evaluator(Protocol):
@@ -89,9 +95,35 @@ class Workbench:
         images = self.images(self.data.calibration.images, "preprocessing calibration images")
         settings = self._config.calibration
         with self.step("calibration", len(images)) as done:
-            table = calibrate(self.inputs.graph, images.singles(), settings.method, done)
+            wanted = AUTO_FALLBACK if settings.method == "auto" else settings.method
+            table = calibrate(self.inputs.graph, images.singles(), wanted, done)
+        if settings.method == "auto":
+            table = self._with_best_method(table)
         write_durably(self.run.calibration, table.to_json())
         return table
+
+    def _with_best_method(self, table: CalibrationTable) -> CalibrationTable:
+        """The ranges that keep the whole model's detections best when all its activations take the coarsest format."""
+        pairs = sweep_pairs(self.inputs.space)
+        coarsest = next((n for n in COARSE if any(FORMATS[fmt].activation is n for _, fmt in pairs)), None)
+        if coarsest is None:
+            return table  # no activation is quantized, so no range is ever read
+        scheme = Allocation.of({layer: fmt for layer, fmt in pairs if FORMATS[fmt].activation is coarsest})
+        records = self.data.calibration.images[: self._config.sensitivity.images]
+        images = self.images(records, "preprocessing calibration images")
+        with self.step("choosing the calibration method", len(METHODS)) as done:
+            errors = range_errors(
+                self.inputs.graph,
+                lambda method: self._float_materializer(self.inputs.graph, table.with_method(method)),
+                self.data.contract,
+                images,
+                scheme,
+                cuda=self._config.runtime.name == "onnxruntime-cuda",
+                progress=done,
+            )
+        best = min(errors, key=errors.__getitem__)
+        self.run.log("calibration", chosen=best, divergence=errors)
+        return table.with_method(best)
 
     @cached_property
     def recovered(self) -> dict[str, Recovered]:
@@ -265,10 +297,13 @@ class Workbench:
         Args:
             graph: The model at the batch that it will be given.
         """
+        return self._float_materializer(graph, self.calibration)
+
+    def _float_materializer(self, graph: ModelGraph, table: CalibrationTable) -> Materializer:
         names = {name for formats in self.inputs.space.formats for name in formats}
         float8 = any(FORMATS[name].activation is Number.FP8 for name in names)
         plain = self._config.runtime.name != "tensorrt" or float8
-        return make_materializer(self._config, graph, self.calibration, None if plain else "8.6", self.recovered)
+        return make_materializer(self._config, graph, table, None if plain else "8.6", self.recovered)
 
 
 def sweep_pairs(space: SearchSpace) -> list[tuple[str, str]]:

@@ -19,7 +19,7 @@ class Histogram:
         high: Exact maximum.
         start: Left edge of the first bin.
         width: Width of one bin.
-        counts: ``(2048,)`` float64 counts.
+        counts: ``(BINS,)`` float64 counts.
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class Histogram:
 
     @property
     def centres(self) -> NDArray[np.float64]:
-        """Bin centres ``(2048,)``."""
+        """Bin centres ``(BINS,)``."""
         return np.asarray(self.start + (np.arange(BINS) + 0.5) * self.width, dtype=np.float64)
 
     def range(self, method: str, percentile: float = 99.999) -> tuple[float, float]:

@@ -6,27 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from objectives.accuracy import predict
-from objectives.detection.agreement import agreement
 from objectives.detection.cache import PreprocessedImages
-from objectives.detection.contract import DetectorContract, Thresholds
-from objectives.detection.scoring import Predictions
+from objectives.detection.contract import DetectorContract
 from objectives.quantization.materialize import Materializer
-from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
-from objectives.sensitivity.divergence import (
-    AnchorTargets,
-    DenseTensor,
-    divergence,
-    find_dense_tensor,
-    targets,
-)
+from objectives.sensitivity.divergence import find_dense_tensor
 from objectives.sensitivity.journal import Journal
+from objectives.sensitivity.meter import reference_meter
 from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError, nearest
 from search_spaces.formats import UNQUANTIZED, get_format
@@ -35,37 +22,7 @@ from search_spaces.sensitivity import SensitivityEntry, SensitivityTable
 
 DENSE_METRIC = "kl+iou"
 FINAL_METRIC = "1-agreement"
-_NOTHING = Predictions((), ())
-_TOP = Thresholds(confidence=0.01, max_detections=100)
 _VERSION = "1"  # change it whenever the same artifact would get another score
-
-
-@dataclass(frozen=True)
-class _Meter:
-    """Scores artifacts against the reference.
-
-    Attributes:
-        images: What they run on.
-        contract: How to read final detections.
-        dense: How to read the dense tensor; None to compare final detections.
-        position: Place of the dense tensor among the artifact's outputs.
-        wanted: Per image what the reference says, with a dense tensor.
-        reference: The reference's detections, without one.
-    """
-
-    images: PreprocessedImages
-    contract: DetectorContract
-    dense: DenseTensor | None
-    position: int
-    wanted: tuple[AnchorTargets, ...] = ()
-    reference: Predictions = _NOTHING
-
-    def score(self, artifact: bytes, cuda: bool) -> float:
-        with OnnxRuntimeRunner(artifact, threads=1, cuda=cuda) as runner:
-            if self.dense is not None:
-                return divergence(self.dense, _dense_outputs(runner, self.images, self.position), self.wanted)
-            found = predict(runner, self.images, self.contract, _TOP)
-            return 1 - agreement(found, self.reference)
 
 
 def sweep(
@@ -122,16 +79,15 @@ def sweep(
     if progress is not None:
         progress(len(wanted) - len(missing))
     if missing:
-        extra = (dense.name,) if dense is not None and dense.name not in graph.outputs else ()
-        meter = _reference(graph, materializer, contract, images, dense, extra, cuda)
+        meter = reference_meter(graph, materializer, contract, images, cuda)
         lock = threading.Lock()  # the materializer fills its weight cache
 
         def measure(pair: tuple[str, str]) -> None:
             started = time.perf_counter()
             with lock:
-                artifact = materializer.materialize(Allocation.of(dict([pair])), extra)
+                artifact = materializer.materialize(Allocation.of(dict([pair])), meter.extra)
             try:
-                score = max(0.0, meter.score(artifact.data, cuda))
+                score = max(0.0, meter.score(artifact.data))
             except (InputError, RuntimeError, ArithmeticError) as error:
                 failed[pair] = str(error).splitlines()[0]
                 return
@@ -177,26 +133,3 @@ def _checked(graph: ModelGraph, pairs: Sequence[tuple[str, str]]) -> list[tuple[
         if layer not in known:
             raise InputError(f"sensitivity: {layer!r} is not a quantizable layer of the model{nearest(layer, known)}")
     return [pair for pair in dict.fromkeys(pairs) if pair[1] != UNQUANTIZED]
-
-
-def _reference(
-    graph: ModelGraph,
-    materializer: Materializer,
-    contract: DetectorContract,
-    images: PreprocessedImages,
-    dense: DenseTensor | None,
-    extra: tuple[str, ...],
-    cuda: bool,
-) -> _Meter:
-    """Runs the unquantized model once."""
-    artifact = materializer.materialize(Allocation.of({}), extra)
-    with OnnxRuntimeRunner(artifact.data, threads=1, cuda=cuda) as runner:
-        if dense is None:
-            return _Meter(images, contract, None, 0, reference=predict(runner, images, contract, _TOP))
-        position = runner.output_names.index(dense.name)
-        outputs = _dense_outputs(runner, images, position)
-        return _Meter(images, contract, dense, position, tuple(targets(dense, output) for output in outputs))
-
-
-def _dense_outputs(runner: OnnxRuntimeRunner, images: PreprocessedImages, position: int) -> list[NDArray[np.float32]]:
-    return [runner.infer(images.batch(index, index + 1))[position] for index in range(len(images))]

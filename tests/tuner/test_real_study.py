@@ -13,6 +13,7 @@ import pytest
 import yaml
 from tiny_detectors import build_detector, write_calibration, write_dataset
 
+from objectives.quantization.histogram import METHODS
 from search_spaces.errors import InputError
 from tuner.cli import main
 from tuner.comparing import kept_table
@@ -66,6 +67,14 @@ def test_front_members_are_exported_rescored_and_sound(run: RunFolder) -> None:
         assert low <= member.rescore.difference <= high
     assert (run.path / "report.html").stat().st_size > 0
     assert json.loads((run.artifacts / "previews" / "previews.json").read_text())["images"]
+
+
+def test_the_calibration_method_is_the_one_that_disturbs_least(run: RunFolder) -> None:
+    events = [json.loads(line) for line in run.log_file.read_text().splitlines()]
+    found = next(event for event in events if event["event"] == "calibration")
+    assert set(found["divergence"]) == set(METHODS)
+    assert found["chosen"] == min(found["divergence"], key=found["divergence"].__getitem__)
+    assert json.loads(run.calibration.read_text())["method"] == found["chosen"]
 
 
 def test_a_front_member_reproduces_by_eval(
