@@ -110,22 +110,34 @@ class TensorRtBackend:
         Raises:
             BuildError: It cannot be built.
         """
-        from objectives.runners.tensorrt_build import build_engine
         from objectives.runners.tensorrt_runner import TensorRtRunner
 
-        data = model if isinstance(model, bytes) else model.read_bytes()
-        key, seconds = self.key(data), 0.0
-        plan = self.cache.plan(key)
-        if plan is None:
-            self._stream.use()
-            names = [layer.name for layer in self._graph.quantizable] if self._graph is not None else []
-            built, seconds = build_engine(
-                data, self._settings, self.cache.timing_cache, layers=names, fp32_layers=self.fp32_layers
-            )
-            plan = self.cache.save(key, built)
+        plan, seconds = self.build(model if isinstance(model, bytes) else model.read_bytes())
         outputs = tuple(self._graph.outputs) if self._graph is not None else ()
         with TensorRtRunner(plan, self._stream, outputs) as runner:
             yield Opened(runner, seconds)
+
+    def build(self, model: bytes) -> tuple[Path, float]:
+        """Builds the engine of a model, unless that was done before.
+
+        Returns:
+            The plan's file, and the seconds that the build took; 0 where the cache had it.
+
+        Raises:
+            BuildError: It cannot be built.
+        """
+        from objectives.runners.tensorrt_build import build_engine
+
+        key = self.key(model)
+        plan = self.cache.plan(key)
+        if plan is not None:
+            return plan, 0.0
+        self._stream.use()
+        names = [layer.name for layer in self._graph.quantizable] if self._graph is not None else []
+        built, seconds = build_engine(
+            model, self._settings, self.cache.timing_cache, layers=names, fp32_layers=self.fp32_layers
+        )
+        return self.cache.save(key, built), seconds
 
     @property
     def device_name(self) -> str:

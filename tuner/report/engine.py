@@ -83,6 +83,7 @@ def engines_html(run: Run, engines: Mapping[str, EngineReport]) -> str:
             continue
         scores = member.record.scores
         state = scores.latency.state if scores is not None and scores.latency is not None else None
+        built = scores.seconds.get("build", 0.0) if scores is not None else 0.0
         share = report.reformat_ms / report.total_ms if report.total_ms else 0.0
         cells = [
             f"<b>{member.record.number}</b>",
@@ -93,7 +94,7 @@ def engines_html(run: Run, engines: Mapping[str, EngineReport]) -> str:
             _named([f"{layer}: asked {asked}, ran {ran}" for layer, asked, ran in report.unmet]),
             _named(report.folded),
             f"{report.engine_bytes / 2**20:.1f}",
-            f"{report.build_seconds:.0f}" if report.build_seconds else "kept",
+            f"{built:.0f}" if built >= 1 else "kept",
             html.escape(report.tensorrt),
             html.escape(report.method),
             str(state.sm_mhz) if state is not None else "–",
