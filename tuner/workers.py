@@ -49,8 +49,9 @@ def supervise(
     workers: list[subprocess.Popen[bytes] | None] = [_start(trials.run.path, log) for log in logs]
     ended, deaths = counted(trials.records()), 0
     try:
-        with interrupts.allowed():
-            while any(workers):
+        while any(workers):
+            # Entered anew each time: a signal that arrives within a destructor is raised there, and lost.
+            with interrupts.allowed():
                 time.sleep(_LOOK_SECONDS)
                 now = counted(trials.records())
                 if now != ended:
