@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from search_spaces.allocation import Allocation
 from search_spaces.formats import FORMATS
@@ -25,7 +26,18 @@ class CostTable:
     costs: Mapping[tuple[str, str], float]
     source: str
     fixed: float = 0.0
-    notes: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Returns JSON text."""
+        costs = [[layer, fmt, cost] for (layer, fmt), cost in self.costs.items()]
+        return json.dumps({"unit": self.unit, "source": self.source, "fixed": self.fixed, "costs": costs})
+
+    @staticmethod
+    def from_json(text: str) -> CostTable:
+        """Reads what `to_json` wrote."""
+        data = json.loads(text)
+        costs = {(layer, fmt): float(cost) for layer, fmt, cost in data["costs"]}
+        return CostTable(data["unit"], costs, data["source"], data["fixed"])
 
     def cost(self, layer: str, fmt: str) -> float:
         """Cost of one layer in one format; 0 where unknown."""

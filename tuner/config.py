@@ -168,9 +168,13 @@ class ConstraintsSection(Section):
 
 
 class SearchSection(Section):
-    """Who proposes, and for how long."""
+    """Who proposes, from which seeds, and for how long.
 
-    sampler: Literal["tpe", "nsga2", "random"] = "nsga2"
+    Of `seeds`, the unquantized scheme is always one; ``ladders`` keep the K most sensitive layers high.
+    """
+
+    sampler: Literal["model", "lowdim-tpe", "knapsack", "nsga2", "tpe", "random"] = "model"
+    seeds: list[Literal["uniform", "knapsack", "ladders"]] = ["uniform", "knapsack"]
     trials: Positive = 100
     hours: PositiveFloat | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
