@@ -4,7 +4,7 @@
 
 Runs the study with its seeds alone once (`DIR/base`), then, for every sampler and repeat, goes on from a copy of that
 run. What one of them evaluated, the others read: an equal scheme is measured once. Latencies of all runs are paired
-with the same reference. Interrupted, it goes on where it stopped. Prints hypervolume shares of the best run at 30 and 60.
+with the same reference. Interrupted, it goes on where it stopped. Prints the hypervolume after some trials.
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ def main() -> None:
             tuner("resume", str(run), "--trials", str(options.trials))
             runs.append(run)
             found = curve(run, options.trials)
-            print(run.name, " ".join(f"{n}: {found[n - 1]:.4f}" for n in (20, 30, 45, 60) if n <= len(found)), flush=True)
+            print(
+                run.name, " ".join(f"{n}: {found[n - 1]:.4f}" for n in (20, 30, 45, 60) if n <= len(found)), flush=True
+            )
     curves = {run.name: curve(run, options.trials).tolist() for run in runs}
     (options.out / "curves.json").write_text(json.dumps(curves))
 

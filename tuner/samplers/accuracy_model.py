@@ -44,14 +44,17 @@ class AccuracyModel:
         problem: The search.
         schemes: Observed schemes, shape ``(n, groups)``, n >= 1.
         losses: Their losses, shape ``(n,)``.
+        harm: In place of the problem's sensitivities, same shape.
 
     Attributes:
+        evidence: Logarithm of the trials' evidence for the model, up to a constant that only the trials decide.
         settings: What the evidence chose; ``shrink`` near 1 means that the prior's ranking is not believed.
         prior_effects: Prior mean of every effect, scaled to the trials, shape ``(groups, formats)``.
     """
 
-    def __init__(self, problem: Problem, schemes: Ints, losses: Floats) -> None:
+    def __init__(self, problem: Problem, schemes: Ints, losses: Floats, harm: Floats | None = None) -> None:
         self._problem = problem
+        self._harm = problem.harm if harm is None else harm
         none = np.zeros((len(schemes), 0))
         # An mAP's noise is absolute, so that of its logarithm grows as the mAP falls.
         spread = np.exp(np.minimum(losses, MAX_LOSS))
@@ -65,7 +68,8 @@ class AccuracyModel:
         def trials(shrink: float, power: float) -> Evidence:
             return Evidence(shape(shrink, power), schemes[recent], none[recent], losses[recent], spread[recent])
 
-        self.settings = most_evident(_GRID, _START, lambda s: trials(s["shrink"], s["power"]).of(s))
+        found = most_evident(_GRID, _START, lambda s: trials(s["shrink"], s["power"]).of(s))
+        self.settings, self.evidence = found
         prior = shape(self.settings["shrink"], self.settings["power"]).prior(self.settings)
         self._features = prior.features
         self.prior_effects: Floats = prior.features.choices @ prior.mean
@@ -85,7 +89,7 @@ class AccuracyModel:
         return self._posterior.predict(schemes, np.zeros((len(schemes), 0)))
 
     def _shape(self, shrink: float, power: float, schemes: Ints, losses: Floats) -> Shape:
-        effects = shrunk(self._problem.harm, shrink, power)
+        effects = shrunk(self._harm, shrink, power)
         sums = np.take_along_axis(effects[None], schemes[..., None], axis=2)[..., 0].sum(axis=1)
         return effect_shape(self._problem, effects * _scale(sums, losses))
 

@@ -9,6 +9,9 @@ from tuner.samplers.cost_model import CostModel
 from tuner.samplers.history import History
 from tuner.samplers.problem import Floats, Ints, Problem
 
+#: Fewer trials than this say too little of single layers.
+MIN_AGREEMENTS = 8
+
 
 class Beliefs:
     """Posterior of every objective.
@@ -30,7 +33,8 @@ class Beliefs:
         for index, objective in enumerate(problem.objectives):
             values = history.values[:, index]
             if objective.accuracy:
-                self.accuracy = AccuracyModel(problem, history.schemes, loss(values, objective.reference))
+                losses = loss(values, objective.reference)
+                self.accuracy = _accuracy_model(problem, history.schemes, losses, history.agreement)
             else:
                 shares = values / objective.reference
                 self.costs[objective.name] = CostModel(problem, objective, history.schemes, shares)
@@ -70,3 +74,19 @@ class Beliefs:
     def worst(self) -> Floats:
         """The reference point of the hypervolume in the units of `outcomes`, shape ``(objectives,)``."""
         return np.array([(-1 if o.accuracy else 1) * o.worst / o.reference for o in self.problem.objectives])
+
+
+def _accuracy_model(problem: Problem, schemes: Ints, losses: Floats, agreement: Floats) -> AccuracyModel:
+    """The accuracy model, with sensitivities that the agreement of the trials corrected where the mAP bears that out.
+
+    The label-free agreement with the reference's detections is far less noisy than the mAP. Its own effects are learned
+    like those of the mAP; taken as sensitivities they stand for the prior, unless the evidence is against them.
+    """
+    plain = AccuracyModel(problem, schemes, losses)
+    if len(schemes) < MIN_AGREEMENTS or not np.isfinite(agreement).all():
+        return plain
+    learned = AccuracyModel(problem, schemes, loss(agreement, 1.0)).effects
+    # An effect below zero is noise: a layer does not agree better for being quantized.
+    floor = 0.02 * np.abs(learned).mean(axis=0)
+    corrected = AccuracyModel(problem, schemes, losses, np.where(problem.harm > 0, np.maximum(learned, floor), 0.0))
+    return corrected if corrected.evidence > plain.evidence else plain

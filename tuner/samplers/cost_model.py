@@ -33,7 +33,7 @@ class CostModel:
 
         shape = self._shape()
         trials = Evidence(shape, schemes[recent], mismatches[recent], shares[recent], ones[recent])
-        self.settings = most_evident(_GRID, _START, trials.of)
+        self.settings, _ = most_evident(_GRID, _START, trials.of)
         prior = shape.prior(self.settings)
         self._features = prior.features
         self._posterior = Posterior(prior, schemes, mismatches, shares, ones)

@@ -65,7 +65,7 @@ class Evidence:
 
 def most_evident(
     grid: Mapping[str, Sequence[float]], start: Mapping[str, float], evidence: Callable[[Mapping[str, float]], float]
-) -> dict[str, float]:
+) -> tuple[dict[str, float], float]:
     """Climbs the grid one setting at a time.
 
     Args:
@@ -74,7 +74,7 @@ def most_evident(
         evidence: Logarithm of the evidence of settings, plus their log prior where they have one.
 
     Returns:
-        The best settings found.
+        The best settings found, and their evidence.
     """
     best = dict(start)
     score = evidence(best)
@@ -89,4 +89,4 @@ def most_evident(
                     best, score = {**best, name: value}, other
         if best == before:
             break
-    return best
+    return best, score
