@@ -22,7 +22,7 @@ from objectives.detection.contract import DetectorContract
 from objectives.detection.dataset import CocoDataset
 from objectives.detection.prediction_file import save_predictions
 from objectives.detection.scoring import Predictions, score
-from objectives.faults import VARIABLE, fault_at
+from objectives.faults import fault_at
 from objectives.latency import TimingProtocol, measure
 from objectives.probing import LayerCosts
 from objectives.quantization.calibration import CalibrationTable
@@ -266,9 +266,7 @@ class Bench:
             save_predictions(found, self._settings.predictions / f"{name}.npz")
 
     def _predict(self, runner: Runner) -> Predictions:
-        if VARIABLE in os.environ:
-            with hold(self._backend, alone=True):  # full memory must not fail what others do on the device
-                fault_at("evaluate")
+        fault_at("evaluate", lambda: hold(self._backend, alone=True))
         settings = self._settings
         return predict(runner, self._images, settings.contract, workers=settings.workers, batch=settings.batch)
 
