@@ -109,7 +109,7 @@ def read_columns(
     flat = np.where(outside, 0, y * wide + x)
     read = image.reshape(channels, -1).take(flat, axis=1)  # a padded copy of a large map costs more than its samples
     read[:, outside] = 0
-    return read.reshape(geometry.groups, -1, len(chosen)).transpose(0, 2, 1)
+    return np.asarray(read.reshape(geometry.groups, -1, len(chosen)).transpose(0, 2, 1))
 
 
 def as_rows(weight: NDArray[np.generic], layer: Layer) -> NDArray[np.generic]:

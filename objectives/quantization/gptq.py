@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import get_lapack_funcs
 from scipy.linalg.blas import ssyrk
+from scipy.linalg.lapack import dtrtri
 
 DAMPING = 0.01  # of the mean diagonal, as in the paper
 LEAF = 16  # columns that are gone through one by one
@@ -134,7 +134,7 @@ def gptq(
     nearest = np.clip(np.rint(weight / unit), *bounds).astype(np.int8)
     both = np.concatenate([found * unit - weight, nearest * unit - weight], axis=1)
     ours, plain = np.split(output_error(both, activity.hessian), 2, axis=1)
-    return np.where((ours <= plain)[:, :, None], found, nearest)
+    return np.asarray(np.where((ours <= plain)[:, :, None], found, nearest))
 
 
 def output_error(difference: NDArray[np.floating], hessian: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -155,8 +155,7 @@ def _upper(hessian: NDArray[np.float64]) -> NDArray[np.float64]:
     factor = np.linalg.cholesky(hessian[:, ::-1, ::-1])[:, ::-1, ::-1]
     if hessian.shape[1] < 64:  # many small ones: one batched call
         return np.asarray(np.triu(np.linalg.inv(factor)))
-    (invert,) = get_lapack_funcs(("trtri",), (factor,))
-    return np.stack([np.triu(invert(part, lower=0)[0]) for part in factor])
+    return np.stack([np.triu(dtrtri(part, lower=0)[0]) for part in factor])
 
 
 def _inverse_factor(hessian: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -129,7 +129,7 @@ def _inverse_factor(hessian: torch.Tensor) -> torch.Tensor:
         factor, failed = torch.linalg.cholesky_ex((hessian + torch.diag_embed(extra)).flip(1, 2))
         if not failed.any():
             one = torch.eye(hessian.shape[1], dtype=hessian.dtype, device=hessian.device).expand_as(hessian)
-            upper = torch.linalg.solve_triangular(factor.flip(1, 2), one, upper=True)
+            upper: torch.Tensor = torch.linalg.solve_triangular(factor.flip(1, 2), one, upper=True)
             if torch.isfinite(upper).all():
                 return upper
         damping *= 10  # as in NumPy: until the factor exists

@@ -190,7 +190,7 @@ def _solve(
     top = 127.0 if plain.number is Number.INT8 else float(settings.int4_top)
     rows = np.asarray(as_rows(weight, layer), dtype=np.float32)
     steps = np.asarray(as_rows(unit.dequantized(), layer), dtype=np.float32)
-    codes = as_rows(plain.codes, layer)
+    codes = np.asarray(as_rows(plain.codes, layer), dtype=np.int8)
     if settings.method != "bias":
         codes = activity(correctable).round(rows, steps, (-top - (plain.number is Number.INT4), top))
     shift = None
