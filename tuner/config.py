@@ -81,12 +81,16 @@ class CalibrationSection(Section):
 
 
 class WeightsSection(Section):
-    """How weights are quantized; `images` of the calibration list tell gptq what each layer reads."""
+    """How weights are quantized; `images` of the calibration list tell gptq what each layer reads.
 
-    method: Literal["auto", "rtn", "gptq"] = "auto"
+    `device` solves gptq: ``cpu`` by NumPy, ``cuda`` by PyTorch.
+    """
+
+    method: Literal["auto", "rtn", "bias", "gptq"] = "auto"
     images: Positive = 32
     granularity: Literal["auto", "per_tensor", "per_channel", "block"] = "auto"
     block_size: Positive = 32
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:[0-9]+)?)$")] = "cpu"
 
 
 class SensitivitySection(Section):
