@@ -22,8 +22,8 @@ MAX_LOSS = 3.0
 #: Trials that the evidence looks at: the last ones, which lie near the front.
 _EVIDENT = 250
 _GRID = {
-    "shrink": (0.0, 0.3, 0.6, 0.9),
-    "power": (1.0, 0.6),
+    "shrink": (0.0, 0.3, 0.6, 0.9, 1.0),
+    "power": (1.0, 0.6, 0.3),
     "spread": (0.3, 0.7, 1.4),
     "noise": (0.003, 0.006, 0.012, 0.024),
     "residual": (0.0, 0.005, 0.015, 0.04),

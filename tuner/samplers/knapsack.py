@@ -70,12 +70,18 @@ def knapsack_points(problem: Problem, points: int) -> list[Ints]:
 class KnapsackSampler(SchemeSampler):
     """Proposes knapsack points alone, ever finer spaced: the priors without any learning."""
 
+    def __init__(self, problem: Problem, seed: int = 0) -> None:
+        super().__init__(problem, seed)
+        self._points: dict[int, list[Ints]] = {}  # by spacing; a function of the problem alone
+
     def propose(self, study: Study, trial: FrozenTrial) -> Ints:
         """The first point that the study does not hold, of the coarsest spacing that has one; else a random scheme."""
         held = read_history(study, self._problem, trial.number).held
         points = 13
         while points < 40 * _PRICES:
-            for scheme in knapsack_points(self._problem, points):
+            if points not in self._points:
+                self._points[points] = knapsack_points(self._problem, points)
+            for scheme in self._points[points]:
                 if scheme.tobytes() not in held:
                     return scheme
             points *= 2
