@@ -77,5 +77,7 @@ def _code(error: Exception) -> int | None:
 
 
 def _fail(code: int, error: BaseException) -> int:
-    say(f"tuner: error: {' '.join(str(error).split())}")
+    cause = error.__cause__ if code == STORAGE else None  # Optuna tells what it did, SQLAlchemy what went wrong
+    text = f"{error} ({cause})" if cause is not None else str(error)
+    say(f"tuner: error: {' '.join(text.split())}")
     return code
