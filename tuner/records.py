@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from statistics import median
 
 from objectives.scores import Accuracy, Failure, Scores
 from search_spaces.allocation import Allocation
@@ -32,7 +33,7 @@ class TrialRecord:
 
 @dataclass(frozen=True)
 class Rescore:
-    """A front member's accuracy beyond the images that the search saw.
+    """What was measured again of a scheme, once the search was over.
 
     Attributes:
         full: On all evaluation images.
@@ -42,6 +43,7 @@ class Rescore:
         unseen_difference: The same on the unseen images; None where there are none.
         unseen_interval: Its interval; None where there are none.
         onnxruntime: Of the same ONNX in ONNX Runtime's CPU on all evaluation images; None where that is the runtime.
+        ratios: Median paired latency ratio to the reference in each round of repeated timing; empty where none was.
     """
 
     full: Accuracy
@@ -51,6 +53,12 @@ class Rescore:
     unseen_difference: float | None = None
     unseen_interval: tuple[float, float] | None = None
     onnxruntime: Accuracy | None = None
+    ratios: tuple[float, ...] = ()
+
+    @property
+    def latency_ratio(self) -> float | None:
+        """Median of the rounds; None where the latency was not measured again."""
+        return float(median(self.ratios)) if self.ratios else None
 
 
 @dataclass(frozen=True)
@@ -61,11 +69,13 @@ class FrontMember:
         record: Its trial; `record.scores` is never None.
         rescore: None until the front was re-scored.
         recommended: Whether it is the one to start from (fastest within 1 point of the reference).
+        knee: Whether it lies where the front bends most, see `tuner.picks.knee`.
     """
 
     record: TrialRecord
     rescore: Rescore | None = None
     recommended: bool = False
+    knee: bool = False
 
 
 @dataclass(frozen=True)

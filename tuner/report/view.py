@@ -54,7 +54,7 @@ class Run:
         """Builds the view; front members without scores are left out."""
         run = Run(summary, tuple(records), (), tuple(baselines))
         scored = [member for member in front if member.record.scores is not None]
-        scored.sort(key=lambda member: run.cost(scores_of(member.record)))
+        scored.sort(key=run.latest_cost)
         return Run(summary, tuple(records), tuple(scored), tuple(baselines))
 
     @property
@@ -71,6 +71,19 @@ class Run:
     def twinned(self) -> bool:
         """Whether front members were also scored in ONNX Runtime, as the runtime is another."""
         return any(member.rescore is not None and member.rescore.onnxruntime is not None for member in self.members)
+
+    @property
+    def retimed(self) -> bool:
+        """Whether latencies of front members were measured again."""
+        return self.timed and any(m.rescore is not None and m.rescore.ratios for m in self.members)
+
+    def latest_cost(self, member: FrontMember) -> float:
+        """The cost of a member, by its latency as measured again where it was."""
+        scores, again = scores_of(member.record), member.rescore
+        ratio = again.latency_ratio if again is not None else None
+        if not self.timed or ratio is None or scores.latency is None:
+            return self.cost(scores)
+        return scores.latency_ms * ratio / scores.latency.ratio
 
     @property
     def cost_title(self) -> str:
@@ -148,6 +161,8 @@ def recommendation(run: Run) -> tuple[str, str]:
         )
     record, scores, rescore = member.record, scores_of(member.record), member.rescore
     speedup, share = run.speedup(scores), run.size_share(scores)
+    if rescore is not None and rescore.latency_ratio is not None and run.timed:
+        speedup = 1 / rescore.latency_ratio
     difference = rescore.difference if rescore else run.search_difference(scores)
     head = f"Trial {record.number}:"
     if speedup is not None:
