@@ -42,6 +42,13 @@ def reference_point(objectives: Sequence[str]) -> list[float]:
     return [WORST_MAP if name == "map_50_95" else WORST_COST for name in objectives]
 
 
+def worst_point(objectives: Sequence[str], reference: Scores) -> NDArray[np.float64]:
+    """The same in the coordinates of `losses`, shape ``(objectives,)``."""
+    worst = np.array(reference_point(objectives))
+    worst[list(objectives).index("map_50_95")] *= -reference.accuracy.map_50_95
+    return worst
+
+
 def feasible(records: Sequence[TrialRecord], bounds: ConstraintsSection | None = None) -> list[TrialRecord]:
     """Complete trials that keep the constraints and are not broken, each scheme once."""
     bounds = bounds or _UNBOUNDED
@@ -153,8 +160,7 @@ def hypervolume(
     """Volume that the front dominates beyond `reference_point`, in mAP x shares of the reference's costs."""
     from optuna._hypervolume import compute_hypervolume
 
-    worst = np.array(reference_point(objectives))
-    worst[list(objectives).index("map_50_95")] *= -reference.accuracy.map_50_95
+    worst = worst_point(objectives, reference)
     points = [losses(r.scores, objectives, reference) for r in feasible(records, bounds) if r.scores]
     inside = np.array([point for point in points if (np.array(point) <= worst).all()], dtype=np.float64)
     return float(compute_hypervolume(inside, worst)) if len(inside) else 0.0

@@ -249,7 +249,14 @@ class Trials:
 
 def counted(records: Iterable[TrialRecord]) -> int:
     """Trials that count towards ``--trials``: complete ones and real failures."""
-    return sum(
-        record.state == "COMPLETE" or (record.failure is not None and record.failure.kind not in (INTERRUPTED, BLOCKED))
-        for record in records
-    )
+    return sum(_counts(r.state == "COMPLETE", r.failure.kind if r.failure else None) for r in records)
+
+
+def ended_trials(study: optuna.Study) -> int:
+    """The same of a study whose space is not at hand."""
+    trials = study.get_trials(deepcopy=False)
+    return sum(_counts(t.state is TrialState.COMPLETE, t.user_attrs.get("failure", {}).get("kind")) for t in trials)
+
+
+def _counts(complete: bool, failure: str | None) -> bool:
+    return complete or failure not in (None, INTERRUPTED, BLOCKED)
