@@ -8,6 +8,7 @@ from statistics import median
 
 from objectives.scores import Accuracy, Failure, Scores
 from search_spaces.allocation import Allocation
+from tuner.config import ConstraintsSection
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ class RunSummary:
         facts: ``{label: text}``: machine, runtime, threads, images, sampler, seeds, versions, time.
         objectives: Names, e.g. ``("map_50_95", "latency_ms")``.
         hypervolume: Hypervolume after each complete trial, in order of completion.
+        bounds: Constraints that a scheme must keep to stand in the front.
     """
 
     name: str
@@ -127,3 +129,4 @@ class RunSummary:
     facts: Mapping[str, str] = field(default_factory=dict)
     objectives: tuple[str, ...] = ("map_50_95", "latency_ms")
     hypervolume: tuple[float, ...] = ()
+    bounds: ConstraintsSection = field(default_factory=ConstraintsSection)

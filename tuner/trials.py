@@ -132,9 +132,12 @@ class Trials:
             trial.set_user_attr("failure", result.to_json())
             self.study.tell(trial, state=TrialState.FAIL)
             return
-        for name, excess in violations(result, self.config.constraints).items():
+        excesses = violations(result, self.config.constraints)
+        for name, excess in excesses.items():
             if name not in trial.constraints:
                 trial.set_constraint(name, excess)
+        # optuna-dashboard 0.21 reads only the list of Optuna before 5, which Optuna 5 reads too.
+        self.study._storage.set_trial_system_attr(trial._trial_id, "constraints", list(excesses.values()))
         trial.set_user_attr("scores", result.to_json())
         trial.set_user_attr("map_50", round(result.accuracy.map_50, 4))
         if result.latency is not None:

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from objectives.scores import Scores
 from tuner.records import Baseline, FrontMember, RunSummary, TrialRecord
+from tuner.trials import violations
 
 MIB = float(2**20)
 
@@ -102,6 +103,11 @@ class Run:
     def complete(self) -> tuple[TrialRecord, ...]:
         """Trials with scores."""
         return tuple(record for record in self.records if record.scores is not None)
+
+    def broken_bounds(self, record: TrialRecord) -> tuple[str, ...]:
+        """Names of the constraints that a complete trial breaks, ``broken`` aside."""
+        found = violations(scores_of(record), self.summary.bounds)
+        return tuple(name for name, excess in found.items() if excess > 0 and name != "broken")
 
     @cached_property
     def failed(self) -> tuple[TrialRecord, ...]:
