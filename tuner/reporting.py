@@ -96,7 +96,10 @@ def run_summary(loaded: LoadedRun) -> RunSummary:
     marks = [(key.removeprefix("versions."), v) for key, v in recorded.items() if key.startswith("versions.")]
     facts["versions"] = ", ".join(f"{name} {value}" for name, value in marks)
     model = f"{Path(config.model.path).name}, sha256 {recorded['digest.model'][:16]}"
-    return RunSummary(config.name, model, facts, tuple(config.objectives), history)
+    kept = {key: value for key, value in config.constraints.model_dump().items() if value is not None}
+    if kept:
+        facts["constraints"] = ", ".join(f"{key} {value:g}" for key, value in kept.items())
+    return RunSummary(config.name, model, facts, tuple(config.objectives), history, config.constraints)
 
 
 def read_baselines(run: RunFolder) -> list[Baseline]:

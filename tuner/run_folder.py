@@ -46,6 +46,8 @@ class RunFolder:
         self.predictions = self.cache / "predictions"
         self.engines = self.cache / "engines"
         self.recovered = self.cache / "weights.npz"
+        self.rescores = self.cache / "rescores"
+        self.retimed = self.cache / "retimed.json"
         self.probe = path / "probe.json"
         self.blocked = path / "blocked.json"
         self.workers = path / "workers"

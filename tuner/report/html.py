@@ -150,7 +150,8 @@ _ENGINES = (
     "holds in 4 or 8 bits and the builder unpacked, for want of a kernel that reads them: they save size, not time."
 )
 _PARETO = (
-    "Up and to the left is better. The line joins the front on the search images; hover a point "
+    "Up and to the left is better, as the search measured it. The line joins the front; a member that was chosen on "
+    "figures measured again may lie off it. Hover a point "
     "for its scheme, click the legend to hide a group. Numbers are trials."
 )
 
@@ -180,7 +181,9 @@ def _recommendation(run: Run, folder: Path) -> str:
 def _front_note(folder: Path) -> str:
     return (
         "mAP50-95 in points. <i>difference</i> is to the reference, on all images with its paired-bootstrap "
-        "95 % interval where the front was re-scored. Grey rows are for comparison. Export a scheme with "
+        "95 % interval where the front was re-scored. The front is chosen on what was measured again where it was; "
+        "★ is recommended, ◇ the knee (farthest below the line between the front's ends). Grey rows compare. "
+        "Export a scheme with "
         "<code>" + html.escape(tables.export_command(folder, "N")) + "</code>."
     )
 
