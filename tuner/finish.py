@@ -7,9 +7,12 @@ import shutil
 from objectives.scores import Scores
 from tuner.export import Exporter
 from tuner.front import write_front
+from tuner.learned import learn
 from tuner.loaded import load_run
 from tuner.reporting import draw_previews, write_report_of
 from tuner.rescore import rescore_front
+from tuner.run_folder import write_durably
+from tuner.search_problem import study_problem
 from tuner.workbench import Workbench
 
 
@@ -41,5 +44,7 @@ def finish(workbench: Workbench, reference: Scores) -> None:
         for member in members:
             if member.recommended:
                 draw_previews(workbench, member)
+    problem = study_problem(workbench, reference, workbench.blocked)
+    write_durably(run.learned, learn(loaded.trials.study, problem).to_json())
     write_report_of(loaded, workbench.inputs.graph.layers)
     run.log("front", members=sorted(int(number) for number in wanted))
