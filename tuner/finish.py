@@ -9,12 +9,13 @@ from objectives.scores import Scores
 from search_spaces.allocation import Allocation
 from tuner.export import Exporter
 from tuner.front import front_of, rescored, write_front
+from tuner.learned import learn
 from tuner.loaded import LoadedRun, load_run
 from tuner.posterior_front import posterior_front
 from tuner.reporting import draw_previews, write_report_of
 from tuner.rescore import rescore
 from tuner.retiming import retime
-from tuner.run_folder import read_json
+from tuner.run_folder import read_json, write_durably
 from tuner.search_problem import study_problem
 from tuner.workbench import Workbench
 
@@ -50,6 +51,8 @@ def finish(workbench: Workbench, reference: Scores) -> None:
         for member in members:
             if member.recommended:
                 draw_previews(workbench, member)
+    problem = study_problem(workbench, reference, workbench.blocked)
+    write_durably(run.learned, learn(loaded.trials.study, problem).to_json())
     write_report_of(loaded, workbench.inputs.graph.layers)
     run.log("front", members=sorted(int(number) for number in wanted))
 

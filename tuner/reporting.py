@@ -16,6 +16,7 @@ from search_spaces.errors import InputError
 from search_spaces.layers import Layer
 from search_spaces.sensitivity import SensitivityTable
 from tuner.front import hypervolume_history
+from tuner.learned import Learned
 from tuner.live import duration
 from tuner.loaded import LoadedRun
 from tuner.prepare import read_model
@@ -59,6 +60,7 @@ def write_report_of(loaded: LoadedRun, layers: Sequence[Layer] | None = None) ->
         out=run.report,
         engines=read_engines(run),
         comparison=compared,
+        learned=Learned.from_json(read_json(run.learned)) if run.learned.is_file() else None,
     )
     attach(
         loaded.trials.study,

@@ -36,6 +36,7 @@ class RunFolder:
         self.reference = path / "reference.json"
         self.baselines = path / "baselines.json"
         self.report = path / "report.html"
+        self.learned = path / "learned.json"
         self.comparison = path / "comparison.json"
         self.log_file = path / "log.jsonl"
         self.cache = path / "cache"
