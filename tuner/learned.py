@@ -138,8 +138,8 @@ def rank(first: Floats, second: Floats) -> Ranks:
     """Rank correlations of two samples."""
     if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return Ranks(None, None, len(first))
-    found = [float(method(first, second).statistic) for method in (spearmanr, kendalltau)]
-    return Ranks(*(None if math.isnan(value) else value for value in found), count=len(first))
+    spearman, kendall = (float(method(first, second).statistic) for method in (spearmanr, kendalltau))
+    return Ranks(None if math.isnan(spearman) else spearman, None if math.isnan(kendall) else kendall, len(first))
 
 
 def _points(effects: Floats, reference: float) -> Floats:
