@@ -7,7 +7,7 @@ import numpy as np
 from objectives.scores import Scores
 from search_spaces.blocked import Blocked
 from search_spaces.costs import CostTable, weight_costs
-from tuner.config import ConstraintsSection, StudyConfig
+from tuner.config import ConstraintsSection
 from tuner.front import reference_point
 from tuner.samplers.problem import Problem, build_problem
 from tuner.trials import objective_values
@@ -24,7 +24,8 @@ def study_problem(workbench: Workbench, reference: Scores, blocked: Blocked | No
     """
     config, graph = workbench.inputs.config, workbench.inputs.graph
     names = list(config.objectives)
-    bounded = [name for name in _bounds(config.constraints) if name not in names and name in _measured(config)]
+    # Of what is no objective only the size is known of every trial.
+    bounded = [name for name in _bounds(config.constraints) if name not in names and name == "weight_mib"]
     layers = {layer.name: layer for layer in graph.quantizable}
     return build_problem(
         workbench.inputs.space,
@@ -56,8 +57,3 @@ def _bounds(constraints: ConstraintsSection) -> dict[str, float]:
         "weight_mib": constraints.max_weight_mib,
     }
     return {name: value for name, value in found.items() if value is not None}
-
-
-def _measured(config: StudyConfig) -> set[str]:
-    """Quantities that every trial has: latency is only measured where it is an objective."""
-    return {"map_50_95", "weight_mib", *config.objectives}

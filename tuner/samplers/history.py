@@ -80,7 +80,8 @@ def _scores(trial: FrozenTrial) -> Mapping[str, Any]:
 
 
 def _values(trial: FrozenTrial, problem: Problem) -> Sequence[float] | None:
-    """Values of all objectives; of a bounded one from the attributes that `Trials.tell` writes."""
+    """Values of all objectives; of the size where it is only bounded from the scores, which tell it exactly."""
     told = iter(trial.values)
-    found = [next(told) if o.optimised else trial.user_attrs.get(o.name) for o in problem.objectives]
-    return None if any(value is None for value in found) else [float(value) for value in found if value is not None]
+    size = _scores(trial).get("size", {}).get("weight_bytes")
+    found = [next(told) if o.optimised else size and size / 2**20 for o in problem.objectives]
+    return None if any(value is None for value in found) else [float(value) for value in found]
