@@ -95,5 +95,5 @@ def load_run(path: Path) -> LoadedRun:
     except KeyError:
         raise missing from None
     trials = Trials(study, space, config, run)
-    reference = Scores.from_json(read_json(run.reference)) if run.reference.is_file() else None
+    reference = read_json(run.reference, Scores) if run.reference.exists() else None
     return LoadedRun(run, config, manifest, space, trials, trials.records(), reference, read_rescores(run))

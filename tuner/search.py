@@ -20,6 +20,7 @@ from objectives.scores import Failure, Scores, checked
 from search_spaces.allocation import Allocation
 from search_spaces.blocked import Blocked
 from search_spaces.errors import InputError
+from search_spaces.reading import record_of
 from tuner.claims import Claims
 from tuner.config import StudyConfig
 from tuner.front import front_of
@@ -27,7 +28,7 @@ from tuner.identity import read_manifest
 from tuner.interrupts import Interrupted, Interrupts
 from tuner.live import LiveView, Progress
 from tuner.prepare import Inputs
-from tuner.run_folder import RunFolder, read_json, write_durably
+from tuner.run_folder import RunFolder, read_json, read_text, write_durably
 from tuner.samplers import make_sampler
 from tuner.trials import BLOCKED, INTERRUPTED, Trials, counted
 from tuner.workbench import Evaluator
@@ -186,14 +187,14 @@ def _repeated(study: optuna.Study, since: datetime) -> bool:
     ]
     ended.sort(key=lambda trial: trial.datetime_complete or since)
     failures = [trial.user_attrs.get("failure") for trial in ended]
-    kinds = [_kind(Failure(**failure)) if failure else "" for failure in failures]
+    kinds = [_kind(record_of(Failure, failure, "failure")) if failure else "" for failure in failures]
     last = [kind for kind in kinds if not kind.startswith((f"{INTERRUPTED}:", f"{BLOCKED}:"))][-MAX_EQUAL_FAILURES:]
     return len(last) == MAX_EQUAL_FAILURES and len(set(last)) == 1 and last[0] != ""
 
 
 def read_blocked(run: RunFolder) -> Blocked:
     """Pairs that earlier trials of the run found the target cannot build."""
-    return Blocked.from_json(run.blocked.read_text(encoding="utf-8")) if run.blocked.is_file() else Blocked()
+    return Blocked.from_json(read_text(run.blocked)) if run.blocked.exists() else Blocked()
 
 
 def _evaluate(evaluator: Evaluator, allocation: Allocation, reference: Scores) -> Scores | Failure:
@@ -214,7 +215,7 @@ def score_reference(run: RunFolder, evaluator: Evaluator, inputs: Inputs) -> Sco
         InputError: Its mAP is so low that model and labels cannot belong together.
     """
     if run.reference.is_file():
-        return Scores.from_json(read_json(run.reference))
+        return read_json(run.reference, Scores)
     scores = checked(evaluator.reference())
     if isinstance(scores, Failure):
         raise InputError(f"model.path: {inputs.graph.path}: the reference's {scores.message}; check model and runtime")

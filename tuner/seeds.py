@@ -21,8 +21,8 @@ def study_seeds(workbench: Workbench) -> list[tuple[str, dict[str, str]]]:
         workbench: Measures the prior where that was not done yet.
     """
     path = workbench.run.seeds
-    if path.is_file():
-        return [(origin, choices) for origin, choices in read_json(path)]
+    if path.exists():
+        return read_json(path, list[tuple[str, dict[str, str]]])
     space = workbench.inputs.space
     found: list[tuple[str, dict[str, str]]] = []
     unquantized = Allocation.uniform(space.layers, UNQUANTIZED)

@@ -37,7 +37,7 @@ def open_storage(database: Path, url: str | None = None, *, pooled: bool = False
             Nothing is written in that case.
         sqlite3.OperationalError: The disk is full, or fails.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # what goes wrong is raised; it need not be said twice
     target = storage_url(database, url)
     if target.startswith("sqlite:///"):
         check_sqlite(Path(target.removeprefix("sqlite:///")))
@@ -101,8 +101,9 @@ def check_sqlite(path: Path) -> None:
     try:
         connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
         try:
-            names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-            tables = {name for (name,) in names}
+            found = connection.execute("SELECT type, name FROM sqlite_master").fetchall()
+            tables = {name for kind, name in found if kind == "table"}
+            code = [name for kind, name in found if kind in ("view", "trigger")]
             state = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         finally:
             connection.close()
@@ -112,6 +113,8 @@ def check_sqlite(path: Path) -> None:
         raise InputError(f"{path}: damaged SQLite database ({error}); {advice}") from None
     if state != "ok":
         raise InputError(f"{path}: damaged SQLite database ({state.splitlines()[0]}); {advice}")
+    if code:  # it would run with our own statements, and may never end
+        raise InputError(f"{path}: a SQLite database, but not of a study: it holds {code[0]!r}; {advice}")
     if tables and not {"studies", "trials", "version_info"} <= tables:
         raise InputError(f"{path}: a SQLite database, but not of a study; {advice}")
 

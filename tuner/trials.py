@@ -14,6 +14,7 @@ from objectives.scores import Failure, Scores
 from search_spaces.allocation import Allocation
 from search_spaces.blocked import Blocked
 from search_spaces.formats import UNQUANTIZED
+from search_spaces.reading import record_of
 from search_spaces.space import SearchSpace
 from tuner.config import ConstraintsSection, StudyConfig
 from tuner.records import TrialRecord
@@ -231,16 +232,16 @@ class Trials:
 
     def _record(self, trial: FrozenTrial) -> TrialRecord:
         choices = self._choices(trial)
-        attrs = trial.user_attrs
+        attrs, name = trial.user_attrs, f"study.db: trial {trial.number}"
         complete = trial.state is TrialState.COMPLETE
         failed = trial.state is TrialState.FAIL
         record = TrialRecord(
             number=trial.number,
             state=trial.state.name,
-            origin=attrs.get("origin", "sampler"),
+            origin=str(attrs.get("origin", "sampler")),
             allocation=self.space.allocation(choices) if choices is not None else Allocation(()),
-            scores=Scores.from_json(attrs["scores"]) if complete and "scores" in attrs else None,
-            failure=Failure(**attrs["failure"]) if failed and "failure" in attrs else None,
+            scores=record_of(Scores, attrs["scores"], name) if complete and "scores" in attrs else None,
+            failure=record_of(Failure, attrs["failure"], name) if failed and "failure" in attrs else None,
         )
         if complete or failed:  # it changes no more
             self._ended[trial.number] = record
