@@ -30,7 +30,7 @@ from tuner.live import LiveView, Progress
 from tuner.prepare import Inputs
 from tuner.run_folder import RunFolder, read_json, read_text, write_durably
 from tuner.samplers import make_sampler
-from tuner.trials import BLOCKED, INTERRUPTED, Trials, counted
+from tuner.trials import BLOCKED, INTERRUPTED, Trials, counted, directions
 from tuner.workbench import Evaluator
 
 #: Equal failures in a row that end a study.
@@ -234,7 +234,7 @@ def _open_study(storage: RDBStorage, config: StudyConfig, run: RunFolder) -> opt
     study = optuna.create_study(
         study_name=config.name,
         storage=storage,
-        directions=["maximize" if name == "map_50_95" else "minimize" for name in config.objectives],
+        directions=directions(config.objectives),
         sampler=optuna.samplers.RandomSampler(config.search.seed),
         load_if_exists=True,
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,23 @@ def shown_url(url: str) -> str:
         return sqlalchemy.make_url(url).render_as_string(hide_password=True)
     except sqlalchemy.exc.ArgumentError:
         return url
+
+
+@contextmanager
+def damage_named(database: Path, url: str | None) -> Iterator[None]:
+    """Turns what Optuna and SQLAlchemy raise over values that no study holds into one line.
+
+    Raises:
+        InputError: The block met such a value.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (LookupError, ValueError, TypeError, AttributeError, AssertionError, RecursionError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        where = shown_url(storage_url(database, url))
+        raise InputError(f"storage {where!r}: holds what no study of ours holds ({reason}); restore it") from None
 
 
 def _tune_sqlite(connection: Any, _: object) -> None:

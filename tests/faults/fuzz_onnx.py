@@ -18,7 +18,7 @@ _LITERALS = (
     "{'0': 'a', '1': 'b', '2': 'c'}", "\0", "[99999999, 99999999]", "[-1, -1]", "{None: 1}",
 )  # fmt: skip
 _OPS = ("Conv", "Resize", "Tile", "ConstantOfShape", "Loop", "If", "Identity", "Constant", "Range", "NoSuchOp",
-        "Gemm", "MatMul", "ConvTranspose", "Concat", "Reshape", "Expand", "NonZero", "QuantizeLinear", "Split")  # fmt: skip
+        "Gemm", "ConvTranspose", "Concat", "Reshape", "Expand", "NonZero", "QuantizeLinear", "Split")  # fmt: skip
 ESCAPES = ("../outside/secret.bin", "/etc/passwd", "{outside}/secret.bin", "sub/../../outside/secret.bin", "link.bin")
 
 

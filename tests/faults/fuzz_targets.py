@@ -243,11 +243,11 @@ def _replaced(draw: Draw, path: Path) -> None:
 
 def _of_run(draw: Draw, note: str, given: Path, *, real: bool = False) -> Case:
     kind = draw.random()
-    if real and kind < 0.4:
+    if real and kind < 0.3:
         return function(f"{note}: finish", lambda: _finished(given / "run"))
-    if not real and kind < 0.2:
+    if not real and kind < 0.1:
         return command(note, "resume", "run", "--trials", "26")
-    if kind < 0.5:
+    if kind < 0.4:
         return command(note, "report", "run")
     if kind < 0.6:
         return command(note, "export", "run", "--trial", "1", "--out", "out")
@@ -273,14 +273,14 @@ def _copy(source: Path, target: Path, *names: str) -> None:
 
 #: Each kind with its share of the inputs.
 KINDS: dict[str, tuple[Maker, int]] = {
-    "onnx": (onnx_case, 26),
-    "external": (external_case, 6),
+    "onnx": (onnx_case, 28),
+    "external": (external_case, 7),
     "study": (study_case, 11),
     "yolo": (yolo_case, 8),
-    "annotations": (annotations_case, 13),
+    "annotations": (annotations_case, 16),
     "text": (text_case, 6),
     "image": (image_case, 11),
     "checkpoint": (checkpoint_case, 7),
-    "database": (database_case, 6),
-    "run": (run_case, 6),
+    "database": (database_case, 3),
+    "run": (run_case, 3),
 }
