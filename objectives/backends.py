@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from objectives.device_lock import device_lock
+from objectives.device_lock import device_lock, give_way
 from objectives.devices import Gpu, GpuState, find_gpu, read_state
 from objectives.quantization.placement import decoding
 from objectives.runners.engine_cache import EngineCache
@@ -135,7 +135,12 @@ class TensorRtBackend:
         self._stream.use()
         names = [layer.name for layer in self._graph.quantizable] if self._graph is not None else []
         built, seconds = build_engine(
-            model, self._settings, self.cache.timing_cache, layers=names, fp32_layers=self.fp32_layers
+            model,
+            self._settings,
+            self.cache.timing_cache,
+            layers=names,
+            fp32_layers=self.fp32_layers,
+            pause=lambda: give_way(self.device),
         )
         return self.cache.save(key, built), seconds
 

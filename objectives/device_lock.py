@@ -75,6 +75,31 @@ def device_lock(device: str, timeout: float = 3600.0, *, shared: bool = False) -
             os.close(file)
 
 
+def give_way(device: str, timeout: float = 3600.0) -> None:
+    """Lets those in that wait to have the device alone, and returns when they are done.
+
+    For long work that shares the device, at moments when it has nothing running there: an engine's build takes minutes,
+    and a measurement need not wait for its end. Does nothing where nobody waits, or this thread does not share it.
+
+    Args:
+        device: As `device_lock` names it.
+        timeout: Seconds to wait until it is shared again.
+
+    Raises:
+        filelock.Timeout: Others kept the device.
+    """
+    file, modes = _place.open.get(device, (-1, []))
+    if not modes or not all(modes):
+        return
+    turnstile = _open(_path(device, "turnstile"))
+    try:
+        fcntl.flock(turnstile, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        _take(file, device, timeout, True)
+    finally:
+        os.close(turnstile)
+
+
 def device_users(device: str) -> frozenset[int]:
     """Process ids of all that ever held the device and still live: they work under its lock, so are no strangers.
 

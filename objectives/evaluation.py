@@ -266,7 +266,7 @@ class Bench:
             save_predictions(found, self._settings.predictions / f"{name}.npz")
 
     def _predict(self, runner: Runner) -> Predictions:
-        fault_at("evaluate")
+        fault_at("evaluate", lambda: hold(self._backend, alone=True))
         settings = self._settings
         return predict(runner, self._images, settings.contract, workers=settings.workers, batch=settings.batch)
 

@@ -11,17 +11,20 @@ import ctypes
 import os
 import signal
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 VARIABLE = "TUNER_FAULTS"
 KINDS = ("segv", "abort", "kill", "memory", "gpu_memory", "illegal_access", "hang")
 
 
-def fault_at(step: str) -> None:
+def fault_at(step: str, alone: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
     """Suffers the next fault of the plan if it is meant for this step.
 
     Args:
         step: ``materialize``, ``build``, ``evaluate`` or ``time``.
+        alone: Holds the device alone: a GPU's full memory must not fail what others do there.
     """
     plan = os.environ.get(VARIABLE)
     if not plan:
@@ -31,10 +34,10 @@ def fault_at(step: str) -> None:
     if not lines or not lines[0].startswith(f"{step} "):
         return
     path.write_text("\n".join(lines[1:]), encoding="utf-8")
-    _suffer(lines[0].split()[1])
+    _suffer(lines[0].split()[1], alone)
 
 
-def _suffer(kind: str) -> None:
+def _suffer(kind: str, alone: Callable[[], AbstractContextManager[None]]) -> None:
     if kind == "segv":
         ctypes.string_at(0)
     elif kind == "abort":
@@ -45,7 +48,8 @@ def _suffer(kind: str) -> None:
         hold = bytearray(2**62)
         hold[0] = 1
     elif kind == "gpu_memory":
-        _exhaust_gpu()
+        with alone():
+            _exhaust_gpu()
     elif kind == "illegal_access":
         _illegal_access()
     elif kind == "hang":

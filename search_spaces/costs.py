@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from pydantic import FiniteFloat
 
 from search_spaces.allocation import Allocation
 from search_spaces.formats import FORMATS
 from search_spaces.layers import Layer
+from search_spaces.reading import parse_json, record_of
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,23 @@ class CostTable:
     costs: Mapping[tuple[str, str], float]
     source: str
     fixed: float = 0.0
-    notes: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Returns JSON text."""
+        costs = [[layer, fmt, cost] for (layer, fmt), cost in self.costs.items()]
+        return json.dumps({"unit": self.unit, "source": self.source, "fixed": self.fixed, "costs": costs})
+
+    @staticmethod
+    def from_json(text: str) -> CostTable:
+        """Reads what `to_json` wrote.
+
+        Raises:
+            InputError: The text is not such a table.
+        """
+        name, remedy = "cost table", "delete the file to estimate again"
+        kept = record_of(_Kept, parse_json(text, name, remedy), name, remedy)
+        costs = {(layer, fmt): cost for layer, fmt, cost in kept.costs}
+        return CostTable(kept.unit, costs, kept.source, kept.fixed)
 
     def cost(self, layer: str, fmt: str) -> float:
         """Cost of one layer in one format; 0 where unknown."""
@@ -34,6 +54,16 @@ class CostTable:
     def total(self, allocation: Allocation) -> float:
         """Cost of a scheme."""
         return self.fixed + sum(self.cost(layer, fmt) for layer, fmt in allocation.items)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A `CostTable` as its file holds it: JSON has no pairs for keys."""
+
+    unit: str
+    source: str
+    fixed: FiniteFloat
+    costs: list[tuple[str, str, FiniteFloat]]
 
 
 def weight_costs(layers: Sequence[Layer]) -> CostTable:

@@ -81,12 +81,16 @@ class CalibrationSection(Section):
 
 
 class WeightsSection(Section):
-    """How weights are quantized; `images` of the calibration list tell gptq what each layer reads."""
+    """How weights are quantized; `images` of the calibration list tell gptq what each layer reads.
 
-    method: Literal["auto", "rtn", "gptq"] = "auto"
+    `device` solves gptq: ``cpu`` by NumPy, ``cuda`` by PyTorch.
+    """
+
+    method: Literal["auto", "rtn", "bias", "gptq"] = "auto"
     images: Positive = 32
     granularity: Literal["auto", "per_tensor", "per_channel", "block"] = "auto"
     block_size: Positive = 32
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:[0-9]+)?)$")] = "cpu"
 
 
 class SensitivitySection(Section):
@@ -168,9 +172,13 @@ class ConstraintsSection(Section):
 
 
 class SearchSection(Section):
-    """Who proposes, and for how long."""
+    """Who proposes, from which seeds, and for how long.
 
-    sampler: Literal["tpe", "nsga2", "random"] = "nsga2"
+    Of `seeds`, the unquantized scheme is always one; ``ladders`` keep the K most sensitive layers high.
+    """
+
+    sampler: Literal["model", "lowdim-tpe", "knapsack", "nsga2", "tpe", "random"] = "model"
+    seeds: list[Literal["uniform", "knapsack", "ladders"]] = ["uniform", "knapsack"]
     trials: Positive = 100
     hours: PositiveFloat | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0

@@ -78,7 +78,9 @@ def _code(error: Exception) -> int | None:
 
 
 def _fail(code: int, error: BaseException) -> int:
-    say(f"tuner: error: {_one_line(str(error))}")
+    cause = error.__cause__ if code == STORAGE else None  # Optuna tells what it did, SQLAlchemy what went wrong
+    text = f"{error} ({cause})" if cause is not None else str(error)
+    say(f"tuner: error: {_one_line(text)}")
     return code
 
 

@@ -20,8 +20,9 @@ from tuner.trials import objective_values, violations
 
 #: The recommended scheme is the fastest that loses at most this much mAP50-95.
 RECOMMENDED_DROP = 0.01
-#: The reference point of the hypervolume, as a multiple of the reference's latency and weight size.
-WORST = 1.1
+#: The reference point of the hypervolume, as shares of the reference's mAP and of its latency and weight size: who
+#: loses half of the accuracy, or gains nothing, adds nothing.
+WORST_MAP, WORST_COST = 0.5, 1.1
 
 
 def losses(scores: Scores, objectives: Sequence[str], reference: Scores) -> list[float]:
@@ -35,8 +36,8 @@ def losses(scores: Scores, objectives: Sequence[str], reference: Scores) -> list
 
 
 def reference_point(objectives: Sequence[str]) -> list[float]:
-    """The hypervolume's reference point in the units of `losses`: mAP 0, 1.1 times the reference's costs."""
-    return [0.0 if name == "map_50_95" else WORST for name in objectives]
+    """The hypervolume's reference point, as shares of the reference's mAP and costs."""
+    return [WORST_MAP if name == "map_50_95" else WORST_COST for name in objectives]
 
 
 def feasible(records: Sequence[TrialRecord], bounds: ConstraintsSection | None = None) -> list[TrialRecord]:
@@ -107,10 +108,11 @@ def hypervolume(
     reference: Scores,
     bounds: ConstraintsSection | None = None,
 ) -> float:
-    """Volume that the front dominates, in mAP x shares of the reference's costs; at most 1.1 per cost."""
+    """Volume that the front dominates beyond `reference_point`, in mAP x shares of the reference's costs."""
     from optuna._hypervolume import compute_hypervolume
 
     worst = np.array(reference_point(objectives))
+    worst[list(objectives).index("map_50_95")] *= -reference.accuracy.map_50_95
     points = [losses(r.scores, objectives, reference) for r in feasible(records, bounds) if r.scores]
     inside = np.array([point for point in points if (np.array(point) <= worst).all()], dtype=np.float64)
     return float(compute_hypervolume(inside, worst)) if len(inside) else 0.0

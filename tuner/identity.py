@@ -72,7 +72,8 @@ def identity(config: StudyConfig, *, digests: Mapping[str, str]) -> dict[str, An
         **{f"versions.{name}": value for name, value in versions(runtime.name).items()},
         **{f"timing.{key}": value for key, value in config.timing.resolved(runtime.name).model_dump().items()},
         **{f"calibration.{key}": value for key, value in config.calibration.model_dump().items()},
-        **{f"weights.{key}": value for key, value in config.weights.model_dump().items()},
+        # Where weights are recovered does not matter: they are kept in the run, and both ways agree within rounding.
+        **{f"weights.{key}": value for key, value in config.weights.model_dump(exclude={"device"}).items()},
         **{f"constraints.{key}": value for key, value in config.constraints.model_dump().items()},
         "model.head": config.model.head,
         "model.image_size": config.model.image_size,

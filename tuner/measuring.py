@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
-from objectives.backends import RUNTIMES, hold, make_backend, tensorrt_version
-from objectives.device_lock import device_lock
+from objectives.backends import RUNTIMES, TensorRtBackend, hold, make_backend, tensorrt_version
+from objectives.device_lock import device_lock, give_way
 from objectives.devices import GpuState, find_gpu, read_state
 from objectives.evaluator import Evaluator as ChildEvaluator
 from objectives.evaluator import EvaluatorSettings
@@ -59,11 +62,46 @@ def open_runner(
         graph = ModelGraph(model, allow_quantized=True, batch=batch)
         model = _for_engine(graph) if runtime == "tensorrt" else graph.model.SerializeToString()
     backend = make_backend(runtime, threads, builder, graph)
+    if isinstance(backend, TensorRtBackend):
+        data = model if isinstance(model, bytes) else model.read_bytes()
+        if backend.cache.plan(backend.key(data)) is None:
+            _build_apart(builder, graph, data, backend.device)
     try:
         with hold(backend, alone=False), backend.open(model) as opened:
             yield opened.runner
     except BuildError as error:
         raise InputError(f"TensorRT cannot build the model: {error}") from None
+
+
+def _build_apart(builder: BuilderSettings | None, graph: ModelGraph | None, model: bytes, device: str) -> None:
+    """Builds an engine in a process of its own and leaves it in the cache: one that has built times engines wrongly.
+
+    Raises:
+        InputError: It cannot be built, or its builder died.
+    """
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        job = pool.submit(_build, builder, graph, model)
+        while not job.done():
+            give_way(device)  # the builder may wait behind a measurement that waits for an engine that we hold open
+            wait([job], 0.05)
+        try:
+            problem = job.result()
+        except BrokenProcessPool:
+            problem = "the building process died; too little memory?"
+    if problem:
+        raise InputError(f"TensorRT cannot build the model: {problem}")
+
+
+def _build(builder: BuilderSettings | None, graph: ModelGraph | None, model: bytes) -> str:
+    """Builds in this process; returns what went wrong, as the error itself does not survive the way back."""
+    backend = make_backend("tensorrt", builder=builder, graph=graph)
+    assert isinstance(backend, TensorRtBackend)
+    try:
+        with hold(backend, alone=False):
+            backend.build(model)
+    except BuildError as error:
+        return str(error)
+    return ""
 
 
 def _for_engine(graph: ModelGraph) -> bytes:
@@ -156,4 +194,4 @@ def timing_lock(runtime: str, device: int = 0) -> AbstractContextManager[None]:
 
 def weight_settings(weights: WeightsSection) -> WeightSettings:
     """The study's weight settings as the quantizer takes them."""
-    return WeightSettings(weights.method, Granularity(weights.granularity), weights.block_size)
+    return WeightSettings(weights.method, Granularity(weights.granularity), weights.block_size, weights.device)

@@ -54,6 +54,7 @@ class RunFolder:
         self.log_file = path / "log.jsonl"
         self.cache = path / "cache"
         self.image_cache = self.cache / "images"
+        self.costs = self.cache / "costs.json"
         self.seeds = self.cache / "seeds.json"
         self.evaluations = self.cache / "evaluations"
         self.predictions = self.cache / "predictions"

@@ -30,6 +30,7 @@ from tuner.live import LiveView, Progress
 from tuner.prepare import Inputs
 from tuner.run_folder import RunFolder, read_json, read_text, write_durably
 from tuner.samplers import make_sampler
+from tuner.samplers.problem import Problem
 from tuner.trials import BLOCKED, INTERRUPTED, Trials, counted, directions
 from tuner.workbench import Evaluator
 
@@ -79,6 +80,7 @@ def queue(trials: Trials, claims: Claims, seeds: Sequence[tuple[str, Mapping[str
 def search(
     trials: Trials,
     *,
+    problem: Problem,
     claims: Claims,
     evaluator: Evaluator,
     reference: Scores,
@@ -91,6 +93,7 @@ def search(
 
     Args:
         trials: The study.
+        problem: What its sampler knows before the first trial.
         claims: Of this worker.
         evaluator: Scores allocations.
         reference: Scores of the unquantized model.
@@ -105,9 +108,7 @@ def search(
     """
     config, run = trials.config, trials.run
     settings, done = config.search, len(trials.study.trials)
-    trials.study.sampler = make_sampler(
-        settings.sampler, trials.space, settings.seed, done + draw, trials.repair_choices
-    )
+    trials.study.sampler = make_sampler(settings.sampler, problem, settings.seed, done + draw, trials.repair_choices)
     since = datetime.now()
     view.update(progress(trials, config, reference, total))
     while True:

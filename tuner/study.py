@@ -21,6 +21,7 @@ from tuner.prepare import Inputs, read_inputs
 from tuner.progress import Steps, silent
 from tuner.run_folder import RunFolder, refuse_existing
 from tuner.search import open_trials, queue, score_reference, search
+from tuner.search_problem import study_problem
 from tuner.seeds import study_seeds
 from tuner.storage import close_storage, damage_named, open_storage
 from tuner.study_file import read_study, write_study
@@ -90,12 +91,14 @@ def work(path: Path) -> None:
         claims = stack.enter_context(open_claims(run.workers, inputs.config.storage, inputs.config.name))
         trials = open_trials(run, inputs=inputs, storage=storage, claims=claims, blocked=workbench.blocked)
         evaluator = stack.enter_context(workbench.evaluator())
+        reference = score_reference(run, evaluator, inputs)
         view = stack.enter_context(LiveView())
         search(
             trials,
+            problem=study_problem(workbench, reference, trials.blocked),
             claims=claims,
             evaluator=evaluator,
-            reference=score_reference(run, evaluator, inputs),
+            reference=reference,
             total=int(manifest["trials"]),
             interrupts=interrupts,
             view=view,
@@ -143,13 +146,15 @@ def _search(workbench: Workbench, storage: RDBStorage, total: int, workers: int,
             with interrupts.allowed():
                 reference = score_reference(run, evaluator, inputs)
                 workbench.probe(evaluator)
-                seeds = study_seeds(workbench)
+                problem = study_problem(workbench, reference, workbench.blocked)
+                seeds = study_seeds(workbench, problem)
             trials = open_trials(run, inputs=inputs, storage=storage, claims=claims, blocked=workbench.blocked)
             queue(trials, claims, seeds)
             view = stack.enter_context(LiveView())
             if workers == 1:
                 search(
                     trials,
+                    problem=problem,
                     claims=claims,
                     evaluator=evaluator,
                     reference=reference,

@@ -188,7 +188,16 @@ class Workbench:
 
     @cached_property
     def costs(self) -> CostTable:
-        """What each choice is expected to cost: latency where that is an objective, else weight bytes."""
+        """What each choice is expected to cost: latency where that is an objective, else weight bytes.
+
+        Kept in the run, for measured times differ from look to look.
+        """
+        path = self.run.costs
+        if not path.exists():
+            write_durably(path, self._costs().to_json())
+        return CostTable.from_json(read_text(path))
+
+    def _costs(self) -> CostTable:
         runtime = self._config.runtime
         if "latency_ms" in self._config.objectives and self._config.replayed:
             return self._replay.costs()

@@ -96,18 +96,20 @@ def read_columns(
         return rows[None]
     image = values[0] if values.ndim == 4 else values[0][:, None]
     top, left, bottom, right = geometry.pads
-    image = np.pad(image, ((0, 0), (top, bottom), (left, right)))
+    channels, tall, wide = image.shape
     (kernel_y, kernel_x), (dilate_y, dilate_x) = geometry.kernel, geometry.dilations
-    height = (image.shape[1] - (kernel_y - 1) * dilate_y - 1) // geometry.strides[0] + 1
-    width = (image.shape[2] - (kernel_x - 1) * dilate_x - 1) // geometry.strides[1] + 1
+    height = (tall + top + bottom - (kernel_y - 1) * dilate_y - 1) // geometry.strides[0] + 1
+    width = (wide + left + right - (kernel_x - 1) * dilate_x - 1) // geometry.strides[1] + 1
     count = height * width
     chosen = random.choice(count, samples, replace=False) if count > samples else np.arange(count)
-    y = (chosen // width) * geometry.strides[0]
-    x = (chosen % width) * geometry.strides[1]
-    taps = [image[:, y + dy * dilate_y, x + dx * dilate_x] for dy in range(kernel_y) for dx in range(kernel_x)]
-    stacked = np.stack(taps, axis=1)  # (C, taps, positions)
-    grouped = stacked.reshape(geometry.groups, -1, len(chosen))
-    return np.ascontiguousarray(grouped.transpose(0, 2, 1))
+    taps_y, taps_x = np.divmod(np.arange(kernel_y * kernel_x)[:, None], kernel_x)
+    y = (chosen // width) * geometry.strides[0] + taps_y * dilate_y - top  # (taps, positions)
+    x = (chosen % width) * geometry.strides[1] + taps_x * dilate_x - left
+    outside = (y < 0) | (y >= tall) | (x < 0) | (x >= wide)
+    flat = np.where(outside, 0, y * wide + x)
+    read = image.reshape(channels, -1).take(flat, axis=1)  # a padded copy of a large map costs more than its samples
+    read[:, outside] = 0
+    return np.asarray(read.reshape(geometry.groups, -1, len(chosen)).transpose(0, 2, 1))
 
 
 def as_rows(weight: NDArray[np.generic], layer: Layer) -> NDArray[np.generic]:

@@ -1,24 +1,98 @@
 """GPTQ: rounds a weight column by column, and lets the columns that follow make up for each error.
 
 Source: Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers", 2022,
-algorithm 1; columns in the order of falling activity (its authors' ``act_order``), which fixed scales allow.
+algorithm 1; columns in the order of falling activity (its authors' ``act_order``), which fixed scales allow. Instead of
+blocks of one size, halves of halves: the left one is rounded, its errors move the right one in a single product.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
+from scipy.linalg.blas import ssyrk
+from scipy.linalg.lapack import dtrtri
 
-_DAMPING = 0.01  # of the mean diagonal, as in the paper
-_BLOCK = 128  # columns whose updates are put off together
+DAMPING = 0.01  # of the mean diagonal, as in the paper
+LEAF = 16  # columns that are gone through one by one
+
+
+class Moments:
+    """Running sums over the columns that a layer reads.
+
+    Args:
+        groups: Convolution groups.
+        width: K, the elements of one column.
+    """
+
+    def __init__(self, groups: int, width: int) -> None:
+        self._second = np.zeros((groups, width, width), np.float32)
+        self._first = np.zeros((groups, width))
+        self._count = 0
+
+    def add(self, columns: NDArray[np.float32]) -> None:
+        """Adds columns ``(groups, positions, K)``."""
+        if len(columns) == 1:  # half the work of a product, in place; the triangle below the diagonal is summed
+            ssyrk(1.0, columns[0], beta=1.0, c=self._second[0].T, trans=1, overwrite_c=1)
+        else:
+            self._second += columns.transpose(0, 2, 1) @ columns
+        self._first += columns.sum(axis=1, dtype=np.float64)
+        self._count += columns.shape[1]
+
+    @property
+    def finite(self) -> bool:
+        """Whether every input was."""
+        return bool(np.isfinite(self._second).all())
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """Mean column, ``(groups, K)``."""
+        return self._first / self._count
+
+    def activity(self, centred: bool) -> Activity:
+        """The second moments, about the mean or about 0, ordered and factored."""
+        hessian = self._second.astype(np.float64) / self._count
+        if len(hessian) == 1:
+            below = np.tril(hessian[0], -1)
+            hessian[0] = np.tril(hessian[0]) + below.T
+        if centred:
+            hessian -= self.mean[:, :, None] * self.mean[:, None, :]
+        return Activity.of(hessian)
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What the inputs of a layer say about its weight; layers that read the same input share one.
+
+    Attributes:
+        hessian: Second moments, float64 ``(groups, K, K)``.
+        order: Columns by falling activity, ``(groups, K)``.
+        upper: Upper Cholesky factor of the damped inverse, columns in that order, ``(groups, K, K)``.
+    """
+
+    hessian: NDArray[np.float64]
+    order: NDArray[np.intp]
+    upper: NDArray[np.float64]
+
+    @staticmethod
+    def of(hessian: NDArray[np.float64]) -> Activity:
+        """Orders and factors second moments."""
+        order = np.argsort(-np.einsum("gkk->gk", hessian), axis=1, kind="stable")
+        return Activity(hessian, order, _inverse_factor(_ordered(hessian, order)))
+
+    def round(
+        self, weight: NDArray[np.float32], unit: NDArray[np.float32], bounds: tuple[float, float]
+    ) -> NDArray[np.int8]:
+        """`gptq` on these inputs."""
+        return gptq(weight, unit, bounds, self)
 
 
 def gptq(
     weight: NDArray[np.float32],
     unit: NDArray[np.float32],
     bounds: tuple[float, float],
-    hessian: NDArray[np.float64],
+    activity: Activity,
 ) -> NDArray[np.int8]:
     """Chooses the codes of a weight for the least output error.
 
@@ -29,33 +103,38 @@ def gptq(
         weight: ``(groups, rows, K)``.
         unit: Size of one step of every element, likewise.
         bounds: Least and largest code.
-        hessian: ``(groups, K, K)``: second moments of the inputs.
+        activity: Of the inputs.
 
     Returns:
         Codes, int8, ``(groups, rows, K)``.
     """
-    diagonal = np.einsum("gkk->gk", hessian)
-    order = np.argsort(-diagonal, axis=1, kind="stable")
-    upper = _inverse_factor(_ordered(hessian, order))
-    rest = np.take_along_axis(weight.astype(np.float64), order[:, None], axis=2)
-    step = np.take_along_axis(unit.astype(np.float64), order[:, None], axis=2)
+    order, upper = activity.order[:, :, None], activity.upper
+    rest = np.take_along_axis(weight.transpose(0, 2, 1).astype(np.float64), order, axis=1)
+    step = np.take_along_axis(unit.transpose(0, 2, 1).astype(np.float64), order, axis=1)
+    errors = np.empty_like(rest)
     codes = np.empty(rest.shape, dtype=np.int8)
-    columns = rest.shape[2]
-    for begin in range(0, columns, _BLOCK):
-        end = min(begin + _BLOCK, columns)
-        errors = np.empty((*rest.shape[:2], end - begin))
+
+    def round_columns(begin: int, end: int) -> None:
+        if end - begin > LEAF:
+            middle = (begin + end) // 2
+            round_columns(begin, middle)
+            rest[:, middle:end] -= upper[:, begin:middle, middle:end].transpose(0, 2, 1) @ errors[:, begin:middle]
+            round_columns(middle, end)
+            return
         for index in range(begin, end):
-            code = np.clip(np.rint(rest[:, :, index] / step[:, :, index]), *bounds)
-            codes[:, :, index] = code
-            error = (rest[:, :, index] - code * step[:, :, index]) / upper[:, index, index][:, None]
-            rest[:, :, index:end] -= error[:, :, None] * upper[:, None, index, index:end]
-            errors[:, :, index - begin] = error
-        rest[:, :, end:] -= errors @ upper[:, begin:end, end:]
-    back = np.argsort(order, axis=1)
-    codes = np.take_along_axis(codes, back[:, None], axis=2)
+            code = np.clip(np.rint(rest[:, index] / step[:, index]), *bounds)
+            codes[:, index] = code
+            errors[:, index] = (rest[:, index] - code * step[:, index]) / upper[:, index, index, None]
+            rest[:, index + 1 : end] -= upper[:, index, index + 1 : end, None] * errors[:, index, None]
+
+    round_columns(0, rest.shape[1])
+    found = np.empty_like(codes)
+    np.put_along_axis(found, order, codes, axis=1)
+    found = found.transpose(0, 2, 1)
     nearest = np.clip(np.rint(weight / unit), *bounds).astype(np.int8)
-    better = output_error(codes * unit - weight, hessian) <= output_error(nearest * unit - weight, hessian)
-    return np.where(better[:, :, None], codes, nearest)
+    both = np.concatenate([found * unit - weight, nearest * unit - weight], axis=1)
+    ours, plain = np.split(output_error(both, activity.hessian), 2, axis=1)
+    return np.asarray(np.where((ours <= plain)[:, :, None], found, nearest))
 
 
 def output_error(difference: NDArray[np.floating], hessian: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -76,8 +155,7 @@ def _upper(hessian: NDArray[np.float64]) -> NDArray[np.float64]:
     factor = np.linalg.cholesky(hessian[:, ::-1, ::-1])[:, ::-1, ::-1]
     if hessian.shape[1] < 64:  # many small ones: one batched call
         return np.asarray(np.triu(np.linalg.inv(factor)))
-    one = np.eye(hessian.shape[1])
-    return np.stack([solve_triangular(part, one, check_finite=False) for part in factor])
+    return np.stack([np.triu(dtrtri(part, lower=0)[0]) for part in factor])
 
 
 def _inverse_factor(hessian: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -89,7 +167,7 @@ def _inverse_factor(hessian: NDArray[np.float64]) -> NDArray[np.float64]:
     diagonal = np.einsum("gkk->gk", hessian)
     mean = diagonal.mean(axis=1, keepdims=True)
     mean[mean <= 0] = 1.0
-    damping = _DAMPING
+    damping = DAMPING
     while True:
         damped = hessian.copy()
         columns = np.einsum("gkk->gk", damped)

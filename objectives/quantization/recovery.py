@@ -7,14 +7,16 @@ import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from objectives.quantization.columns import Geometry, as_rows, from_rows, read_columns, read_geometry
-from objectives.quantization.gptq import gptq
+from objectives.quantization.gptq import Moments
 from objectives.quantization.weights import QuantizedWeight, WeightSettings, quantize_weight, weight_key
 from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
 from search_spaces.errors import InputError
@@ -39,21 +41,24 @@ class Recovered:
     shift: NDArray[np.float32] | None
 
 
-@dataclass
-class _Moments:
-    """Running sums over the columns of one geometry."""
+class _Activity(Protocol):
+    """What `gptq.Activity` and `gptq_torch.Activity` have in common, as `_Moments` for the sums that they come from."""
 
-    second: NDArray[np.float32]
-    first: NDArray[np.float64]
-    count: int = 0
+    def round(
+        self, weight: NDArray[np.float32], unit: NDArray[np.float32], bounds: tuple[float, float]
+    ) -> NDArray[np.int8]: ...
 
-    def add(self, columns: NDArray[np.float32]) -> None:
-        if len(columns) == 1:
-            self.second[0] += columns[0].T @ columns[0]  # NumPy sees the symmetry of a 2-D product alone
-        else:
-            self.second += columns.transpose(0, 2, 1) @ columns
-        self.first += columns.sum(axis=1, dtype=np.float64)
-        self.count += columns.shape[1]
+
+class _Moments(Protocol):
+    def add(self, columns: NDArray[np.float32]) -> None: ...
+
+    @property
+    def finite(self) -> bool: ...
+
+    @property
+    def mean(self) -> NDArray[np.float64]: ...
+
+    def activity(self, centred: bool) -> _Activity: ...
 
 
 def recover(
@@ -73,7 +78,7 @@ def recover(
         graph: The unquantized model.
         images: Opens the stream of images, ``(1, 3, H, W)`` float32 in [0, 1]; called once per pass.
         wanted: Layers and the formats that they may get; the weight counts, not the activation.
-        settings: Granularity and block size.
+        settings: Granularity, block size, and the device that solves; the inference stays on the CPU.
         progress: Called with the number of weights done.
         threads: Of the inference; 0 leaves the choice to ONNX Runtime.
 
@@ -81,8 +86,9 @@ def recover(
         ``{weight_key: weight}``.
 
     Raises:
-        InputError: No image, or an input that is not finite.
+        InputError: No image, an input that is not finite, or the device is not there.
     """
+    make = _maker(settings.device)
     nodes = {node.name: node for node in graph.nodes()}
     unique = {weight_key(layer, fmt, settings): (layer, fmt) for layer, fmt in wanted}
     by_geometry: dict[Geometry, list[str]] = {}
@@ -90,15 +96,26 @@ def recover(
         by_geometry.setdefault(read_geometry(layer, nodes[layer.name]), []).append(key)
     found: dict[str, Recovered] = {}
     for part in _parts(by_geometry, unique):
-        moments = _collect(graph, images(), part, threads)
+        moments = _collect(graph, images(), part, threads, make)
         for geometry in part:
             held = moments.pop(geometry)
+            activity = cache(held.activity)  # layers that read the same columns share its factor
             for key in by_geometry[geometry]:
                 layer, fmt = unique[key]
-                found[key] = _solve(graph, layer, fmt, settings, held, nodes[layer.name])
+                found[key] = _solve(graph, layer, fmt, settings, held.mean, activity, nodes[layer.name])
                 if progress:
                     progress(len(found))
     return {key: found[key] for key in unique}
+
+
+def _maker(device: str) -> Callable[[int, int], _Moments]:
+    """What begins the sums of one geometry, given groups and K."""
+    if device == "cpu":
+        return Moments
+    from objectives.quantization.gptq_torch import TorchMoments, check_device
+
+    check_device(device)
+    return partial(TorchMoments, device)
 
 
 def _width(geometry: Geometry, layer: Layer) -> int:
@@ -125,7 +142,11 @@ def _parts(
 
 
 def _collect(
-    graph: ModelGraph, images: Iterable[NDArray[np.float32]], part: Mapping[Geometry, int], threads: int
+    graph: ModelGraph,
+    images: Iterable[NDArray[np.float32]],
+    part: Mapping[Geometry, int],
+    threads: int,
+    make: Callable[[int, int], _Moments],
 ) -> dict[Geometry, _Moments]:
     probe = onnx.ModelProto()
     probe.CopyFrom(graph.model)
@@ -136,12 +157,7 @@ def _collect(
     )
     if not tensors:
         probe.graph.output.extend(graph.model.graph.output)
-    moments = {
-        geometry: _Moments(
-            np.zeros((geometry.groups, width, width), np.float32), np.zeros((geometry.groups, width), np.float64)
-        )
-        for geometry, width in part.items()
-    }
+    moments = {geometry: make(geometry.groups, width) for geometry, width in part.items()}
     count = 0
     with OnnxRuntimeRunner(probe.SerializeToString(), threads=threads) as runner:
         for count, image in enumerate(images, 1):
@@ -152,26 +168,30 @@ def _collect(
     if not count:
         raise InputError("weights: no calibration image; list at least one in data.calibration")
     for geometry, held in moments.items():
-        if not np.isfinite(held.second).all():
+        if not held.finite:
             raise InputError(f"{graph.path}: tensor {geometry.tensor!r} is not finite on the calibration images")
     return moments
 
 
 def _solve(
-    graph: ModelGraph, layer: Layer, fmt: Format, settings: WeightSettings, held: _Moments, node: onnx.NodeProto
+    graph: ModelGraph,
+    layer: Layer,
+    fmt: Format,
+    settings: WeightSettings,
+    mean: NDArray[np.float64],
+    activity: Callable[[bool], _Activity],
+    node: onnx.NodeProto,
 ) -> Recovered:
     weight = np.asarray(graph.initializers[layer.weight], dtype=np.float32)
     plain = quantize_weight(weight, layer, fmt, settings)
     correctable = can_shift(graph, layer, node)
-    mean = held.first / held.count
-    hessian = held.second.astype(np.float64) / held.count
-    if correctable:
-        hessian -= mean[:, :, None] * mean[:, None, :]
     unit = QuantizedWeight(np.ones_like(plain.codes), plain.scale, plain.axis, plain.block_size, plain.number)
-    top = 127.0 if plain.number is Number.INT8 else 7.0
+    top = 127.0 if plain.number is Number.INT8 else float(settings.int4_top)
     rows = np.asarray(as_rows(weight, layer), dtype=np.float32)
     steps = np.asarray(as_rows(unit.dequantized(), layer), dtype=np.float32)
-    codes = gptq(rows, steps, (-top - (plain.number is Number.INT4), top), hessian)
+    codes = np.asarray(as_rows(plain.codes, layer), dtype=np.int8)
+    if settings.method != "bias":
+        codes = activity(correctable).round(rows, steps, (-top - (plain.number is Number.INT4), top))
     shift = None
     if correctable:
         shift = ((rows - codes * steps) * mean[:, None]).sum(axis=2).ravel().astype(np.float32)

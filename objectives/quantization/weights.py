@@ -14,7 +14,7 @@ from search_spaces.errors import InputError, nearest
 from search_spaces.formats import Format, Granularity, Number
 from search_spaces.layers import Layer
 
-METHODS = ("auto", "rtn", "gptq")
+METHODS = ("auto", "rtn", "bias", "gptq")
 _FP8_MAX = 448.0  # largest finite float8 e4m3fn
 _FP16 = np.finfo(np.float16)
 
@@ -24,15 +24,20 @@ class WeightSettings:
     """How weights are quantized, for the whole study.
 
     Attributes:
-        method: ``rtn``: round to nearest; ``gptq``: the least output error on calibration images, with a corrected
-            bias; ``auto``: gptq for 4 bits, rtn for 8, where it loses nothing.
+        method: ``rtn``: round to nearest; ``bias``: and correct the bias by the mean error; ``gptq``: the least output
+            error on calibration images, with a corrected bias; ``auto``: gptq for 4 bits, rtn for 8, where it loses
+            nothing.
         granularity: Elements that share a scale.
         block_size: Input channels of one block.
+        device: Who solves gptq: ``cpu``, by NumPy, or a PyTorch device such as ``cuda``; the same within rounding.
+        int4_top: Largest code of int4; 3 makes three bits of it, stored in four.
     """
 
     method: str = "rtn"
     granularity: Granularity = Granularity.AUTO
     block_size: int = 32
+    device: str = "cpu"
+    int4_top: int = 7
 
     def recovers(self, layer: Layer, fmt: Format) -> bool:
         """Whether the weight's codes come from `recovery` and not from plain rounding.
@@ -40,7 +45,7 @@ class WeightSettings:
         Float codes have no even grid, and a ConvTranspose adds overlapping products: both are rounded.
         """
         wanted = fmt.weight.is_integer and (
-            self.method == "gptq" or (self.method == "auto" and fmt.weight is Number.INT4)
+            self.method in ("bias", "gptq") or (self.method == "auto" and fmt.weight is Number.INT4)
         )
         return wanted and layer.op in PRODUCTS and (layer.op == "Conv" or len(layer.weight_shape) == 2)
 
@@ -148,7 +153,7 @@ def quantize_weight(
         assert axis is not None
         split = [*weight.shape[:axis], weight.shape[axis] // block, block, *weight.shape[axis + 1 :]]
         peak = np.abs(weight).reshape(split).max(axis=axis + 1)
-    top = {Number.INT8: 127.0, Number.INT4: 7.0, Number.FP8: _FP8_MAX}[fmt.weight]
+    top = {Number.INT8: 127.0, Number.INT4: float(settings.int4_top), Number.FP8: _FP8_MAX}[fmt.weight]
     # A dead channel keeps scale 1: its codes are 0 whatever the scale.
     scale = np.asarray(np.where(peak > 0, peak / top, 1.0), dtype=np.float32)
     scale = np.maximum(scale, np.finfo(np.float32).tiny)

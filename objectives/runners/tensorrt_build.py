@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,11 @@ import tensorrt as trt
 from polygraphy.backend.trt import (
     create_config,
     engine_bytes_from_network,
+    get_trt_logger,
     network_from_onnx_bytes,
     postprocess_network,
 )
+from polygraphy.backend.trt import util as polygraphy_trt
 from polygraphy.exception import PolygraphyException
 from polygraphy.logger import G_LOGGER
 
@@ -29,6 +31,7 @@ from objectives.runners.tensorrt_rules import BuilderSettings, build_flags, pars
 from search_spaces.errors import InputError, nearest
 
 _MIB = 2**20
+_PAUSE_SECONDS = 0.02  # between two questions whether a measurement waits; the builder logs far more often
 # Layers that compute; the others only move data and take the type of their neighbours.
 _COMPUTING = ("ELEMENTWISE", "UNARY", "ACTIVATION", "SOFTMAX", "REDUCE", "SCALE", "CONVOLUTION", "MATRIX_MULTIPLY")
 
@@ -40,6 +43,7 @@ def build_engine(
     *,
     layers: Collection[str] = (),
     fp32_layers: Collection[str] = (),
+    pause: Callable[[], None] = lambda: None,
 ) -> tuple[bytes, float]:
     """Builds one engine.
 
@@ -49,6 +53,7 @@ def build_engine(
         timing_cache: Read before and extended after the build, from TensorRT 10 on.
         layers: Names of the layers that may be named as the reason of a failure.
         fp32_layers: Nodes that must compute in fp32; only for networks that are not strongly typed.
+        pause: Called between the builder's own measurements, when nothing of it runs on the device; may wait.
 
     Returns:
         The plan, and the seconds that the build took.
@@ -70,7 +75,7 @@ def build_engine(
     # deserializeFromBuffer"), neither from a file nor handed from one build to the next within a process.
     kept = timing_cache if parse_version(trt.__version__) >= (10, 0) else None
     start = time.perf_counter()
-    with _errors() as errors:
+    with _errors() as errors, _pausing(pause):
         try:
             network = network_from_onnx_bytes(model, strongly_typed=flags.strongly_typed)
             if not flags.strongly_typed and fp32_layers:
@@ -112,6 +117,35 @@ def _keep_fp32(network: Any, names: Collection[str]) -> None:
             for output in range(layer.num_outputs):
                 if layer.get_output(output).dtype in (trt.float32, trt.float16):
                     layer.set_output_type(output, trt.float32)
+
+
+class _PausingLogger(trt.ILogger):  # type: ignore[misc]  # tensorrt ships no types
+    """Passes TensorRT's lines on; the builder writes one after every tactic that it has timed, a moment to pause."""
+
+    def __init__(self, base: Any, pause: Callable[[], None]) -> None:
+        trt.ILogger.__init__(self)
+        self._base = base
+        self._pause = pause
+        self._last = 0.0
+
+    def log(self, severity: Any, message: str) -> None:
+        """One line of TensorRT's log."""
+        self._base.log(severity, message)
+        now = time.monotonic()
+        if now - self._last > _PAUSE_SECONDS:
+            self._last = now
+            self._pause()
+
+
+@contextmanager
+def _pausing(pause: Callable[[], None]) -> Iterator[None]:
+    """Has Polygraphy give TensorRT a logger that pauses."""
+    base = get_trt_logger()
+    polygraphy_trt.TRT_LOGGER = _PausingLogger(base, pause)
+    try:
+        yield
+    finally:
+        polygraphy_trt.TRT_LOGGER = base
 
 
 class _Collector(logging.Handler):

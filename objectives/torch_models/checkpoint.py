@@ -102,10 +102,10 @@ def _detector(content: Any) -> Any:
 
     if not isinstance(content, dict):
         return None
-    module = content["ema"] if content.get("ema") is not None else content.get("model")
-    if not isinstance(module, BaseModel) or not hasattr(module, "names") or _task(module) != "detect":
+    kept = content["ema"] if content.get("ema") is not None else content.get("model")
+    if not isinstance(kept, BaseModel) or not hasattr(kept, "names") or _task(kept) != "detect":
         return None
-    module = module.float().eval()
+    module: Any = kept.float().eval()
     module.task = "detect"  # older checkpoints leave it out
     module.args = _arguments(content)
     found = Checkpoint(Path(), "", module)

@@ -1,15 +1,17 @@
 """How well an engine's latency repeats: the same engine in fresh processes, and the same scheme built anew.
 
-    python tests/benchmarks/engine_repeatability.py RUN --trial N [--processes 5] [--rebuilds 3] [--throughput]
+    python tests/benchmarks/engine_repeatability.py RUN --trial N [--processes 5] [--rebuilds 3]
 
-RUN is a finished tensorrt run; its engines come from the user's cache. Prints one line per measurement and the spread
-(largest / smallest - 1) of the paired ratio.
+RUN is a tensorrt run; its engines come from the user's cache, and its images from the run's. The rebuilds have a cache
+of their own that holds the reference's engine alone, and share one building process, as a study's trials do. Prints one
+line per measurement and the spread (largest / smallest - 1) of the paired ratio.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import tempfile
 import time
 from dataclasses import replace
@@ -19,9 +21,12 @@ import numpy as np
 
 from objectives.accuracy import predict
 from objectives.detection.cache import PreprocessedImages
+from objectives.devices import find_gpu
 from objectives.evaluation import Bench, EvaluatorSettings
 from objectives.evaluator import Evaluator
+from objectives.runners.engine_cache import EngineCache
 from objectives.scores import Latency, Scores
+from search_spaces.allocation import Allocation
 from tuner.loaded import load_run
 from tuner.measuring import evaluator_settings
 from tuner.prepare import read_inputs
@@ -32,17 +37,44 @@ def spread(ratios: list[float]) -> str:
     return f"spread {max(ratios) / min(ratios) - 1:.2%} over {len(ratios)}"
 
 
-def measured(settings: EvaluatorSettings, scheme, title: str) -> Latency:
-    with Evaluator(settings) as evaluator:
-        found = evaluator.evaluate(scheme)
+def measured(evaluator: Evaluator, scheme: Allocation, title: str) -> Latency:
+    begin = time.perf_counter()
+    found = evaluator.evaluate(scheme)
     assert isinstance(found, Scores) and found.latency is not None, found
     timing = found.latency
     print(
-        f"{title}: p50 {timing.p50_ms:.4f} ms, ratio {timing.ratio:.4f}, cov {timing.cov:.2%}, build "
-        f"{found.seconds['build']:.1f} s, {timing.state}",
+        f"{title}: p50 {timing.p50_ms:.4f} ms, ratio {timing.ratio:.4f}, cov {timing.cov:.2%}, attempts "
+        f"{timing.attempts}, mAP {found.accuracy.map_50_95:.4f}, build {found.seconds.get('build', 0):.1f} s, all "
+        f"{time.perf_counter() - begin:.1f} s, {timing.state}",
         flush=True,
     )
     return timing
+
+
+def fresh(settings: EvaluatorSettings, scheme: Allocation, title: str) -> float:
+    with Evaluator(settings) as evaluator:
+        return measured(evaluator, scheme, title).ratio
+
+
+def rebuilt(settings: EvaluatorSettings, scheme: Allocation, times: int) -> list[float]:
+    """Ratios of engines that were each built from nothing; the user's own cache is not touched."""
+    bench = Bench(settings)
+    known = bench._backend.cache.plan(
+        bench._backend.key(bench._materializer.materialize(bench._unquantized).engine_model)
+    )
+    assert known is not None, "the reference's engine is not in the cache; run the study first"
+    ratios = []
+    with tempfile.TemporaryDirectory() as folder:
+        cache = EngineCache(bench._backend.version, find_gpu(settings.builder.device), Path(folder))
+        shutil.copy(known, cache.plans)
+        os.environ["TUNER_CACHE"] = folder
+        with Evaluator(settings) as evaluator:
+            for index in range(times):
+                ratios.append(measured(evaluator, scheme, f"rebuild {index + 1}").ratio)
+                for plan in cache.plans.glob("*.plan"):
+                    if plan.name != known.name:
+                        plan.unlink()
+    return ratios
 
 
 def throughput(settings: EvaluatorSettings, scheme) -> None:
@@ -71,17 +103,12 @@ def main() -> None:
     scheme = loaded.record(options.trial).allocation
     workbench = Workbench(read_inputs(loaded.config), loaded.run)
     settings = replace(evaluator_settings(workbench), predictions=None, engines=None)
-    ratios = [measured(settings, scheme, f"process {index + 1}").ratio for index in range(options.processes)]
-    if ratios:
-        print(f"same engine, fresh processes: {spread(ratios)}")
+    if options.processes:
+        ratios = [fresh(settings, scheme, f"process {index + 1}") for index in range(options.processes)]
+        print(f"same engine, fresh processes: {spread(ratios)}", flush=True)
     throughput(settings, scheme)
-    rebuilt = []
-    for index in range(options.rebuilds):
-        with tempfile.TemporaryDirectory() as folder:
-            os.environ["TUNER_CACHE"] = folder
-            rebuilt.append(measured(settings, scheme, f"rebuild {index + 1}").ratio)
-    if rebuilt:
-        print(f"same scheme, built anew with an empty timing cache: {spread(rebuilt)}")
+    if options.rebuilds:
+        print(f"same scheme, built anew: {spread(rebuilt(settings, scheme, options.rebuilds))}")
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ def test_every_fault_is_a_value_and_the_next_trial_starts_soon(
 ) -> None:
     plan = tmp_path / "faults"
     monkeypatch.setenv(VARIABLE, str(plan))
-    limit = 20.0 if "hang" in line else 600.0
+    limit = 45.0 if "hang" in line else 600.0
     with Evaluator(replace(settings, limit_s=limit, failures=tmp_path / "failures")) as evaluator:
         evaluator.reference()
         plan.write_text(line + "\n")

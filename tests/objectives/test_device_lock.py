@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from objectives.device_lock import device_lock, device_users
+from objectives.device_lock import device_lock, device_users, give_way
 from objectives.devices import foreign
 
 
@@ -85,6 +85,45 @@ def test_a_stream_of_evaluations_does_not_keep_a_measurement_waiting(tmp_path: P
         for process in processes:
             process.join(10)
     assert device_users("gpu") == {os.getpid()}
+
+
+def build(log: str, stop: str) -> None:
+    """A build that takes as long as it is let, and gives way between its steps."""
+    with device_lock("gpu", shared=True):
+        while not Path(stop).exists():
+            give_way("gpu")
+            note(log, 0, "build", 0.02)
+
+
+def test_a_long_build_gives_way_to_measurements_and_rests_meanwhile(tmp_path: Path) -> None:
+    stop, log = tmp_path / "stop", str(tmp_path / "log")
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=build, args=(log, str(stop))) for _ in range(2)]
+    for process in processes:
+        process.start()
+    try:
+        while len(device_users("gpu")) < 2:
+            time.sleep(0.01)
+        alone = []
+        for _ in range(5):
+            with device_lock("gpu", timeout=5):
+                begin = time.monotonic()
+                time.sleep(0.1)
+                alone.append((begin, time.monotonic()))
+            time.sleep(0.05)
+    finally:
+        stop.touch()
+        for process in processes:
+            process.join(10)
+    steps = [tuple(map(float, line.split()[2:])) for line in Path(log).read_text().splitlines()]
+    assert any(end < alone[0][0] for _, end in steps) and any(start > alone[-1][1] for start, _ in steps)
+    assert not [1 for start, end in steps for begin, over in alone if start < over and begin < end]
+
+
+def test_who_does_not_share_a_device_has_no_way_to_give() -> None:
+    give_way("gpu")
+    with device_lock("gpu"):
+        give_way("gpu")
 
 
 def test_a_dead_user_is_forgotten(tmp_path: Path) -> None:

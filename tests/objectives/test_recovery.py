@@ -12,7 +12,7 @@ from tiny_detectors import build_detector
 
 from objectives.quantization.calibration import CalibrationTable, calibrate
 from objectives.quantization.columns import Geometry, as_rows, from_rows, read_columns, read_geometry
-from objectives.quantization.gptq import gptq, output_error
+from objectives.quantization.gptq import Activity, gptq, output_error
 from objectives.quantization.materialize import Materializer
 from objectives.quantization.recovery import Recovered, load_recovered, recover, save_recovered
 from objectives.quantization.weights import QuantizedWeight, WeightSettings, quantize_weight
@@ -92,7 +92,7 @@ def test_the_output_error_is_never_above_rounding(kind: str, seed: int, trouble:
     hessian = shifted.transpose(0, 2, 1) @ shifted / shifted.shape[1]
     unit = dataclasses.replace(plain, codes=np.ones_like(plain.codes)).dequantized()
     rows, steps = as_rows(weight, layer), as_rows(unit, layer)
-    codes = gptq(rows, steps, (-8, 7), hessian)
+    codes = gptq(rows, steps, (-8, 7), Activity.of(hessian))
     assert (from_rows(codes, layer).shape) == weight.shape and codes.min() >= -8 and codes.max() <= 7
     ours = output_error(codes * steps - rows, hessian).sum()
     nearest = output_error(as_rows(plain.dequantized(), layer) - rows, hessian).sum()
@@ -105,7 +105,7 @@ def test_gptq_is_far_better_where_inputs_are_correlated() -> None:
     hessian = (inputs.T @ inputs / len(inputs))[None]
     weight = random.standard_normal((1, 32, 64)).astype(np.float32)
     unit = np.broadcast_to(np.abs(weight).max(axis=2, keepdims=True) / 7, weight.shape).astype(np.float32)
-    codes = gptq(weight, unit, (-8, 7), hessian)
+    codes = gptq(weight, unit, (-8, 7), Activity.of(hessian))
     ours = output_error(codes * unit - weight, hessian).sum()
     assert ours < 0.3 * output_error(np.rint(weight / unit) * unit - weight, hessian).sum()
 
@@ -217,3 +217,39 @@ def test_a_missing_weight_is_no_silent_rounding(room: Room) -> None:
 def test_no_image(room: Room) -> None:
     with pytest.raises(InputError, match="no calibration image"):
         recover(room.graph, lambda: iter(()), room.pairs, room.settings)
+
+
+def test_a_corrected_bias_takes_up_the_mean_error_of_rounding(room: Room) -> None:
+    settings = WeightSettings("bias", block_size=8)
+    found = recover(room.graph, lambda: iter(room.batches), room.pairs, settings)
+    for layer, fmt in room.pairs:
+        weight = room.graph.initializers[layer.weight]
+        (entry,) = (value for key, value in found.items() if key.split(" ")[0] == layer.name)
+        np.testing.assert_array_equal(entry.weight.codes, quantize_weight(weight, layer, fmt, settings).codes)
+    error = []
+    for method, recovered in (("bias", found), ("rtn", {})):
+        weights = WeightSettings(method, block_size=8)
+        data = Materializer(room.graph, room.table, "onnxruntime-cpu", weights, recovered).materialize(room.all4).data
+        error.append(np.square(room.outputs(data) - room.outputs(room.graph.path)).mean())
+    assert error[0] < error[1]
+
+
+def test_three_bits_are_codes_of_four(room: Room) -> None:
+    settings = WeightSettings("gptq", block_size=8, int4_top=3)
+    found = recover(room.graph, lambda: iter(room.batches), room.pairs, settings)
+    codes = np.concatenate([entry.weight.codes.ravel() for entry in found.values()])
+    assert codes.min() >= -4 and codes.max() == 3
+
+
+def test_pytorch_recovers_the_same_model(room: Room) -> None:
+    pytest.importorskip("torch", reason="needs the torch extra")
+    from objectives.quantization import gptq_torch, recovery
+
+    settings = dataclasses.replace(room.settings, device="cpu:0")  # PyTorch's name of the CPU, so that it solves
+    assert recovery._maker(settings.device)(1, 2).__class__ is gptq_torch.TorchMoments
+    found = recover(room.graph, lambda: iter(room.batches), room.pairs, settings)
+    same = [(found[key].weight.codes == entry.weight.codes).mean() for key, entry in room.found.items()]
+    assert np.mean(same) > 0.99
+    for key, entry in room.found.items():
+        if entry.shift is not None and (found[key].weight.codes == entry.weight.codes).all():
+            np.testing.assert_allclose(found[key].shift, entry.shift, rtol=1e-3, atol=1e-6)

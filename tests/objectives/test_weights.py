@@ -68,7 +68,9 @@ def test_a_dead_channel_stays_exactly_zero() -> None:
 
 
 def test_settings_are_checked() -> None:
-    with pytest.raises(InputError, match=r"weights.method: 'rnt' is not one of auto, rtn, gptq.*did you mean 'rtn'"):
+    with pytest.raises(
+        InputError, match=r"weights.method: 'rnt' is not one of auto, rtn, bias, gptq.*did you mean 'rtn'"
+    ):
         WeightSettings(method="rnt")
     with pytest.raises(InputError, match="block_size: 0"):
         WeightSettings(block_size=0)

@@ -1,13 +1,10 @@
-import itertools
-
 import numpy as np
 import pytest
 from tiny_detectors import build_detector
 
-from search_spaces.costs import CostTable, weight_costs
 from search_spaces.errors import InputError
 from search_spaces.model_graph import ModelGraph
-from search_spaces.priors import knapsack, ladders, seeds
+from search_spaces.priors import ladders
 from search_spaces.sensitivity import SensitivityEntry, SensitivityTable
 from search_spaces.space import SearchSpace
 
@@ -35,42 +32,12 @@ def table(graph: ModelGraph) -> SensitivityTable:
     return SensitivityTable("onnx", "kl+iou", graph.digest, 8, entries, {"weights": "rtn"})
 
 
-def _costs(graph: ModelGraph) -> CostTable:
-    factor = {"fp16": 3.0, "int8": 1.0, "w4a16": 3.0}
-    costs = {(layer.name, f): layer.macs * x for layer in graph.quantizable for f, x in factor.items()}
-    return CostTable("ms", costs, "test")
-
-
 def test_ladders_keep_the_most_sensitive_layers_high(space: SearchSpace, table: SensitivityTable) -> None:
     for seed in ladders(space, table, "int8"):
         count = int(seed.origin.split(":")[2])
         high = {name for name, fmt in seed.allocation.items if fmt == "fp16"}
         worst = {entry.layer for entry in table.ranking("int8")[:count]}
         assert high == worst
-
-
-def test_knapsack_points_are_optimal_for_their_cost(
-    graph: ModelGraph, space: SearchSpace, table: SensitivityTable
-) -> None:
-    costs = _costs(graph)
-    found = knapsack(space, table, costs)
-    points = [(costs.total(s.allocation), sum(table.score(*pair) for pair in s.allocation.items)) for s in found]
-    assert points == sorted(points)
-    assert all(a[1] >= b[1] for a, b in itertools.pairwise(points))
-    draw = np.random.default_rng(0)
-    for _ in range(300):  # no random scheme lies below the hull's points
-        choices = {g.name: draw.choice(f) for g, f in zip(space.groups, space.formats, strict=True)}
-        allocation = space.allocation({k: str(v) for k, v in choices.items()})
-        cost, score = costs.total(allocation), sum(table.score(*pair) for pair in allocation.items)
-        assert not any(cost < c and score < s for c, s in points)
-
-
-def test_seeds_are_unique_and_inside_the_space(graph: ModelGraph, space: SearchSpace, table: SensitivityTable) -> None:
-    found = seeds(space, table, _costs(graph), [weight_costs(graph.layers)])
-    digests = [seed.allocation.digest for seed in found]
-    assert len(digests) == len(set(digests)) >= 10
-    assert all(space.contains(seed.allocation) for seed in found)
-    assert any(seed.origin.startswith("knapsack-bytes") for seed in found)
 
 
 def test_table_round_trip_and_reports(table: SensitivityTable) -> None:

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx
 import pytest
+from tiny_detectors import build_detector, write_calibration, write_dataset
 
 from tuner.cli import main
 
@@ -156,3 +158,22 @@ def test_a_damaged_database_is_refused_and_left_alone(tuner: Tuner, study_file: 
     for command in ("resume", "status", "front"):
         assert_refused(tuner(command, run), "study.db", "not a SQLite database")
     assert snapshot(run) == before
+
+
+@pytest.mark.parametrize(("version", "opset", "scale"), [("8.6", 17, onnx.TensorProto.FLOAT), ("10", 19, None)])
+def test_a_materialized_graph_suits_the_tensorrt_that_is_named(
+    tuner: Tuner, tmp_path: Path, version: str, opset: int, scale: int | None
+) -> None:
+    model = build_detector(tmp_path / "m.onnx", "end_to_end")
+    write_dataset(tmp_path, model, 1)
+    images = ("--calibration", write_calibration(tmp_path, 1), "--out", tmp_path / "q.onnx")
+    done = tuner("materialize", model, "--uniform", "int8", *images, "--runtime", "tensorrt", "--tensorrt", version)
+    assert done.returncode == 0, done.stderr
+    found = onnx.load(tmp_path / "q.onnx")
+    assert found.opset_import[0].version == opset if scale else found.opset_import[0].version >= opset
+    kinds = {i.name: i.data_type for i in found.graph.initializer}
+    scales = {kinds[n.input[1]] for n in found.graph.node if n.op_type == "QuantizeLinear" and n.input[1] in kinds}
+    assert scales == {scale or onnx.TensorProto.FLOAT16}
+    (tmp_path / "q.onnx").unlink()
+    refused = tuner("materialize", model, "--uniform", "int8", *images, "--tensorrt", version)
+    assert refused.returncode == 2 and "only for --runtime tensorrt" in refused.stderr

@@ -69,12 +69,12 @@ def test_an_equal_scheme_counts_once_and_nothing_gives_nothing() -> None:
 
 
 def test_hypervolume_by_hand() -> None:
-    # One point: mAP 0.5 times (1.1 - 1.0); a second adds 0.4 x (1.0 - 0.5) below it.
-    assert hypervolume([RECORDS[0]], TWO, REFERENCE) == pytest.approx(0.05)
+    # Beyond half of the reference's mAP of 0.5: 0.25 times (1.1 - 1.0); a second adds 0.15 x (1.0 - 0.5) below it.
+    assert hypervolume([RECORDS[0]], TWO, REFERENCE) == pytest.approx(0.025)
     pair = [RECORDS[0], record(1, 0.4, 50.0)]
-    assert hypervolume(pair, TWO, REFERENCE) == pytest.approx(0.05 + 0.4 * 0.5)
-    assert hypervolume_history(pair, TWO, REFERENCE) == pytest.approx((0.05, 0.25))
-    assert hypervolume([RECORDS[0]], THREE, REFERENCE) == pytest.approx(0.5 * 0.1 * 0.1)
+    assert hypervolume(pair, TWO, REFERENCE) == pytest.approx(0.025 + 0.15 * 0.5)
+    assert hypervolume_history(pair, TWO, REFERENCE) == pytest.approx((0.025, 0.1))
+    assert hypervolume([RECORDS[0]], THREE, REFERENCE) == pytest.approx(0.25 * 0.1 * 0.1)
 
 
 @settings(max_examples=50, deadline=None)

@@ -1,17 +1,27 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import optuna
 import pytest
 from optuna.samplers import NSGAIISampler
 from optuna.trial import TrialState
 
+from search_spaces.costs import CostTable
 from search_spaces.groups import Group
 from search_spaces.space import SearchSpace
 from tuner.samplers import SAMPLERS, make_sampler
+from tuner.samplers.problem import build_problem
 
 FORMATS = ("fp16", "int8", "w4a16")
 NAMES = tuple(f"layer{index}" for index in range(8))
 SPACE = SearchSpace(tuple(Group(n, (n,)) for n in NAMES), (FORMATS,) * 7 + (("int8",),), NAMES)
+PRIOR = CostTable("ms", {(n, f): 1.0 if f == "fp16" else 0.0 for n in NAMES for f in FORMATS}, "test", 2.0)
+PROBLEM = build_problem(
+    SPACE,
+    [("map_50_95", 1.0, 0.5, None), ("latency_ms", 10.0, 11.0, PRIOR)],
+    edges=list(pairwise(NAMES)),
+)
 
 
 def ask(study: optuna.Study) -> tuple[optuna.Trial, dict[str, str]]:
@@ -27,7 +37,7 @@ def values(params: dict[str, str]) -> tuple[float, float]:
 
 def run(name: str, count: int, seeds: int = 4, seed: int = 0) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(directions=["maximize", "minimize"], sampler=make_sampler(name, SPACE, seed))
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=make_sampler(name, PROBLEM, seed))
     for k in range(seeds):
         study.enqueue_trial({n: "int8" if i >= 7 - k else "fp16" for i, n in enumerate(NAMES)})
     for _ in range(count):
@@ -44,7 +54,8 @@ def test_no_scheme_is_proposed_twice(name: str) -> None:
     assert all(trial.params["layer7"] == "int8" for trial in study.trials)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+# The knapsack's points are no random choice.
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "knapsack"])
 def test_equal_seeds_propose_equal_schemes(name: str) -> None:
     first, second, other = ([trial.params for trial in run(name, 25, seed=s).trials] for s in (3, 3, 4))
     assert first == second != other

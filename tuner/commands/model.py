@@ -194,7 +194,7 @@ def bench(
     from objectives.latency import TimingProtocol, measure
     from objectives.scores import Failure
     from tuner.config import TimingSection
-    from tuner.measuring import builder_settings, observer, open_runner
+    from tuner.measuring import builder_settings, observer, open_runner, timing_lock
     from tuner.models import onnx_file
 
     section = parse_builder(runtime, [*(builder or []), f"batch={batch}"])
@@ -209,7 +209,8 @@ def bench(
     with ExitStack() as stack:
         opened = [stack.enter_context(open_runner(runtime, path, threads, settings, batch=batch)) for path in files]
         observe = observer(runtime, section.device)
-        found = measure(opened[0], opened[1] if reference else None, image, protocol, observe=observe)
+        with timing_lock(runtime, section.device):
+            found = measure(opened[0], opened[1] if reference else None, image, protocol, observe=observe)
     if isinstance(found, Failure):
         raise InputError(f"{model}: {found.kind}: {found.message}; stop other work on this machine and try again")
     figures = asdict(found)

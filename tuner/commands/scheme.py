@@ -57,6 +57,10 @@ def materialize(
         str, typer.Option("--by", metavar="TOOL", help="onnx, or torch: ModelOpt's quantizers on a .pt, exported.")
     ] = "onnx",
     runtime: Runtime = "onnxruntime-cpu",
+    tensorrt: Annotated[
+        str | None,
+        typer.Option("--tensorrt", metavar="VERSION", help="For which one the file is; else the installed one, or 10."),
+    ] = None,
     head: Head = None,
     image_size: ImageSize = None,
     as_json: Json = False,
@@ -96,6 +100,7 @@ def materialize(
     if by not in ("onnx", "torch"):
         raise InputError(f"--by {by!r}: is not one of onnx, torch{nearest(by, ('onnx', 'torch'))}")
     settings = WeightSettings(weights, Granularity(granularity))
+    target = _target(runtime, tensorrt)
     graph = ModelGraph(onnx_file(model, head=head, image_size=parse_size(image_size), runtime=runtime))
     contract = recognise(graph, layout=head, image_size=parse_size(image_size))
     if scheme is None:
@@ -117,7 +122,7 @@ def materialize(
             with bar("quantizing weights", len(wanted)) as done:
                 recovered = recover(graph, lambda: islice(pixels.singles(), _WEIGHT_IMAGES), wanted, settings, done)
         started = time.perf_counter()
-        artifact = Materializer(graph, table, runtime, settings, recovered).materialize(allocation)
+        artifact = Materializer(graph, table, target, settings, recovered).materialize(allocation)
         seconds = time.perf_counter() - started
         artifact.check()
         compared: Mapping[str, float] = {}
@@ -142,6 +147,24 @@ def materialize(
         return
     for name, value in figures.items():
         print(f"{name:20} {value:.3f}" if isinstance(value, float) else f"{name:20} {value}")
+
+
+def _target(runtime: str, version: str | None) -> str:
+    """The materializer's name of a runtime: the graph that TensorRT reads depends on its version."""
+    from objectives.backends import tensorrt_version
+    from objectives.runners.runner import RuntimeUnavailable
+    from objectives.runners.tensorrt_rules import dialect
+
+    if runtime != "tensorrt":
+        if version is not None:
+            raise InputError(f"--tensorrt {version}: only for --runtime tensorrt (this is {runtime})")
+        return runtime
+    if version is None:
+        try:
+            version = tensorrt_version()
+        except RuntimeUnavailable:  # made here for another machine
+            version = "10"
+    return dialect(version if "." in version else f"{version}.0")
 
 
 def sensitivity(

@@ -1,0 +1,135 @@
+"""`objectives.quantization.gptq` in PyTorch, for a GPU: the same sums, factors and codes, within rounding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from objectives.quantization.gptq import DAMPING, LEAF
+from search_spaces.errors import InputError
+
+try:
+    import torch
+except ImportError:
+    raise InputError("weights.device: needs PyTorch; pip install '.[torch]', or choose cpu") from None
+
+
+def check_device(device: str) -> None:
+    """Checks that PyTorch reaches a device.
+
+    Raises:
+        InputError: It does not.
+    """
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"weights.device: {device!r} is not there ({reason}); choose cpu") from None
+
+
+class TorchMoments:
+    """Running sums over the columns that a layer reads.
+
+    Args:
+        device: A PyTorch device.
+        groups: Convolution groups.
+        width: K, the elements of one column.
+    """
+
+    def __init__(self, device: str, groups: int, width: int) -> None:
+        self._second = torch.zeros((groups, width, width), dtype=torch.float32, device=device)
+        self._first = torch.zeros((groups, width), dtype=torch.float64, device=device)
+        self._count = 0
+
+    def add(self, columns: NDArray[np.float32]) -> None:
+        """Adds columns ``(groups, positions, K)``."""
+        values = torch.from_numpy(np.ascontiguousarray(columns)).to(self._second.device)
+        self._second.baddbmm_(values.transpose(1, 2), values)
+        self._first += values.sum(dim=1, dtype=torch.float64)
+        self._count += columns.shape[1]
+
+    @property
+    def finite(self) -> bool:
+        """Whether every input was."""
+        return bool(torch.isfinite(self._second).all())
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """Mean column, ``(groups, K)``."""
+        return np.asarray((self._first / self._count).cpu().numpy())
+
+    def activity(self, centred: bool) -> TorchActivity:
+        """The second moments, about the mean or about 0, ordered and factored."""
+        hessian = self._second.double() / self._count
+        if centred:
+            mean = self._first / self._count
+            hessian -= mean[:, :, None] * mean[:, None, :]
+        return TorchActivity.of(hessian)
+
+
+@dataclass(frozen=True)
+class TorchActivity:
+    """What the inputs of a layer say about its weight; tensors as the arrays of `gptq.Activity`."""
+
+    hessian: torch.Tensor
+    order: torch.Tensor
+    upper: torch.Tensor
+
+    @staticmethod
+    def of(hessian: torch.Tensor) -> TorchActivity:
+        """Orders and factors second moments."""
+        order = torch.argsort(hessian.diagonal(dim1=1, dim2=2), dim=1, descending=True, stable=True)
+        rows = hessian.gather(1, order[:, :, None].expand_as(hessian))
+        return TorchActivity(hessian, order, _inverse_factor(rows.gather(2, order[:, None, :].expand_as(hessian))))
+
+    def round(
+        self, weight: NDArray[np.float32], unit: NDArray[np.float32], bounds: tuple[float, float]
+    ) -> NDArray[np.int8]:
+        """Chooses codes as `gptq.gptq` does: arrays ``(groups, rows, K)``, int8 codes likewise."""
+        device = self.hessian.device
+        whole = torch.tensor(weight, device=device)
+        steps = torch.tensor(unit, device=device)
+        order = self.order[:, :, None].expand(-1, -1, weight.shape[1])
+        rest = whole.double().transpose(1, 2).gather(1, order)
+        step = steps.double().transpose(1, 2).gather(1, order)
+        errors, codes = torch.empty_like(rest), torch.empty_like(rest)
+
+        def round_columns(begin: int, end: int) -> None:
+            if end - begin > LEAF:
+                middle = (begin + end) // 2
+                round_columns(begin, middle)
+                rest[:, middle:end] -= self.upper[:, begin:middle, middle:end].mT @ errors[:, begin:middle]
+                round_columns(middle, end)
+                return
+            for index in range(begin, end):
+                code = (rest[:, index] / step[:, index]).round().clamp(*bounds)
+                codes[:, index] = code
+                errors[:, index] = (rest[:, index] - code * step[:, index]) / self.upper[:, index, index, None]
+                rest[:, index + 1 : end] -= self.upper[:, index, index + 1 : end, None] * errors[:, index, None]
+
+        round_columns(0, rest.shape[1])
+        found = torch.empty_like(codes).scatter_(1, order, codes).transpose(1, 2)
+        nearest = (whole / steps).round().clamp(*bounds).double()
+        better = self._error(found * steps - whole) <= self._error(nearest * steps - whole)
+        return np.asarray(torch.where(better[:, :, None], found, nearest).to(torch.int8).cpu().numpy())
+
+    def _error(self, difference: torch.Tensor) -> torch.Tensor:
+        return ((difference @ self.hessian) * difference).sum(dim=2)
+
+
+def _inverse_factor(hessian: torch.Tensor) -> torch.Tensor:
+    diagonal = hessian.diagonal(dim1=1, dim2=2)
+    mean = diagonal.mean(dim=1, keepdim=True)
+    mean = torch.where(mean > 0, mean, torch.ones_like(mean))
+    damping = DAMPING
+    while True:
+        extra = torch.where(diagonal > 0, damping * mean, mean.expand_as(diagonal))
+        factor, failed = torch.linalg.cholesky_ex((hessian + torch.diag_embed(extra)).flip(1, 2))
+        if not failed.any():
+            one = torch.eye(hessian.shape[1], dtype=hessian.dtype, device=hessian.device).expand_as(hessian)
+            upper: torch.Tensor = torch.linalg.solve_triangular(factor.flip(1, 2), one, upper=True)
+            if torch.isfinite(upper).all():
+                return upper
+        damping *= 10  # as in NumPy: until the factor exists

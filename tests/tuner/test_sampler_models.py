@@ -1,0 +1,229 @@
+"""The parts of the model-guided sampler, each against what can be computed otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise, product
+
+import numpy as np
+import optuna
+import pytest
+from scipy.stats import multivariate_normal, spearmanr
+
+from tuner.samplers import make_sampler
+from tuner.samplers.accuracy_model import AccuracyModel
+from tuner.samplers.acquisition import expected_improvement, improvement, nondominated
+from tuner.samplers.beliefs import Beliefs
+from tuner.samplers.cost_model import CostModel
+from tuner.samplers.evidence import Shape
+from tuner.samplers.history import History
+from tuner.samplers.knapsack import frontier, knapsack_points, reformat_prior
+from tuner.samplers.problem import Objective, Problem
+from tuner.samplers.regression import Features, Posterior, hamming, log_evidence
+from tuner.samplers.solver import solve
+
+FORMATS = ("fp16", "int8", "w4a16")
+DRAW = np.random.default_rng(5)
+
+
+def make_problem(
+    groups: int = 30, prior_noise: float = 0.5, blocked: frozenset[tuple[str, str]] = frozenset()
+) -> Problem:
+    draw = np.random.default_rng(1)
+    names = [f"g{index}" for index in range(groups)]
+    effects = true_effects(groups)
+    costs = np.outer(draw.lognormal(0, 0.7, groups), [1.0, 0.4, 0.9])
+    costs /= costs[:, 0].sum() / 0.8
+    return Problem(
+        dict.fromkeys(names, FORMATS),
+        (Objective("map_50_95", 0.5, 0.25), Objective("latency_ms", 20.0, 22.0, costs, 0.2, True)),
+        effects * np.exp(draw.normal(0, prior_noise, effects.shape)) * 100,
+        np.array([*pairwise(range(groups)), (0, 5), (2, 6)]),
+        np.ones(groups + 1),
+        np.array([0, 1, 0]),
+        np.arange(groups) // 4,
+        blocked,
+    )
+
+
+def true_effects(groups: int) -> np.ndarray:
+    draw = np.random.default_rng(0)
+    return 0.006 * np.outer(draw.lognormal(0, 1.0, groups), [0.0, 1.0, 3.0])
+
+
+def schemes_of(problem: Problem, count: int) -> np.ndarray:
+    return np.random.default_rng(7).integers(0, len(FORMATS), (count, problem.groups))
+
+
+def test_posterior_equals_the_textbook_formula() -> None:
+    features = Features(DRAW.normal(size=(4, 3, 6)), DRAW.normal(size=(2, 6)))
+    mean, deviation = DRAW.normal(size=6), DRAW.uniform(0.5, 1.5, 6)
+    prior = Shape(features, mean, deviation, np.zeros(6), 0.3).prior({"spread": 1.0, "noise": 0.2, "residual": 0.4})
+    schemes, mismatches = DRAW.integers(0, 3, (5, 4)), DRAW.integers(0, 2, (5, 2)).astype(float)
+    values, spread = DRAW.normal(size=5), DRAW.uniform(1, 2, 5)
+    new, new_mismatches = DRAW.integers(0, 3, (3, 4)), np.zeros((3, 2))
+    found, deviations = Posterior(prior, schemes, mismatches, values, spread).predict(new, new_mismatches)
+
+    everything = np.concatenate([schemes, new])
+    design = features.design(everything, np.concatenate([mismatches, new_mismatches]))
+    by_hand = [sum(features.choices[g, f] for g, f in enumerate(row)) for row in everything]
+    assert np.allclose(design, np.array(by_hand) + np.concatenate([mismatches, new_mismatches]) @ features.edges)
+    joint = design @ np.diag(deviation**2) @ design.T + 0.16 * np.exp(-hamming(everything, everything) / 10)
+    noisy = joint[:5, :5] + np.diag((0.2 * spread) ** 2)
+    gain = joint[5:, :5] @ np.linalg.inv(noisy)
+    centre = 0.3 + design @ mean
+    assert np.allclose(found, centre[5:] + gain @ (values - centre[:5]), atol=1e-6)
+    assert np.allclose(deviations**2, np.diag(joint[5:, 5:] - gain @ joint[:5, 5:]), atol=1e-6)
+    density = multivariate_normal(centre[:5], noisy).logpdf(values)
+    assert log_evidence(noisy.copy(), values - centre[:5]) == pytest.approx(density + 2.5 * np.log(2 * np.pi))
+
+
+def test_draws_have_the_posterior_mean_and_spread() -> None:
+    features = Features(DRAW.normal(size=(4, 3, 6)))
+    prior = Shape(features, np.zeros(6), np.ones(6), np.zeros(6)).prior({"spread": 1.0, "noise": 0.5, "residual": 0.3})
+    schemes, none = DRAW.integers(0, 3, (8, 4)), np.zeros((8, 0))
+    posterior = Posterior(prior, schemes, none, DRAW.normal(size=8), np.ones(8))
+    drawn = posterior.draw(np.random.default_rng(0), 20_000)
+    assert np.allclose(drawn.mean(axis=0), posterior.coefficients, atol=0.03)
+    design = features.design(schemes, none)
+    rest = 0.09 * np.exp(-hamming(schemes, schemes) / 10) + 0.25 * np.eye(8)
+    expected = np.eye(6) - design.T @ np.linalg.inv(design @ design.T + rest) @ design
+    assert np.allclose(np.cov(drawn.T), expected, atol=0.04)
+
+
+def test_the_solver_finds_the_optimum_of_a_small_graph() -> None:
+    draw = np.random.default_rng(2)
+    problem = make_problem(7, blocked=frozenset({("g3", "int8")}))
+    costs, reformats = draw.normal(size=(40, 7, 3)), draw.uniform(0, 0.6, (40, len(problem.edges)))
+    found = solve(problem, costs, reformats)
+    every = np.array([s for s in product(range(3), repeat=7) if s[3] != 1])
+    gaps = []
+    for row in range(40):
+        total = costs[row][np.arange(7), every].sum(axis=1) + problem.mismatches(every) @ reformats[row]
+        mine = (
+            costs[row][np.arange(7), found[row]].sum() + (problem.mismatches(found[row : row + 1]) @ reformats[row])[0]
+        )
+        gaps.append(mine - total.min())
+    assert (found[:, 3] != 1).all()
+    assert min(gaps) >= -1e-9 and np.mean(np.array(gaps) < 1e-9) >= 0.9 and max(gaps) < 0.3
+
+
+@pytest.mark.parametrize("objectives", [2, 3])
+def test_improvement_is_the_difference_of_two_hypervolumes(objectives: int) -> None:
+    from optuna._hypervolume import compute_hypervolume
+
+    front, points = DRAW.random((12, objectives)), DRAW.random((20, objectives))
+    worst = np.full(objectives, 0.8)
+    inside = front[(front < worst).all(axis=1)]
+    before = compute_hypervolume(inside, worst)
+    for point, found in zip(points, improvement(points, front, worst), strict=True):
+        both = np.concatenate([inside, point[None]]) if (point < worst).all() else inside
+        assert found == pytest.approx(compute_hypervolume(both, worst) - before, abs=1e-9)
+
+
+def test_a_sample_beyond_a_bound_gains_nothing() -> None:
+    samples = np.array([[[0.1, 0.1, 0.4]], [[0.1, 0.1, 0.6]]])
+    worst, optimised = np.array([1.0, 1.0, 0.5]), np.array([True, True, False])
+    found = expected_improvement(samples, np.zeros((0, 3)), worst, optimised)
+    assert found == pytest.approx([0.81, 0.0])
+    assert nondominated(np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])).tolist() == [0, 1]
+
+
+def test_the_accuracy_model_learns_effects_and_doubts_a_poor_prior() -> None:
+    problem = make_problem(prior_noise=0.2)
+    truth = true_effects(problem.groups)
+    schemes = schemes_of(problem, 80)
+    noise = np.random.default_rng(3).normal(0, 0.004, 80)
+    losses = truth[np.arange(problem.groups), schemes].sum(axis=1) + noise
+    good = AccuracyModel(problem, schemes, losses)
+    misled = problem.harm.copy()
+    misled[:, 1:] = np.random.default_rng(4).permutation(misled[:, 1:])
+    poor = AccuracyModel(problem, schemes, losses, misled)
+    assert good.settings["shrink"] < poor.settings["shrink"]
+    assert good.evidence > poor.evidence
+    for model in (good, poor):
+        fresh = np.random.default_rng(8).integers(0, 3, (60, problem.groups))
+        mean, deviation = model.predict(fresh)
+        error = mean - truth[np.arange(problem.groups), fresh].sum(axis=1)
+        assert np.sqrt((error**2).mean()) < 0.35 * losses.std()
+        assert 0.3 < np.sqrt((error**2 / deviation**2).mean()) < 2.0
+
+
+def test_the_cost_model_finds_the_price_of_a_reformat() -> None:
+    problem = make_problem()
+    latency = problem.objectives[1]
+    schemes = schemes_of(problem, 60)
+    shares = 0.2 + latency.prior[np.arange(problem.groups), schemes].sum(axis=1)
+    shares = shares + 0.02 * problem.mismatches(schemes).sum(axis=1)
+    model = CostModel(problem, latency, schemes, shares)
+    assert np.median(model.reformat_cost) == pytest.approx(0.02, rel=0.15)
+    fresh = np.random.default_rng(9).integers(0, 3, (40, problem.groups))
+    truth = (
+        0.2 + latency.prior[np.arange(problem.groups), fresh].sum(axis=1) + 0.02 * problem.mismatches(fresh).sum(axis=1)
+    )
+    assert np.abs(model.predict(fresh)[0] - truth).max() < 0.01
+
+
+def test_agreement_replaces_a_poor_prior() -> None:
+    problem = make_problem(prior_noise=2.5)
+    truth = true_effects(problem.groups)
+    schemes = schemes_of(problem, 60)
+    losses = truth[np.arange(problem.groups), schemes].sum(axis=1)
+    noisy = 0.5 * np.exp(-losses) + np.random.default_rng(1).normal(0, 0.01, 60)
+    values = np.stack([noisy, np.full(60, 20.0)], axis=1)
+    none = np.zeros((0, problem.groups), dtype=np.int64)
+    found = []
+    for agreement in (np.full(60, np.nan), np.exp(-0.4 * losses)):
+        history = History(schemes, values, agreement, none, frozenset())
+        effects = Beliefs(problem, history).accuracy.effects[:, 2]
+        found.append(spearmanr(effects, truth[:, 2])[0])
+    assert found[1] > 0.8 and found[1] > found[0] + 0.1, found
+
+
+def test_knapsack_points_pay_for_reformats() -> None:
+    problem = make_problem()
+    schemes, total = frontier(problem, (1.0,))
+    latency = problem.objectives[1].prior
+    assert latency is not None and (np.diff(total) >= 0).all()
+    harm = problem.harm[np.arange(problem.groups), schemes].sum(axis=1)
+    cost = latency[np.arange(problem.groups), schemes].sum(axis=1) + problem.mismatches(schemes) @ reformat_prior(
+        problem
+    )
+    assert np.allclose(cost, total)
+    fresh = schemes_of(problem, 500)
+    other_harm = problem.harm[np.arange(problem.groups), fresh].sum(axis=1)
+    other = latency[np.arange(problem.groups), fresh].sum(axis=1) + problem.mismatches(fresh) @ reformat_prior(problem)
+    assert not any(((other < c) & (other_harm < h)).any() for c, h in zip(cost, harm, strict=True))
+    points = knapsack_points(problem, 13)
+    assert 10 <= len(points) <= 13 and len({p.tobytes() for p in points}) == len(points)
+
+
+def test_the_model_sampler_beats_random_and_needs_no_prior() -> None:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    problem = make_problem(16)
+    truth, latency = true_effects(16), problem.objectives[1].prior
+    assert latency is not None
+    blank = replace(problem, harm=np.where(problem.harm > 0, 1.0, 0.0))
+
+    def outcome(scheme: np.ndarray) -> list[float]:
+        cost = 0.2 + latency[np.arange(16), scheme].sum() + 0.01 * problem.mismatches(scheme[None]).sum()
+        return [0.5 * float(np.exp(-truth[np.arange(16), scheme].sum())), 20 * float(cost)]
+
+    volumes = {}
+    for name, known in (("model", blank), ("random", blank)):
+        study = optuna.create_study(directions=["maximize", "minimize"], sampler=make_sampler(name, known, 0))
+        for _ in range(25):
+            trial = study.ask()
+            assert trial.relative_params is not None
+            choices = {group: trial.suggest_categorical(group, names) for group, names in known.parameters.items()}
+            study.tell(trial, outcome(known.encode(choices)))
+        points = np.array([[-t.values[0], t.values[1]] for t in study.trials])
+        volumes[name] = sum_volume(points)
+    assert volumes["model"] > volumes["random"]
+
+
+def sum_volume(points: np.ndarray) -> float:
+    from optuna._hypervolume import compute_hypervolume
+
+    worst = np.array([-0.25, 22.0])
+    return float(compute_hypervolume(points[(points < worst).all(axis=1)], worst))

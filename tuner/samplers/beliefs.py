@@ -1,0 +1,92 @@
+"""All models of a study together: what is believed of schemes, in one set of coordinates to be minimised."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tuner.samplers.accuracy_model import AccuracyModel, loss
+from tuner.samplers.cost_model import CostModel
+from tuner.samplers.history import History
+from tuner.samplers.problem import Floats, Ints, Problem
+
+#: Fewer trials than this say too little of single layers.
+MIN_AGREEMENTS = 8
+
+
+class Beliefs:
+    """Posterior of every objective.
+
+    Coordinates: of the accuracy the loss ``-ln(mAP / reference)``, of a cost its share of the reference's.
+
+    Args:
+        problem: The search.
+        history: What was observed, at least one trial.
+
+    Attributes:
+        accuracy: The accuracy model.
+        costs: ``{objective: cost model}``.
+    """
+
+    def __init__(self, problem: Problem, history: History) -> None:
+        self.problem = problem
+        self.costs: dict[str, CostModel] = {}
+        for index, objective in enumerate(problem.objectives):
+            values = history.values[:, index]
+            if objective.accuracy:
+                losses = loss(values, objective.reference)
+                self.accuracy = _accuracy_model(problem, history.schemes, losses, history.agreement)
+            else:
+                shares = values / objective.reference
+                self.costs[objective.name] = CostModel(problem, objective, history.schemes, shares)
+
+    def predict(self, schemes: Ints) -> tuple[Floats, Floats]:
+        """Mean and standard deviation of the coordinates, each of shape ``(schemes, objectives)``."""
+        found = [
+            self.accuracy.predict(schemes) if o.accuracy else self.costs[o.name].predict(schemes)
+            for o in self.problem.objectives
+        ]
+        return np.stack([mean for mean, _ in found], axis=1), np.stack([deviation for _, deviation in found], axis=1)
+
+    def draw(self, random: np.random.Generator, count: int) -> list[tuple[Floats, Floats]]:
+        """Draws of every objective: costs of choices ``(count, groups, formats)``, of reformats ``(count, edges)``."""
+        none = np.zeros((count, len(self.problem.edges)))
+        return [
+            (self.accuracy.draw(random, count), none) if o.accuracy else self.costs[o.name].draw(random, count)
+            for o in self.problem.objectives
+        ]
+
+    def sample(self, schemes: Ints, random: np.random.Generator, count: int) -> Floats:
+        """Draws outcomes of schemes, shape ``(schemes, count, objectives)``, in the units of `outcomes`.
+
+        One set of deviates serves all schemes, in opposite pairs, so that their order is not blurred by chance.
+        """
+        mean, deviation = self.predict(schemes)
+        half = random.standard_normal((count // 2, mean.shape[1]))
+        unit = np.concatenate([half, -half])
+        return self.outcomes(mean[:, None, :] + unit * deviation[:, None, :])
+
+    def outcomes(self, coordinates: Floats) -> Floats:
+        """Coordinates in the units of the hypervolume: ``-mAP / reference`` and shares of costs, all minimised."""
+        accuracy = np.array([objective.accuracy for objective in self.problem.objectives])
+        return np.where(accuracy, -np.exp(-coordinates), coordinates)
+
+    @property
+    def worst(self) -> Floats:
+        """The reference point of the hypervolume in the units of `outcomes`, shape ``(objectives,)``."""
+        return np.array([(-1 if o.accuracy else 1) * o.worst / o.reference for o in self.problem.objectives])
+
+
+def _accuracy_model(problem: Problem, schemes: Ints, losses: Floats, agreement: Floats) -> AccuracyModel:
+    """The accuracy model, with sensitivities that the agreement of the trials corrected where the mAP bears that out.
+
+    The label-free agreement with the reference's detections is far less noisy than the mAP. Its own effects are learned
+    like those of the mAP; taken as sensitivities they stand for the prior, unless the evidence is against them.
+    """
+    plain = AccuracyModel(problem, schemes, losses)
+    if len(schemes) < MIN_AGREEMENTS or not np.isfinite(agreement).all():
+        return plain
+    learned = AccuracyModel(problem, schemes, loss(agreement, 1.0)).effects
+    # An effect below zero is noise: a layer does not agree better for being quantized.
+    floor = 0.02 * np.abs(learned).mean(axis=0)
+    corrected = AccuracyModel(problem, schemes, losses, np.where(problem.harm > 0, np.maximum(learned, floor), 0.0))
+    return corrected if corrected.evidence > plain.evidence else plain

@@ -1,0 +1,52 @@
+"""Candidates: schemes that may be good, from draws of the models and from changes of the believed front."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tuner.samplers.beliefs import Beliefs
+from tuner.samplers.problem import Ints, Problem
+from tuner.samplers.solver import exchange_rates, solve
+
+DRAWS = 24
+WEIGHTINGS = 10
+CHANGED = 240
+
+
+def drawn(beliefs: Beliefs, random: np.random.Generator) -> Ints:
+    """Solves draws of the models for random prices (Thompson sampling), shape ``(DRAWS * WEIGHTINGS, groups)``."""
+    problem = beliefs.problem
+    draws = beliefs.draw(random, DRAWS)
+    choices = np.zeros((DRAWS, WEIGHTINGS, problem.groups, len(problem.formats)))
+    reformats = np.zeros((DRAWS, WEIGHTINGS, len(problem.edges)))
+    for objective, (cost, edges) in zip(problem.objectives, draws, strict=True):
+        if objective.accuracy:
+            weight = np.ones((DRAWS, WEIGHTINGS))
+        else:
+            low, high = exchange_rates(problem, draws[_accuracy(problem)][0].mean(axis=0), cost.mean(axis=0))
+            weight = np.exp(random.uniform(np.log(low), np.log(high), (DRAWS, WEIGHTINGS)))
+        choices = choices + weight[:, :, None, None] * cost[:, None]
+        reformats = reformats + weight[:, :, None] * edges[:, None]
+    count = DRAWS * WEIGHTINGS
+    return solve(problem, choices.reshape(count, *choices.shape[2:]), reformats.reshape(count, -1))
+
+
+def changed(beliefs: Beliefs, front: Ints, random: np.random.Generator) -> Ints:
+    """Mutations of and crossovers between schemes of the front, shape ``(CHANGED, groups)``."""
+    problem = beliefs.problem
+    first = front[random.integers(len(front), size=CHANGED)]
+    second = front[random.integers(len(front), size=CHANGED)]
+    # A child takes a run of neighbouring groups from the other parent: neighbours pay for differing.
+    ends = np.sort(random.integers(0, problem.groups + 1, (CHANGED, 2)), axis=1)
+    position = np.arange(problem.groups)
+    crossed = (position >= ends[:, :1]) & (position < ends[:, 1:]) & (np.arange(CHANGED)[:, None] % 2 == 0)
+    found = np.where(crossed, second, first)
+    for row in range(CHANGED):
+        flips = random.choice(problem.groups, min(problem.groups, int(random.geometric(0.4))), replace=False)
+        for group in flips:
+            found[row, group] = random.choice(np.flatnonzero(problem.allowed[group]))
+    return found
+
+
+def _accuracy(problem: Problem) -> int:
+    return next(index for index, objective in enumerate(problem.objectives) if objective.accuracy)

@@ -1,0 +1,92 @@
+"""Chooses the settings of a model by the evidence of the trials (type II maximum likelihood on a small grid)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tuner.samplers.problem import Floats, Ints
+from tuner.samplers.regression import Features, Prior, log_evidence, process
+
+SWEEPS = 2
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A prior but for its scales.
+
+    Attributes:
+        features: Of a scheme.
+        mean: Of the coefficients, shape ``(features,)``.
+        own: Deviations that the setting ``spread`` multiplies, shape ``(features,)``.
+        shared: Deviations that it does not, shape ``(features,)``.
+        offset: Value of a scheme whose features are all 0.
+    """
+
+    features: Features
+    mean: Floats
+    own: Floats
+    shared: Floats
+    offset: float = 0.0
+
+    def prior(self, settings: Mapping[str, float]) -> Prior:
+        """The prior with the scales ``spread``, ``noise`` and ``residual``."""
+        deviation = settings["spread"] * self.own + self.shared
+        return Prior(self.features, self.mean, deviation, self.offset, settings["noise"], settings["residual"])
+
+
+class Evidence:
+    """Evidence of trials for the scales of one shape; what no scale changes is computed once.
+
+    Args:
+        shape: The prior but for its scales.
+        schemes: Observed schemes, shape ``(n, groups)``.
+        mismatches: Their reformats, shape ``(n, edges)``.
+        values: Observations, shape ``(n,)``.
+        spread: Factors of the noise, shape ``(n,)``.
+    """
+
+    def __init__(self, shape: Shape, schemes: Ints, mismatches: Floats, values: Floats, spread: Floats) -> None:
+        design = shape.features.design(schemes, mismatches)
+        own, shared = design * shape.own, design * shape.shared
+        self._own, self._shared = own @ own.T, shared @ shared.T
+        self._process = process(schemes, schemes)
+        self._error = values - shape.offset - design @ shape.mean
+        self._variance = spread**2
+
+    def of(self, settings: Mapping[str, float]) -> float:
+        """Logarithm of the evidence of ``spread``, ``noise`` and ``residual``."""
+        covariance = settings["spread"] ** 2 * self._own + self._shared + settings["residual"] ** 2 * self._process
+        covariance[np.diag_indices_from(covariance)] += settings["noise"] ** 2 * self._variance + 1e-12
+        return log_evidence(covariance, self._error)
+
+
+def most_evident(
+    grid: Mapping[str, Sequence[float]], start: Mapping[str, float], evidence: Callable[[Mapping[str, float]], float]
+) -> tuple[dict[str, float], float]:
+    """Climbs the grid one setting at a time.
+
+    Args:
+        grid: ``{setting: values to try}``.
+        start: Where to begin: plausible settings, which win where the trials say nothing.
+        evidence: Logarithm of the evidence of settings, plus their log prior where they have one.
+
+    Returns:
+        The best settings found, and their evidence.
+    """
+    best = dict(start)
+    score = evidence(best)
+    for _ in range(SWEEPS):
+        before = dict(best)
+        for name, values in grid.items():
+            for value in values:
+                if value == best[name]:
+                    continue
+                other = evidence({**best, name: value})
+                if other > score:
+                    best, score = {**best, name: value}, other
+        if best == before:
+            break
+    return best, score

@@ -1,0 +1,89 @@
+"""Knapsack points: schemes that the priors alone call optimal, reformats included."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from tuner.samplers.history import read_history
+from tuner.samplers.problem import REFORMAT_SHARE, Floats, Ints, Problem
+from tuner.samplers.scheme_sampler import SchemeSampler
+from tuner.samplers.solver import exchange_rates, solve
+
+_PRICES = 160
+
+
+def reformat_prior(problem: Problem) -> Floats:
+    """Expected share of the reference's latency that a reformat on each edge costs, shape ``(edges,)``."""
+    return np.asarray(REFORMAT_SHARE * (1 + problem.edge_sizes) / 2)
+
+
+def frontier(problem: Problem, weights: tuple[float, ...]) -> tuple[Ints, Floats]:
+    """Schemes of least prior harm for each price of the costs, cheapest first, with their predicted cost.
+
+    Args:
+        problem: The search.
+        weights: How the price is shared among the costs, in order.
+
+    Returns:
+        Schemes of shape ``(n, groups)``, and shape ``(n,)``.
+    """
+    costs = [objective for objective in problem.objectives if not objective.accuracy]
+    choices = np.zeros_like(problem.harm)
+    reformats = np.zeros(len(problem.edges))
+    for objective, weight in zip(costs, weights, strict=True):
+        assert objective.prior is not None
+        choices = choices + weight * objective.prior
+        if objective.reformats:
+            reformats = reformats + weight * reformat_prior(problem)
+    low, high = exchange_rates(problem, problem.harm, choices)
+    prices = np.concatenate([[low / 1e3], np.geomspace(low, high, _PRICES), [high * 1e3]])
+    schemes = solve(problem, problem.harm + prices[:, None, None] * choices, prices[:, None] * reformats)
+    schemes = np.unique(schemes, axis=0)
+    total = np.take_along_axis(choices[None], schemes[..., None], axis=2)[..., 0].sum(axis=1)
+    total = total + problem.mismatches(schemes) @ reformats
+    order = np.argsort(total, kind="stable")
+    return schemes[order], total[order]
+
+
+def knapsack_points(problem: Problem, points: int) -> list[Ints]:
+    """Points of the predicted frontiers, evenly spaced in predicted cost; of several costs each gets its share.
+
+    Args:
+        problem: The search.
+        points: Number wanted; fewer come back where the frontiers have fewer.
+    """
+    costs = sum(not objective.accuracy for objective in problem.objectives)
+    found: dict[bytes, Ints] = {}
+    directions = [w for w in product((0.0, 1.0), repeat=costs) if any(w)]
+    for weights in directions:
+        schemes, total = frontier(problem, weights)
+        for target in np.linspace(total[0], total[-1], -(-points // len(directions))):
+            scheme = schemes[int(np.abs(total - target).argmin())]
+            found.setdefault(scheme.tobytes(), scheme)
+    return list(found.values())
+
+
+class KnapsackSampler(SchemeSampler):
+    """Proposes knapsack points alone, ever finer spaced: the priors without any learning."""
+
+    def __init__(self, problem: Problem, seed: int = 0) -> None:
+        super().__init__(problem, seed)
+        self._points: dict[int, list[Ints]] = {}  # by spacing; a function of the problem alone
+
+    def propose(self, study: Study, trial: FrozenTrial) -> Ints:
+        """The first point that the study does not hold, of the coarsest spacing that has one; else a random scheme."""
+        held = read_history(study, self._problem, trial.number).held
+        points = 13
+        while points < 40 * _PRICES:
+            if points not in self._points:
+                self._points[points] = knapsack_points(self._problem, points)
+            for scheme in self._points[points]:
+                if scheme.tobytes() not in held:
+                    return scheme
+            points *= 2
+        random = np.random.default_rng([self._seed, trial.number])
+        return np.array([random.choice(np.flatnonzero(names)) for names in self._problem.allowed], dtype=np.int64)

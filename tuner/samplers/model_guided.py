@@ -1,0 +1,69 @@
+"""The model-guided sampler: proposes the scheme that is expected to add most to the front.
+
+At every ask it fits an accuracy model and a cost model to the study's trials, solves draws of them on the layer graph,
+and takes the candidate with the largest expected hypervolume improvement. It keeps no state between asks: a resumed
+study and any number of workers propose as if one process had run from the start.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+from threadpoolctl import threadpool_limits
+
+from tuner.samplers.acquisition import expected_improvement, nondominated
+from tuner.samplers.beliefs import Beliefs
+from tuner.samplers.candidates import changed, drawn
+from tuner.samplers.history import History, read_history
+from tuner.samplers.problem import Ints, Problem
+from tuner.samplers.scheme_sampler import SchemeSampler
+from tuner.samplers.solver import solve
+
+#: Draws of each candidate's outcome.
+SAMPLES = 32
+
+
+class ModelGuidedSampler(SchemeSampler):
+    """Proposes by models of accuracy and cost; works without priors, trials or a layer graph too."""
+
+    def propose(self, study: Study, trial: FrozenTrial) -> Ints:
+        """The candidate of largest expected hypervolume improvement that the study does not hold."""
+        with threadpool_limits(1):  # the matrices are small: more threads would only wait for each other
+            return self._propose(study, trial)
+
+    def _propose(self, study: Study, trial: FrozenTrial) -> Ints:
+        random = np.random.default_rng([self._seed, trial.number])
+        history = read_history(study, self._problem, trial.number)
+        if not len(history.schemes):
+            return _first(self._problem, random)
+        return _choose(self._problem, history, random)
+
+
+def _choose(problem: Problem, history: History, random: np.random.Generator) -> Ints:
+    beliefs = Beliefs(problem, history)
+    known = np.concatenate([history.schemes, history.running])
+    # Evaluated schemes count as the models believe them, not as noise showed them; running ones as expected.
+    believed = beliefs.outcomes(beliefs.predict(known)[0])
+    parents = known[nondominated(believed)]
+    found = np.unique(np.concatenate([drawn(beliefs, random), changed(beliefs, parents, random)]), axis=0)
+    new = np.array([scheme.tobytes() not in history.held for scheme in found], dtype=np.bool_)
+    candidates = found[new] if new.any() else found
+    samples = beliefs.sample(candidates, random, SAMPLES)
+    optimised = np.array([objective.optimised for objective in problem.objectives])
+    gains = expected_improvement(samples, believed, beliefs.worst, optimised)
+    if gains.max() <= 0:  # nothing reaches the region that counts: towards it
+        gains = -np.maximum(samples.mean(axis=1) - beliefs.worst, 0.0).sum(axis=1)
+    return np.asarray(candidates[int(gains.argmax())])
+
+
+def _first(problem: Problem, random: np.random.Generator) -> Ints:
+    """Without any trial: a random price on the priors."""
+    harm = problem.harm / max(float(problem.harm.mean()), 1e-12)
+    price = np.exp(random.uniform(-2, 2))
+    total = harm
+    for objective in problem.objectives:
+        if objective.prior is not None:
+            total = total + price * objective.prior / max(float(objective.prior.mean()), 1e-12)
+    found: Ints = solve(problem, total[None], np.zeros((1, len(problem.edges))))[0]
+    return found

@@ -1,0 +1,202 @@
+"""What a sampler knows before the first trial: choices, priors, the layer graph, and what an objective means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search_spaces.blocked import Blocked
+from search_spaces.costs import CostTable
+from search_spaces.formats import FORMATS, UNQUANTIZED
+from search_spaces.groups import Group
+from search_spaces.sensitivity import SensitivityTable
+from search_spaces.space import SearchSpace
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+#: Prior of one reformat, as a share of the reference's latency: 5 us of 0.5 ms (yolov8n, TensorRT 8.6 on an H200).
+REFORMAT_SHARE = 0.008
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One objective of the study.
+
+    Attributes:
+        name: ``map_50_95`` (maximised), ``latency_ms`` or ``weight_mib`` (minimised).
+        reference: Its value for the unquantized model.
+        worst: Its coordinate of the hypervolume's reference point; a value beyond it gains nothing.
+        prior: Of a cost, what each (group, format) is expected to cost as a share of `reference`, shape
+            ``(groups, formats)``; None for the accuracy.
+        fixed: Of a cost, the share that no choice changes.
+        reformats: Whether neighbouring groups that compute in different number formats cost extra.
+        optimised: False for a quantity that is only bounded; the study has no value for it, trials carry it.
+    """
+
+    name: str
+    reference: float
+    worst: float
+    prior: Floats | None = None
+    fixed: float = 0.0
+    reformats: bool = False
+    optimised: bool = True
+
+    @property
+    def accuracy(self) -> bool:
+        """Whether it is the one to be maximised."""
+        return self.prior is None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A categorical search over groups.
+
+    Attributes:
+        parameters: ``{group: formats it may take}``, in model order.
+        objectives: In the order of the study's values; bounded-only quantities last.
+        harm: Prior sensitivity of each (group, format), >= 0 in any unit, shape ``(groups, formats)``; all 1 without
+            a prior, 0 for the unquantized format.
+        edges: Pairs of neighbouring groups, shape ``(edges, 2)``.
+        edge_sizes: Elements that cross each edge, relative to their mean, shape ``(edges,)``.
+        domains: Number of the arithmetic that each format computes in, shape ``(formats,)``; a reformat lies between
+            two different ones.
+        blocks: Number of the module that each group belongs to, shape ``(groups,)``.
+        blocked: Pairs ``(group, format)`` that the target cannot build.
+    """
+
+    parameters: Mapping[str, tuple[str, ...]]
+    objectives: tuple[Objective, ...]
+    harm: Floats
+    edges: Ints
+    edge_sizes: Floats
+    domains: Ints
+    blocks: Ints
+    blocked: frozenset[tuple[str, str]] = frozenset()
+
+    @cached_property
+    def formats(self) -> tuple[str, ...]:
+        """All formats, in order of first use; columns of every ``(groups, formats)`` array."""
+        return format_names(self.parameters)
+
+    @cached_property
+    def allowed(self) -> NDArray[np.bool_]:
+        """Which (group, format) may be chosen, shape ``(groups, formats)``."""
+        return np.array(
+            [
+                [name in names and (group, name) not in self.blocked for name in self.formats]
+                for group, names in self.parameters.items()
+            ]
+        )
+
+    @property
+    def groups(self) -> int:
+        """Number of groups."""
+        return len(self.parameters)
+
+    def encode(self, choices: Mapping[str, str]) -> Ints:
+        """Format numbers of a scheme, shape ``(groups,)``."""
+        number = {name: index for index, name in enumerate(self.formats)}
+        return np.array([number[choices[group]] for group in self.parameters], dtype=np.int64)
+
+    def decode(self, scheme: Ints) -> dict[str, str]:
+        """``{group: format}`` of format numbers."""
+        return {group: self.formats[int(index)] for group, index in zip(self.parameters, scheme, strict=True)}
+
+    def mismatches(self, schemes: Ints) -> Floats:
+        """1 where a reformat lies on an edge, shape ``(schemes, edges)``."""
+        domain = self.domains[schemes]
+        differs: NDArray[np.bool_] = domain[:, self.edges[:, 0]] != domain[:, self.edges[:, 1]]
+        return differs.astype(np.float64)
+
+
+def format_names(parameters: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Formats of all groups, in order of first use."""
+    return tuple(dict.fromkeys(name for names in parameters.values() for name in names))
+
+
+def build_problem(
+    space: SearchSpace,
+    objectives: Sequence[tuple[str, float, float, CostTable | None]],
+    *,
+    sensitivity: SensitivityTable | None = None,
+    edges: Sequence[tuple[str, str]] = (),
+    elements: Mapping[str, int] | None = None,
+    blocks: Mapping[str, str] | None = None,
+    bounded: Sequence[str] = (),
+    blocked: Blocked | None = None,
+) -> Problem:
+    """Brings a study's tables into the shape of a problem.
+
+    Args:
+        space: Groups and formats.
+        objectives: ``(name, value of the unquantized model, worst value that counts, cost table)``; the accuracy has
+            no table.
+        sensitivity: The prior of the accuracy; without one every choice counts alike.
+        edges: Pairs of neighbouring layers.
+        elements: ``{layer: elements of its output}``, which cross its outgoing edges; without it all edges are equal.
+        blocks: ``{layer: module}``; without it every group is a block of its own.
+        bounded: Names of the objectives that are only bounded.
+        blocked: Pairs that the target cannot build.
+    """
+    parameters = space.parameters()
+    names = format_names(parameters)
+    group_of = {layer: index for index, group in enumerate(space.groups) for layer in group.layers}
+    pairs: dict[tuple[int, int], int] = {}
+    for source, target in edges:
+        if source in group_of and target in group_of and group_of[source] != group_of[target]:
+            key = (group_of[source], group_of[target])
+            pairs[key] = pairs.get(key, 0) + (elements or {}).get(source, 1)
+    sizes = np.array(list(pairs.values()), dtype=np.float64)
+    modules = [(blocks or {}).get(group.layers[0], group.name) for group in space.groups]
+    numbers = {module: index for index, module in enumerate(dict.fromkeys(modules))}
+    domains = {number: index for index, number in enumerate(dict.fromkeys(_domain(name) for name in names))}
+    return Problem(
+        parameters,
+        tuple(_objective(space, names, *each, optimised=each[0] not in bounded) for each in objectives),
+        _harm(space.groups, names, sensitivity),
+        np.array(list(pairs), dtype=np.int64).reshape(-1, 2),
+        sizes / sizes.mean() if len(sizes) else sizes,
+        np.array([domains[_domain(name)] for name in names], dtype=np.int64),
+        np.array([numbers[module] for module in modules], dtype=np.int64),
+        frozenset((g.name, name) for g in space.groups for name in names if blocked and blocked.blocks(g, name)),
+    )
+
+
+def _domain(name: str) -> str:
+    return FORMATS[name].activation.value if name in FORMATS else name
+
+
+def _objective(
+    space: SearchSpace,
+    names: Sequence[str],
+    name: str,
+    reference: float,
+    worst: float,
+    table: CostTable | None,
+    *,
+    optimised: bool,
+) -> Objective:
+    if table is None:
+        return Objective(name, reference, worst)
+    prior, fixed = _shares(space.groups, names, table)
+    return Objective(name, reference, worst, prior, fixed, reformats=name == "latency_ms", optimised=optimised)
+
+
+def _shares(groups: Sequence[Group], names: Sequence[str], table: CostTable) -> tuple[Floats, float]:
+    """Costs of choices, and of what no choice changes, as shares of the unquantized model's."""
+    costs = np.array([[sum(table.cost(layer, name) for layer in g.layers) for name in names] for g in groups])
+    plain = sum(table.cost(layer, UNQUANTIZED) for g in groups for layer in g.layers) + table.fixed
+    return np.asarray(costs / plain), table.fixed / plain
+
+
+def _harm(groups: Sequence[Group], names: Sequence[str], table: SensitivityTable | None) -> Floats:
+    harm = np.array([[0.0 if name == UNQUANTIZED else 1.0 for name in names] for _ in groups])
+    if table is None or not table.entries:
+        return harm
+    known = np.array([[sum(table.score(layer, name) for layer in g.layers) for name in names] for g in groups])
+    return np.asarray(np.where(harm > 0, known, 0.0))

@@ -1,0 +1,63 @@
+"""A study as its sampler sees it: priors, layer graph, and the objectives with their bounds."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from objectives.scores import Scores
+from search_spaces.blocked import Blocked
+from search_spaces.costs import CostTable, weight_costs
+from tuner.config import ConstraintsSection, StudyConfig
+from tuner.front import reference_point
+from tuner.samplers.problem import Problem, build_problem
+from tuner.trials import objective_values
+from tuner.workbench import Workbench
+
+
+def study_problem(workbench: Workbench, reference: Scores, blocked: Blocked | None = None) -> Problem:
+    """Returns the problem of a run.
+
+    Args:
+        workbench: Measures the priors where that was not done yet.
+        reference: Scores of the unquantized model.
+        blocked: Pairs that the target cannot build.
+    """
+    config, graph = workbench.inputs.config, workbench.inputs.graph
+    names = list(config.objectives)
+    bounded = [name for name in _bounds(config.constraints) if name not in names and name in _measured(config)]
+    layers = {layer.name: layer for layer in graph.quantizable}
+    return build_problem(
+        workbench.inputs.space,
+        [_objective(name, workbench, reference) for name in [*names, *bounded]],
+        sensitivity=workbench.sensitivity,
+        edges=graph.edges,
+        elements={name: int(np.prod(layer.output_shape)) for name, layer in layers.items()},
+        blocks={name: layer.block for name, layer in layers.items()},
+        bounded=bounded,
+        blocked=blocked,
+    )
+
+
+def _objective(name: str, workbench: Workbench, reference: Scores) -> tuple[str, float, float, CostTable | None]:
+    """Name, the reference's value, the worst value that counts, and the prior of a cost."""
+    bounds = _bounds(workbench.inputs.config.constraints)
+    value = objective_values(reference, [name])[0]
+    worst = value * reference_point([name])[0]
+    if name == "map_50_95":
+        return name, value, max(worst, bounds.get(name, worst)), None
+    table = workbench.costs if name == "latency_ms" else weight_costs(workbench.inputs.graph.layers)
+    return name, value, min(worst, bounds.get(name, worst)), table
+
+
+def _bounds(constraints: ConstraintsSection) -> dict[str, float]:
+    found = {
+        "map_50_95": constraints.min_map,
+        "latency_ms": constraints.max_latency_ms,
+        "weight_mib": constraints.max_weight_mib,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _measured(config: StudyConfig) -> set[str]:
+    """Quantities that every trial has: latency is only measured where it is an objective."""
+    return {"map_50_95", "weight_mib", *config.objectives}
