@@ -213,6 +213,12 @@ class Bench:
         paired_ms = latency.reference_p50_ms * latency.ratio if latency else 0.0
         return Scores(accuracy, latency, artifact.size, paired_ms, close, artifact.digest, broken, steps)
 
+    def time(self, allocation: Allocation) -> Latency | Failure:
+        """Times one allocation against the reference, and does nothing else."""
+        artifact = self._materializer.materialize(allocation)
+        with hold(self._backend, alone=False), self._backend.open(artifact.engine_model) as opened:
+            return self._measure(opened, self._reference)
+
     def build(self, allocation: Allocation | None) -> Built:
         """Builds the engine of an allocation, None for the reference, and leaves it in the cache.
 

@@ -13,17 +13,18 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from types import TracebackType
 
+from objectives.accuracy import NonFiniteOutputError
 from objectives.evaluation import Bench, Built, EvaluatorSettings, UnstableError
 from objectives.probing import LayerCosts
 from objectives.runners.build_log import BuildError
 from objectives.runners.runner import RuntimeUnavailable
-from objectives.scores import Failure, Scores
+from objectives.scores import Failure, Latency, Scores
 from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError
 
 __all__ = ["Evaluator", "EvaluatorSettings"]
 
-Answer = Scores | LayerCosts | Built | Failure
+Answer = Scores | Latency | LayerCosts | Built | Failure
 # Failures that leave a CUDA context behind in which every further call fails.
 _FATAL = ("device",)
 
@@ -71,6 +72,12 @@ class Evaluator:
         """Scores one allocation, or says why it has no scores."""
         result = self._call("evaluate", allocation)
         assert isinstance(result, Scores | Failure)
+        return result
+
+    def time(self, allocation: Allocation) -> Latency | Failure:
+        """Times one allocation against the reference once more, or says why it cannot be timed."""
+        result = self._call("time", allocation)
+        assert isinstance(result, Latency | Failure)
         return result
 
     def costs(self, allocation: Allocation) -> LayerCosts | Failure:
@@ -154,7 +161,7 @@ class _Child:
             # An interrupt leaves an answer underway that no later question may receive.
             self.close()
             raise
-        assert isinstance(result, Scores | LayerCosts | Built | Failure), result
+        assert isinstance(result, Answer), result
         if isinstance(result, Failure) and result.kind in _FATAL:
             self.close()
         return result
@@ -207,6 +214,8 @@ def _serve(pipe: Connection, settings: EvaluatorSettings, parent: int) -> None:
             result = Failure("memory" if error.memory else "build", str(error), layer=error.layer)
         except UnstableError as error:
             result = Failure("unstable", str(error))
+        except NonFiniteOutputError as error:  # of the reference: a scheme's comes back as a value
+            result = Failure("nan", str(error))
         except (InputError, RuntimeUnavailable) as error:
             result = Failure("build", str(error))
         except Exception as error:

@@ -174,13 +174,15 @@ class ConstraintsSection(Section):
 class SearchSection(Section):
     """Who proposes, from which seeds, and for how long.
 
-    Of `seeds`, the unquantized scheme is always one; ``ladders`` keep the K most sensitive layers high.
+    Of `seeds`, the unquantized scheme is always one; ``ladders`` keep the K most sensitive layers high. With `patience`
+    a study ends before its trials are done, once so many proposals gained nothing beyond noise.
     """
 
     sampler: Literal["model", "lowdim-tpe", "knapsack", "nsga2", "tpe", "random"] = "model"
     seeds: list[Literal["uniform", "knapsack", "ladders"]] = ["uniform", "knapsack"]
     trials: Positive = 100
     hours: PositiveFloat | None = None
+    patience: Positive | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 

@@ -14,6 +14,7 @@ from objectives.runners.runner import RuntimeUnavailable
 from objectives.runners.tensorrt_rules import dialect
 from search_spaces.errors import InputError
 from search_spaces.model_graph import ModelGraph
+from tuner.front import rescored
 from tuner.identity import versions
 from tuner.loaded import LoadedRun
 from tuner.measuring import builder_settings
@@ -131,6 +132,7 @@ class Exporter:
                 "evaluation_images": recorded.get("digest.data"),
             },
             "scores": record.scores.to_json(),
+            "rescored": rescored(record, self.loaded.rescores, self.loaded.reference),
             "weights": self.loaded.config.weights.model_dump(),
             "calibration": self.loaded.config.calibration.model_dump(),
             "runtime": self.loaded.config.runtime.name,

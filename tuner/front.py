@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from objectives.scores import Accuracy, Scores
 from tuner.config import ConstraintsSection
+from tuner.picks import knee, latency_of
 from tuner.records import FrontMember, Rescore, TrialRecord
 from tuner.run_folder import RunFolder, write_durably
 from tuner.trials import objective_values, violations
@@ -23,6 +24,7 @@ RECOMMENDED_DROP = 0.01
 #: The reference point of the hypervolume, as shares of the reference's mAP and of its latency and weight size: who
 #: loses half of the accuracy, or gains nothing, adds nothing.
 WORST_MAP, WORST_COST = 0.5, 1.1
+_UNBOUNDED = ConstraintsSection()
 
 
 def losses(scores: Scores, objectives: Sequence[str], reference: Scores) -> list[float]:
@@ -40,9 +42,16 @@ def reference_point(objectives: Sequence[str]) -> list[float]:
     return [WORST_MAP if name == "map_50_95" else WORST_COST for name in objectives]
 
 
+def worst_point(objectives: Sequence[str], reference: Scores) -> NDArray[np.float64]:
+    """The same in the coordinates of `losses`, shape ``(objectives,)``."""
+    worst = np.array(reference_point(objectives))
+    worst[list(objectives).index("map_50_95")] *= -reference.accuracy.map_50_95
+    return worst
+
+
 def feasible(records: Sequence[TrialRecord], bounds: ConstraintsSection | None = None) -> list[TrialRecord]:
     """Complete trials that keep the constraints and are not broken, each scheme once."""
-    bounds = bounds or ConstraintsSection()
+    bounds = bounds or _UNBOUNDED
     kept: dict[str, TrialRecord] = {}
     for record in records:
         if record.scores is not None and all(v <= 0 for v in violations(record.scores, bounds).values()):
@@ -79,19 +88,59 @@ def front_of(
         objectives: Their names.
         reference: Scores of the unquantized model.
         bounds: Constraints; a scheme that breaks one is left out.
-        rescores: ``{allocation digest: rescore}``, as far as there are any.
+        rescores: ``{allocation digest: rescore}``, as far as there are any: these figures then decide, among the
+            schemes that have them and those of the measured front that do not yet.
     """
     candidates = feasible(records, bounds)
     if not candidates:
         return []
-    points = np.array([losses(r.scores, objectives, reference) for r in candidates if r.scores], dtype=np.float64)
+    rescores = rescores or {}
+    measured = _points([r.scores for r in candidates if r.scores], objectives, reference)
+    # A scheme that only its luck keeps apart from the front must not take the place of one that was measured again.
+    eligible = [
+        FrontMember(record, rescores.get(record.allocation.digest))
+        for record, shown in zip(candidates, pareto(measured), strict=True)
+        if shown or record.allocation.digest in rescores
+    ]
+    latest = [settled(member, reference) for member in eligible]
+    kept = [i for i, s in enumerate(latest) if all(v <= 0 for v in violations(s, bounds or _UNBOUNDED).values())]
+    if not kept:
+        return []
+    points = _points([latest[i] for i in kept], objectives, reference)
+    accuracy = list(objectives).index("map_50_95")
     cost = next(index for index, name in enumerate(objectives) if name != "map_50_95")
-    kept = [index for index in np.argsort(points[:, cost], kind="stable") if pareto(points)[index]]
-    members = [FrontMember(candidates[i], (rescores or {}).get(candidates[i].allocation.digest)) for i in kept]
+    order = [row for row in np.argsort(points[:, cost], kind="stable") if pareto(points)[row]]
+    members = [eligible[kept[row]] for row in order]
     good = [index for index, member in enumerate(members) if drop(member, reference) <= RECOMMENDED_DROP]
     best = good[0] if good else int(np.argmin([drop(member, reference) for member in members]))
     members[best] = replace(members[best], recommended=True)
+    bend = knee(points[order][:, [cost, accuracy]])
+    if bend is not None:
+        members[bend] = replace(members[bend], knee=True)
     return members
+
+
+def _points(scores: Sequence[Scores], objectives: Sequence[str], reference: Scores) -> NDArray[np.float64]:
+    return np.array([losses(entry, objectives, reference) for entry in scores], dtype=np.float64)
+
+
+def settled(member: FrontMember, reference: Scores) -> Scores:
+    """A member's scores by what was measured last, on the scales of the search.
+
+    The mAP is the reference's on the search images plus the difference on all images, so that it compares with schemes
+    that were not measured again and with the constraints; the latency is that of the repeated rounds.
+    """
+    scores, again = member.record.scores, member.rescore
+    assert scores is not None
+    if again is None:
+        return scores
+    shifted = reference.accuracy.map_50_95 + again.difference
+    ratio = again.latency_ratio
+    return replace(
+        scores,
+        accuracy=replace(scores.accuracy, map_50_95=shifted),
+        latency_ms=scores.latency_ms if ratio is None else reference.latency_ms * ratio,
+    )
 
 
 def drop(member: FrontMember, reference: Scores) -> float:
@@ -111,8 +160,7 @@ def hypervolume(
     """Volume that the front dominates beyond `reference_point`, in mAP x shares of the reference's costs."""
     from optuna._hypervolume import compute_hypervolume
 
-    worst = np.array(reference_point(objectives))
-    worst[list(objectives).index("map_50_95")] *= -reference.accuracy.map_50_95
+    worst = worst_point(objectives, reference)
     points = [losses(r.scores, objectives, reference) for r in feasible(records, bounds) if r.scores]
     inside = np.array([point for point in points if (np.array(point) <= worst).all()], dtype=np.float64)
     return float(compute_hypervolume(inside, worst)) if len(inside) else 0.0
@@ -150,12 +198,33 @@ def row(member: FrontMember, reference: Scores) -> dict[str, Any]:
         "weight_bytes": scores.size.weight_bytes,
         "average_weight_bits": scores.size.average_weight_bits,
         "intervals": intervals,
+        "rescored": rescored(record, {record.allocation.digest: rescore} if rescore else {}, reference),
         "map_50_95_onnxruntime": rescore.onnxruntime.map_50_95 if rescore and rescore.onnxruntime else None,
         "origin": record.origin,
         "summary": record.allocation.summary(),
         "digest": record.allocation.digest,
         "drop": drop(member, reference),
         "recommended": member.recommended,
+        "knee": member.knee,
+    }
+
+
+def rescored(
+    record: TrialRecord, rescores: Mapping[str, Rescore], reference: Scores | None
+) -> dict[str, float | int | None] | None:
+    """What was measured again of a trial, as the files show it; None where nothing was."""
+    found = rescores.get(record.allocation.digest)
+    if found is None or reference is None:
+        return None
+    ratio = found.latency_ratio
+    return {
+        "map_50_95": found.full.map_50_95,
+        "images": found.full.images,
+        "latency_ms": None if ratio is None else reference.latency_ms * ratio,
+        "latency_ratio": ratio,
+        "latency_ratio_low": min(found.ratios, default=None),
+        "latency_ratio_high": max(found.ratios, default=None),
+        "rounds": len(found.ratios),
     }
 
 
@@ -182,11 +251,11 @@ def write_front(run: RunFolder, name: str, members: Sequence[FrontMember], refer
         "weight_bytes",
         "average_weight_bits",
     ]
-    columns += ["recommended", "origin", "summary", "digest"]
+    columns += ["latency_ms_rescored", "recommended", "knee", "origin", "summary", "digest"]
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({**entry, "latency_ms_rescored": (entry["rescored"] or {}).get("latency_ms")} for entry in rows)
     write_durably(run.path / "front.csv", out.getvalue())
     write_durably(run.path / "front.md", _markdown(name, rows, reference))
 
@@ -199,21 +268,29 @@ def _markdown(name: str, rows: Sequence[Mapping[str, Any]], reference: Scores) -
         f"Reference (unquantized): mAP50-95 {base.map_50_95:.4f} on {base.images} search images, "
         f"{reference.latency_ms:.2f} ms, {reference.size.weight_bytes / 2**20:.2f} MiB of weights.",
         "",
-        "| trial | mAP50-95 | loss, points (95 %) | latency ms | speed-up | weights MiB | bits | formats |",
-        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
+        "| trial | mAP50-95 | loss, points (95 %) | latency ms | in the search | speed-up | weights MiB | bits "
+        "| formats |",
+        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
     for entry in rows:
         loss = f"{100 * entry['drop']:.2f}"
         if entry["intervals"]:
             full = entry["intervals"]["full"]
             loss += f" ({-100 * full['high']:.2f} to {-100 * full['low']:.2f})"
-        mark = " **recommended**" if entry["recommended"] else ""
-        speed = f"{1 / entry['latency_ratio']:.2f}" if entry["latency_ratio"] else ""
+        mark = (" **recommended**" if entry["recommended"] else "") + (" **knee**" if entry["knee"] else "")
+        latency = latency_of(entry)
+        speed = f"{reference.latency_ms / latency:.2f}" if latency else ""
         lines.append(
-            f"| {entry['trial']} | {entry['map_50_95']:.4f} | {loss} | {entry['latency_ms']:.2f} | {speed} | "
+            f"| {entry['trial']} | {entry['map_50_95']:.4f} | {loss} | {latency:.2f} | {entry['latency_ms']:.2f} | "
+            f"{speed} | "
             f"{entry['weight_bytes'] / 2**20:.2f} | {entry['average_weight_bits']:.2f} | "
             f"{entry['summary']}{mark} |"
         )
-    lines += ["", "Recommended: the fastest scheme that loses at most 1.0 mAP point. The loss is that on all"]
-    lines += ["evaluation images where the front was re-scored on them, else on the search images.", ""]
+    lines += [
+        "",
+        "Recommended: the fastest scheme that loses at most 1.0 mAP point. Knee: the scheme farthest below the",
+    ]
+    lines += ["line between the front's ends. The front is chosen on what was measured again where it was: the loss"]
+    lines += ["on all evaluation images, and the median latency of repeated rounds over all members. mAP50-95 and"]
+    lines += ["`in the search` are the figures that the search saw.", ""]
     return "\n".join(lines)

@@ -50,6 +50,7 @@ class _Manifest:
     trials: Annotated[int, Field(gt=0, lt=2**31)]
     identity: dict[str, Any]
     space: _Space
+    patience_from: Annotated[int, Field(ge=0)] = 0
 
 
 def identity(config: StudyConfig, *, digests: Mapping[str, str]) -> dict[str, Any]:

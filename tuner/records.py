@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from statistics import median
 
 from objectives.scores import Accuracy, Failure, Scores
 from search_spaces.allocation import Allocation
+from tuner.config import ConstraintsSection
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class TrialRecord:
 
 @dataclass(frozen=True)
 class Rescore:
-    """A front member's accuracy beyond the images that the search saw.
+    """What was measured again of a scheme, once the search was over.
 
     Attributes:
         full: On all evaluation images.
@@ -42,6 +44,7 @@ class Rescore:
         unseen_difference: The same on the unseen images; None where there are none.
         unseen_interval: Its interval; None where there are none.
         onnxruntime: Of the same ONNX in ONNX Runtime's CPU on all evaluation images; None where that is the runtime.
+        ratios: Median paired latency ratio to the reference in each round of repeated timing; empty where none was.
     """
 
     full: Accuracy
@@ -51,6 +54,12 @@ class Rescore:
     unseen_difference: float | None = None
     unseen_interval: tuple[float, float] | None = None
     onnxruntime: Accuracy | None = None
+    ratios: tuple[float, ...] = ()
+
+    @property
+    def latency_ratio(self) -> float | None:
+        """Median of the rounds; None where the latency was not measured again."""
+        return float(median(self.ratios)) if self.ratios else None
 
 
 @dataclass(frozen=True)
@@ -61,11 +70,13 @@ class FrontMember:
         record: Its trial; `record.scores` is never None.
         rescore: None until the front was re-scored.
         recommended: Whether it is the one to start from (fastest within 1 point of the reference).
+        knee: Whether it lies where the front bends most, see `tuner.picks.knee`.
     """
 
     record: TrialRecord
     rescore: Rescore | None = None
     recommended: bool = False
+    knee: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,6 +121,7 @@ class RunSummary:
         facts: ``{label: text}``: machine, runtime, threads, images, sampler, seeds, versions, time.
         objectives: Names, e.g. ``("map_50_95", "latency_ms")``.
         hypervolume: Hypervolume after each complete trial, in order of completion.
+        bounds: Constraints that a scheme must keep to stand in the front.
     """
 
     name: str
@@ -117,3 +129,4 @@ class RunSummary:
     facts: Mapping[str, str] = field(default_factory=dict)
     objectives: tuple[str, ...] = ("map_50_95", "latency_ms")
     hypervolume: tuple[float, ...] = ()
+    bounds: ConstraintsSection = field(default_factory=ConstraintsSection)

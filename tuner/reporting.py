@@ -17,6 +17,7 @@ from search_spaces.errors import InputError
 from search_spaces.layers import Layer
 from search_spaces.sensitivity import SensitivityTable
 from tuner.front import hypervolume_history
+from tuner.learned import Learned
 from tuner.live import duration
 from tuner.loaded import LoadedRun
 from tuner.prepare import read_model
@@ -68,6 +69,7 @@ def write_report_of(loaded: LoadedRun, layers: Sequence[Layer] | None = None) ->
         out=run.report,
         engines=read_engines(run),
         comparison=compared,
+        learned=read_json(run.learned, Learned) if run.learned.exists() else None,
     )
     attach(
         loaded.trials.study,
@@ -105,7 +107,10 @@ def run_summary(loaded: LoadedRun) -> RunSummary:
     marks = [(key.removeprefix("versions."), v) for key, v in recorded.items() if key.startswith("versions.")]
     facts["versions"] = ", ".join(f"{name} {value}" for name, value in marks)
     model = f"{Path(config.model.path).name}, sha256 {recorded['digest.model'][:16]}"
-    return RunSummary(config.name, model, facts, tuple(config.objectives), history)
+    kept = {key: value for key, value in config.constraints.model_dump().items() if value is not None}
+    if kept:
+        facts["constraints"] = ", ".join(f"{key} {value:g}" for key, value in kept.items())
+    return RunSummary(config.name, model, facts, tuple(config.objectives), history, config.constraints)
 
 
 def read_baselines(run: RunFolder) -> list[Baseline]:

@@ -1,4 +1,4 @@
-"""Scores the front again: on all evaluation images, and apart on those that the search never saw."""
+"""Scores schemes again: on all evaluation images, and apart on those that the search never saw."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ from objectives.evaluation import REFERENCE
 from search_spaces.allocation import Allocation
 from search_spaces.formats import UNQUANTIZED
 from tuner.measuring import builder_settings, open_runner, worker_count
-from tuner.records import FrontMember, Rescore
+from tuner.records import Rescore
+from tuner.retiming import read_ratios
 from tuner.run_folder import RunFolder, read_json, write_durably
 from tuner.workbench import Workbench
 
 _SAMPLES = 1000
 
 
-def rescore_front(workbench: Workbench, members: Sequence[FrontMember]) -> dict[str, Rescore]:
-    """Re-scores the members that are not yet; returns ``{allocation digest: rescore}`` of all.
+def rescore(workbench: Workbench, allocations: Sequence[Allocation]) -> None:
+    """Re-scores the schemes that are not yet.
 
     Args:
         workbench: Makes artifacts and images.
-        members: The front.
+        allocations: The schemes.
     """
     known = read_rescores(workbench.run)
-    missing = [m.record.allocation for m in members if m.record.allocation.digest not in known]
+    missing = [allocation for allocation in allocations if allocation.digest not in known]
     if not missing:
-        return known
+        return
     detector = Detector(workbench, workbench.data.full.images)
     data = workbench.data
     unseen = data.full.without(data.search)
@@ -44,15 +45,16 @@ def rescore_front(workbench: Workbench, members: Sequence[FrontMember]) -> dict[
         if workbench.inputs.config.runtime.name == "tensorrt":
             twin = detector.predict_in_onnxruntime(allocation, f"in ONNX Runtime {count}/{len(missing)}")
             found = replace(found, onnxruntime=score(data.full, twin))
-        known[allocation.digest] = found
-        path = workbench.run.cache / "rescores" / f"{allocation.digest}.json"
-        write_durably(path, json.dumps(asdict(found)))
-    return known
+        write_durably(workbench.run.rescores / f"{allocation.digest}.json", json.dumps(asdict(found)))
 
 
 def read_rescores(run: RunFolder) -> dict[str, Rescore]:
     """Returns ``{allocation digest: rescore}`` of what was re-scored so far."""
-    return {path.stem: read_json(path, Rescore) for path in sorted((run.cache / "rescores").glob("*.json"))}
+    ratios = read_ratios(run)
+    return {
+        path.stem: replace(read_json(path, Rescore), ratios=ratios.get(path.stem, ()))
+        for path in sorted(run.rescores.glob("*.json"))
+    }
 
 
 class Detector:

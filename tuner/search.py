@@ -31,6 +31,7 @@ from tuner.prepare import Inputs
 from tuner.run_folder import RunFolder, read_json, read_text, write_durably
 from tuner.samplers import make_sampler
 from tuner.samplers.problem import Problem
+from tuner.stopping import Patience
 from tuner.trials import BLOCKED, INTERRUPTED, Trials, counted, directions
 from tuner.workbench import Evaluator
 
@@ -88,8 +89,11 @@ def search(
     interrupts: Interrupts,
     view: LiveView,
     draw: int = 0,
+    start: int = 0,
 ) -> None:
-    """Works, alone or beside others, until the study holds `total` trials, its hours are over, or the space is empty.
+    """Works, alone or beside others, until the study holds `total` trials or there is another reason to end.
+
+    The others: its hours are over, its patience is, or the space is empty.
 
     Args:
         trials: The study.
@@ -101,6 +105,7 @@ def search(
         interrupts: Where signals arrive.
         view: Shows each result.
         draw: Changes the sampler's random numbers: workers that start together must not propose alike.
+        start: Trials that were done when the study was extended; patience counts from there.
 
     Raises:
         Interrupted: By a signal; the running trial was queued again.
@@ -109,6 +114,7 @@ def search(
     config, run = trials.config, trials.run
     settings, done = config.search, len(trials.study.trials)
     trials.study.sampler = make_sampler(settings.sampler, problem, settings.seed, done + draw, trials.repair_choices)
+    patience = Patience(problem, reference, settings.patience, start)
     since = datetime.now()
     view.update(progress(trials, config, reference, total))
     while True:
@@ -117,7 +123,7 @@ def search(
             turn = waiting.pop_all()
         with turn:
             _settle(trials, claims)
-            if _ended(trials, total, view):
+            if _ended(trials, total, patience, view):
                 return
             asked = trials.ask() if _wanted(trials, total) else None
         if asked is None:  # the others evaluate the last trials; one of them may die
@@ -159,10 +165,14 @@ def _settle(trials: Trials, claims: Claims) -> None:
         trials.run.log("repaired", told=told, queued=queued)
 
 
-def _ended(trials: Trials, total: int, view: LiveView) -> bool:
+def _ended(trials: Trials, total: int, patience: Patience, view: LiveView) -> bool:
     """Whether nothing is left to do, for this worker or any other."""
     records = trials.records()
     if counted(records) >= total or _out_of_time(trials.study, trials.config):
+        return True
+    if reason := patience.over(trials):
+        trials.run.log("stopped", reason=reason)
+        view.message(reason)
         return True
     if any(record.state in ("WAITING", "RUNNING") for record in records) or not trials.exhausted():
         return False

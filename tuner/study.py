@@ -25,7 +25,7 @@ from tuner.search_problem import study_problem
 from tuner.seeds import study_seeds
 from tuner.storage import close_storage, damage_named, open_storage
 from tuner.study_file import read_study, write_study
-from tuner.trials import Trials
+from tuner.trials import Trials, ended_trials
 from tuner.workbench import Workbench
 from tuner.workers import supervise
 
@@ -66,7 +66,7 @@ def resume(path: Path, *, trials: int | None = None, workers: int = 1, steps: St
     config = read_study(run.study_file)
     with run.lock():
         recorded = read_manifest(run).get("trials") if run.manifest.is_file() else None
-        _work(run, read_inputs(config), trials or recorded or config.search.trials, workers, steps)
+        _work(run, read_inputs(config), trials or recorded or config.search.trials, workers, steps, trials is not None)
     return run
 
 
@@ -103,10 +103,12 @@ def work(path: Path) -> None:
             interrupts=interrupts,
             view=view,
             draw=int(claims.worker, 16),
+            start=int(manifest.get("patience_from", 0)),
         )
 
 
-def _work(run: RunFolder, inputs: Inputs, total: int, workers: int, steps: Steps) -> None:
+def _work(run: RunFolder, inputs: Inputs, total: int, workers: int, steps: Steps, extended: bool = False) -> None:
+    """Works on a run that this process holds; `extended`: by a user who asked for more, whatever ended it before."""
     now = identity(inputs.config, digests=inputs.digests)
     manifest = read_manifest(run) if run.manifest.is_file() else new_manifest(inputs.config, inputs.space, now)
     check_identity(run, manifest["identity"], now)
@@ -115,8 +117,9 @@ def _work(run: RunFolder, inputs: Inputs, total: int, workers: int, steps: Steps
         storage = open_storage(run.database, inputs.config.storage, pooled=True)
         stack.callback(close_storage, storage)
         _check_study(storage, inputs, run, known)
-        if manifest.get("trials") != total or not known:
+        if manifest.get("trials") != total or not known or extended:
             manifest["trials"] = total
+            manifest["patience_from"] = _done(storage, inputs.config) if extended else 0
             write_manifest(run, manifest)
         run.log("start", resumed=known, trials=total, workers=workers)
         if inputs.dropped:
@@ -161,11 +164,19 @@ def _search(workbench: Workbench, storage: RDBStorage, total: int, workers: int,
                     total=total,
                     interrupts=interrupts,
                     view=view,
+                    start=int(read_manifest(run).get("patience_from", 0)),
                 )
         if workers > 1:  # the preparing child has ended: each worker has one of its own
             supervise(trials, workers, reference, total, interrupts, view)
             queue(trials, claims, [])
     return reference
+
+
+def _done(storage: RDBStorage, config: StudyConfig) -> int:
+    """Trials that count, before any is added."""
+    if config.name not in optuna.get_all_study_names(storage):
+        return 0
+    return ended_trials(optuna.load_study(study_name=config.name, storage=storage))
 
 
 def _check_study(storage: RDBStorage, inputs: Inputs, run: RunFolder, known: bool) -> None:

@@ -149,9 +149,12 @@ class Trials:
             trial.set_user_attr("failure", result.to_json())
             self.study.tell(trial, state=TrialState.FAIL)
             return
-        for name, excess in violations(result, self.config.constraints).items():
+        excesses = violations(result, self.config.constraints)
+        for name, excess in excesses.items():
             if name not in trial.constraints:
                 trial.set_constraint(name, excess)
+        # optuna-dashboard 0.21 reads only the list of Optuna before 5, which Optuna 5 reads too.
+        self.study._storage.set_trial_system_attr(trial._trial_id, "constraints", list(excesses.values()))
         trial.set_user_attr("scores", result.to_json())
         trial.set_user_attr("map_50", round(result.accuracy.map_50, 4))
         if result.latency is not None:
@@ -266,7 +269,14 @@ class Trials:
 
 def counted(records: Iterable[TrialRecord]) -> int:
     """Trials that count towards ``--trials``: complete ones and real failures."""
-    return sum(
-        record.state == "COMPLETE" or (record.failure is not None and record.failure.kind not in (INTERRUPTED, BLOCKED))
-        for record in records
-    )
+    return sum(_counts(r.state == "COMPLETE", r.failure.kind if r.failure else None) for r in records)
+
+
+def ended_trials(study: optuna.Study) -> int:
+    """The same of a study whose space is not at hand."""
+    trials = study.get_trials(deepcopy=False)
+    return sum(_counts(t.state is TrialState.COMPLETE, t.user_attrs.get("failure", {}).get("kind")) for t in trials)
+
+
+def _counts(complete: bool, failure: str | None) -> bool:
+    return complete or failure not in (None, INTERRUPTED, BLOCKED)

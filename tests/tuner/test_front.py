@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from objectives.scores import Accuracy, Latency, Scores, Size
 from search_spaces.allocation import Allocation
 from tuner.config import ConstraintsSection
-from tuner.front import front_of, hypervolume, hypervolume_history, pareto, write_front
+from tuner.front import front_of, hypervolume, hypervolume_history, pareto, row, write_front
+from tuner.picks import Budget, knee
 from tuner.records import Rescore, TrialRecord
 from tuner.run_folder import RunFolder
 
@@ -52,6 +53,60 @@ def test_rescoring_decides_the_recommendation() -> None:
     rescores = {RECORDS[2].allocation.digest: Rescore(accuracy, None, -0.02, (-0.03, -0.01))}
     members = front_of(RECORDS, TWO, REFERENCE, rescores=rescores)
     assert [member.record.number for member in members if member.recommended] == [1]
+
+
+def again(difference: float, *ratios: float) -> Rescore:
+    accuracy = Accuracy(0.48 + difference, *[0.48] * 5, 20)
+    return Rescore(accuracy, None, difference, (difference - 0.01, difference + 0.01), ratios=ratios)
+
+
+def test_figures_measured_again_choose_the_front() -> None:
+    """Trial 2 was lucky, trial 4 unlucky: dominated in the search, it was measured again for the models' sake."""
+    found = {
+        RECORDS[2].allocation.digest: again(-0.12, 0.5),
+        RECORDS[4].allocation.digest: again(-0.006, 0.46, 0.44, 0.5),
+    }
+    found |= {RECORDS[1].allocation.digest: again(-0.005, 0.6), RECORDS[3].allocation.digest: again(-0.1, 0.4)}
+    members = front_of(RECORDS, TWO, REFERENCE, rescores=found)
+    assert [member.record.number for member in members] == [3, 4, 1, 0]
+    assert [member.record.number for member in members if member.recommended] == [4]
+    shown = row(members[1], REFERENCE)
+    assert (shown["map_50_95"], shown["latency_ms"]) == (0.39, 45.0), "the search's figures stay"
+    assert shown["rescored"]["latency_ms"] == pytest.approx(46.0) and shown["rescored"]["rounds"] == 3
+    assert (shown["rescored"]["latency_ratio_low"], shown["rescored"]["latency_ratio_high"]) == (0.44, 0.5)
+    assert Budget(max_latency_ms=45.5).within([shown]) == []
+
+
+def test_luck_alone_takes_no_place_of_one_measured_again() -> None:
+    """Trial 9 is dominated by what the search measured of trial 2, and was not measured again."""
+    records = [*RECORDS, record(9, 0.4925, 55.0)]
+    assert 9 not in [m.record.number for m in front_of(records, TWO, REFERENCE)]
+    found = {RECORDS[2].allocation.digest: again(-0.02)}
+    assert 9 not in [m.record.number for m in front_of(records, TWO, REFERENCE, rescores=found)]
+
+
+def test_constraints_hold_for_the_figures_measured_again() -> None:
+    found = {RECORDS[2].allocation.digest: again(-0.06, 0.5), RECORDS[1].allocation.digest: again(-0.001, 0.75)}
+    for bounds in (ConstraintsSection(min_map=0.45), ConstraintsSection(max_latency_ms=70.0)):
+        numbers = [m.record.number for m in front_of(RECORDS, TWO, REFERENCE, bounds=bounds, rescores=found)]
+        assert (2 in numbers, 1 in numbers) == (bounds.min_map is None, bounds.max_latency_ms is None)
+
+
+def test_the_knee_is_farthest_below_the_line_between_the_ends() -> None:
+    # From (0, 1) to (1, 0): (.5, .4) lies .1 below it, (.2, .3) .5, and (.8, .3) above.
+    assert knee(np.array([[0.0, 1.0], [0.2, 0.3], [0.5, 0.4], [1.0, 0.0]])) == 1
+    assert knee(np.array([[0.0, 100.0], [0.002, 30.0], [0.005, 40.0], [0.01, 0.0]])) == 1, "whatever the units"
+    assert knee(np.array([[0.0, 1.0], [0.8, 0.3], [1.0, 0.0]])) is None
+    assert knee(np.array([[0.0, 1.0], [1.0, 0.0]])) is None
+    assert [m.record.number for m in front_of(RECORDS, TWO, REFERENCE) if m.knee] == [2]
+
+
+def test_the_best_for_a_budget() -> None:
+    rows = [row(member, REFERENCE) for member in front_of(RECORDS, TWO, REFERENCE)]
+    assert Budget(max_drop=0.6).best(rows) == 1, "the fastest that keeps it"
+    assert Budget(max_latency_ms=55.0).best(rows) == 2, "the most accurate that keeps it"
+    assert Budget(max_weight_mib=1.0).best(rows) == 1
+    assert Budget(max_latency_ms=5.0).best(rows) is None and Budget().best(rows) is None
 
 
 def test_constraints_and_third_objective() -> None:

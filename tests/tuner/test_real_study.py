@@ -65,6 +65,12 @@ def test_front_members_are_exported_rescored_and_sound(run: RunFolder) -> None:
         assert member.rescore.full.images == 12 and member.rescore.unseen.images == 4
         low, high = member.rescore.interval
         assert low <= member.rescore.difference <= high
+        assert len(member.rescore.ratios) == 3 and min(member.rescore.ratios) > 0
+        told = json.loads((run.schemes / str(member.record.number) / "scheme.json").read_text())["rescored"]
+        assert told["latency_ratio"] == member.rescore.latency_ratio and told["images"] == 12
+    events = [json.loads(line) for line in run.log_file.read_text().splitlines()]
+    (found,) = [event for event in events if event["event"] == "rescoring"]
+    assert found["believed"] >= 1 and len(list(run.rescores.glob("*.json"))) == found["schemes"]
     assert (run.path / "report.html").stat().st_size > 0
     assert json.loads((run.artifacts / "previews" / "previews.json").read_text())["images"]
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,15 @@ from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError
 from tuner.identity import check_identity, read_manifest
 from tuner.loaded import LoadedRun, load_run
+from tuner.prepare import read_inputs
 from tuner.run_folder import RunFolder
 from tuner.search import RepeatedFailureError
+from tuner.search_problem import study_problem
+from tuner.stopping import Patience
 from tuner.study import launch, resume
 from tuner.study_file import read_study
 from tuner.trials import counted
+from tuner.workbench import Workbench
 
 StudyFile = Callable[..., Path]
 TUNER = [sys.executable, "-m", "tuner"]
@@ -78,6 +83,39 @@ def test_more_trials_continue_where_the_study_ended(study_file: StudyFile, tmp_p
     assert counted(loaded.records) == 9 and list(loaded.records[:6]) == list(before[:6])
     assert len(events(tmp_path / "run", "reference")) == 1
     assert loaded.manifest["trials"] == 9
+
+
+def test_patience_ends_a_study_that_gains_nothing_and_trials_extend_it(study_file: StudyFile, tmp_path: Path) -> None:
+    path = study_file(layers=4, search={"trials": 200, "patience": 6, "sampler": "random"}, replay={"noise": 0.0})
+    launch(read_study(path), tmp_path / "run")
+    loaded = load_run(tmp_path / "run")
+    done = counted(loaded.records)
+    (stopped,) = events(tmp_path / "run", "stopped")
+    assert done < 100 and "no gain beyond noise in 6 trials" in stopped["reason"]
+    assert all(record.origin == "sampler" for record in loaded.records[-6:])
+    resume(tmp_path / "run")
+    assert counted(load_run(tmp_path / "run").records) == done, "as it ended before"
+    resume(tmp_path / "run", trials=done + 3)
+    assert counted(load_run(tmp_path / "run").records) == done + 3
+
+
+def test_patience_takes_luck_for_no_gain(study_file: StudyFile, tmp_path: Path) -> None:
+    launch(read_study(study_file(search={"trials": 24, "sampler": "random"})), tmp_path / "run")
+    loaded = load_run(tmp_path / "run")
+    config, reference = loaded.config, loaded.reference
+    workbench = Workbench(read_inputs(config), loaded.run)
+    patience = Patience(study_problem(workbench, reference), reference, 4)
+    best = max((r for r in loaded.records if r.scores), key=lambda record: record.scores.accuracy.map_50_95)
+
+    def over(gain: float) -> str:
+        """With the last trial replaced by a twin of the best whose mAP is so much higher."""
+        accuracy = replace(best.scores.accuracy, map_50_95=best.scores.accuracy.map_50_95 + gain)
+        last = replace(loaded.records[-1], scores=replace(best.scores, accuracy=accuracy))
+        loaded.trials._ended[last.number] = last
+        return patience.over(loaded.trials)
+
+    assert "no gain beyond noise" in over(0.0) and "noise" in over(0.0002)
+    assert over(0.05) == ""
 
 
 def test_an_exhausted_space_ends_the_study(study_file: StudyFile, tmp_path: Path) -> None:

@@ -116,31 +116,40 @@ def front(
         float | None,
         typer.Option("--max-drop", metavar="P", help="Only members that lose at most P mAP points."),
     ] = None,
+    max_latency: Annotated[
+        float | None, typer.Option("--max-latency", metavar="MS", help="Only members of at most MS milliseconds.")
+    ] = None,
+    max_weight: Annotated[
+        float | None, typer.Option("--max-weight", metavar="MIB", help="Only members of at most MIB MiB of weights.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Lists the Pareto front, fastest first.
+    """Lists the Pareto front, fastest first, and names the best member for a budget.
+
+    Of a loss alone that is the fastest member, of a latency or a size the most accurate.
 
     Example: tuner front runs/demo --max-drop 1.0
     """
     from tuner.front import row
     from tuner.loaded import load_run
+    from tuner.picks import Budget, latency_of
 
     loaded = load_run(run)
     reference = loaded.reference
     rows = [row(member, reference) for member in loaded.front] if reference else []
-    if max_drop is not None:
-        rows = [entry for entry in rows if 100 * entry["drop"] <= max_drop + 1e-9]
+    budget = Budget(max_drop, max_latency, max_weight)
+    rows, best = budget.within(rows), budget.best(rows)
     if as_json:
-        show({"study": loaded.config.name, "front": rows})
+        show({"study": loaded.config.name, "front": rows} | ({"best": best} if budget.stated else {}))
         return
     head = ["trial", "mAP50-95", "loss, points", "ms", "ratio", "MiB", "bits", "formats"]
     table = [
         [
-            str(entry["trial"]) + ("*" if entry["recommended"] else ""),
+            str(entry["trial"]) + ("*" if entry["recommended"] else "") + ("^" if entry["knee"] else ""),
             f"{entry['map_50_95']:.4f}",
             f"{100 * entry['drop']:.2f}",
-            f"{entry['latency_ms']:.2f}",
-            f"{entry['latency_ratio']:.3f}" if entry["latency_ratio"] else "",
+            f"{latency_of(entry):.2f}",
+            f"{latency_of(entry) / reference.latency_ms:.3f}" if reference and reference.latency_ms else "",
             f"{entry['weight_bytes'] / 2**20:.2f}",
             f"{entry['average_weight_bits']:.2f}",
             entry["summary"],
@@ -148,7 +157,9 @@ def front(
         for entry in rows
     ]
     show_table(head, table, left={"formats"})
-    print("* recommended: the fastest that loses at most 1.0 point")
+    print("* recommended: the fastest that loses at most 1.0 point; ^ knee: where the front bends most")
+    if budget.stated:
+        print("no member keeps this budget" if best is None else f"best for this budget: trial {best}")
 
 
 def export(

@@ -16,8 +16,10 @@ from objectives.runners.engine_report import EngineReport
 from search_spaces.comparison import Comparison
 from search_spaces.layers import Layer
 from search_spaces.sensitivity import SensitivityTable
+from tuner.learned import Learned
 from tuner.records import Baseline, FrontMember, Preview, RunSummary, TrialRecord
 from tuner.report import engine, figures, methods, progress, tables
+from tuner.report.learned import learned_html
 from tuner.report.pareto import pareto_figure
 from tuner.report.style import CSS
 from tuner.report.view import Run, recommendation
@@ -38,6 +40,7 @@ def write_report(
     out: Path,
     engines: Mapping[str, EngineReport] | None = None,
     comparison: Comparison | None = None,
+    learned: Learned | None = None,
 ) -> Path:
     """Writes the report of a run, whole or not at all.
 
@@ -52,6 +55,7 @@ def write_report(
         out: The file, or the folder that gets a ``report.html``.
         engines: ``{allocation digest: what its engine became}``; None or empty where the runtime has none.
         comparison: Of sensitivity methods; None leaves out its section.
+        learned: What the models learned; None leaves out its section.
 
     Returns:
         The file.
@@ -61,7 +65,7 @@ def write_report(
     """
     path = out / "report.html" if out.is_dir() else out
     run = Run.of(summary, records, front, baselines)
-    text = _page(run, layers, table, previews, path.parent, engines or {}, comparison)
+    text = _page(run, layers, table, previews, path.parent, engines or {}, comparison, learned)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -84,6 +88,7 @@ def _page(
     folder: Path,
     engines: Mapping[str, EngineReport],
     comparison: Comparison | None,
+    learned: Learned | None,
 ) -> str:
     body = "\n".join(
         part
@@ -119,6 +124,7 @@ def _page(
                 "correlation near 1); the search trusts it accordingly.",
                 _plot("prior", progress.prior_figure(run, table) if table else None),
             ),
+            _section("What the models learned", _LEARNED, learned_html(learned)),
             _section(
                 "Hypervolume",
                 "Volume dominated by the front so far: the search has converged where the curve stays flat.",
@@ -149,8 +155,13 @@ _ENGINES = (
     "<i>fp32 inside</i> are layers in fp32 between faster ones; <i>stored packed</i> are layers whose weights the file "
     "holds in 4 or 8 bits and the builder unpacked, for want of a kernel that reads them: they save size, not time."
 )
+_LEARNED = (
+    "The sampler's models, fitted on all complete trials: what one format in one layer costs in mAP points and changes "
+    "in latency. Most effects were seen only together with others; ± is one standard deviation."
+)
 _PARETO = (
-    "Up and to the left is better. The line joins the front on the search images; hover a point "
+    "Up and to the left is better, as the search measured it. The line joins the front; a member that was chosen on "
+    "figures measured again may lie off it. Hover a point "
     "for its scheme, click the legend to hide a group. Numbers are trials."
 )
 
@@ -180,7 +191,9 @@ def _recommendation(run: Run, folder: Path) -> str:
 def _front_note(folder: Path) -> str:
     return (
         "mAP50-95 in points. <i>difference</i> is to the reference, on all images with its paired-bootstrap "
-        "95 % interval where the front was re-scored. Grey rows are for comparison. Export a scheme with "
+        "95 % interval where the front was re-scored. The front is chosen on what was measured again where it was; "
+        "★ is recommended, ◇ the knee (farthest below the line between the front's ends). Grey rows compare. "
+        "Export a scheme with "
         "<code>" + html.escape(tables.export_command(folder, "N")) + "</code>."
     )
 

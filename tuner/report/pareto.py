@@ -48,7 +48,12 @@ def pareto_figure(run: Run, *, width: int = 1130, compact: bool = False) -> go.F
     others = [record for record in run.complete if record.number not in special]
     visible = [r for r in others if not _low(r, axes)]
     low = [r for r in others if _low(r, axes)]
-    _records(figure, run, axes, visible, "trials", {"size": 7, "color": theme.TRIAL, "opacity": 0.85})
+    kept = [record for record in visible if not run.broken_bounds(record)]
+    outside = [record for record in visible if run.broken_bounds(record)]
+    _records(figure, run, axes, kept, "trials", {"size": 7, "color": theme.TRIAL, "opacity": 0.85})
+    crossed = {"size": 7, "color": theme.TRIAL, "symbol": "x-thin", "line": {"width": 1.4, "color": theme.TRIAL}}
+    _records(figure, run, axes, outside, "infeasible: breaks a constraint", crossed)
+    _bounds(figure, run)
     if low:
         marker = {"size": 8, "color": theme.TRIAL, "symbol": "triangle-down-open", "line": {"width": 1.3}}
         _records(figure, run, axes, low, "broken or below the axis (drawn on its edge)", marker)
@@ -97,6 +102,8 @@ def _compact_title(run: Run) -> dict[str, Any]:
         (theme.BASELINE, "▲ baseline"),
         (theme.REFERENCE, "◆ reference"),
     ]
+    if any(run.broken_bounds(record) for record in run.complete):
+        symbols.append((theme.TRIAL, "✕ infeasible"))
     line = "  ".join(f'<span style="color:{colour}">{text}</span>' for colour, text in symbols)
     failed = f", {len(run.failed)} failed" if run.failed else ""
     text = f"<b>Pareto front</b> of {len(run.complete)} trials{failed}<br><sup>{line}</sup>"
@@ -116,6 +123,8 @@ def hover(run: Run, record: TrialRecord) -> str:
         lines.append(f"{scores.latency_ms:.2f} ms, {speedup:.2f}x the reference's speed")
     size = f"{scores.size.weight_bytes / MIB:.2f} MiB weights, {scores.size.average_weight_bits:.1f} bits"
     lines.append(size + (" · broken" if scores.broken else ""))
+    if broken := run.broken_bounds(record):
+        lines.append(f"infeasible: breaks {', '.join(broken)}")
     return "<br>".join(lines)
 
 
@@ -215,6 +224,17 @@ def _front(figure: go.Figure, run: Run, axes: _Axes) -> None:
     if run.recommended is not None:
         marker = {"size": 18, "color": theme.RECOMMENDED, "symbol": "star", "line": outline}
         _records(figure, run, axes, [run.recommended.record], "recommended", marker)
+
+
+def _bounds(figure: go.Figure, run: Run) -> None:
+    """Lines of the constraints that lie on the drawn axes."""
+    bounds = run.summary.bounds
+    line: dict[str, Any] = {"line": {"color": theme.TRIAL, "width": 1.2, "dash": "dash"}, "layer": "below"}
+    if bounds.min_map is not None:
+        figure.add_hline(y=100 * bounds.min_map, **line)
+    most = bounds.max_latency_ms if run.timed else bounds.max_weight_mib
+    if most is not None:
+        figure.add_vline(x=most, **line)
 
 
 def _baselines(figure: go.Figure, run: Run, axes: _Axes) -> None:

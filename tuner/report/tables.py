@@ -44,7 +44,7 @@ def table_html(head: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], c
 
 def front_head(run: Run) -> list[str]:
     """Column titles of the front table."""
-    timed = ["ms", "speed-up", "p90 ms"] if run.timed else []
+    timed = ["ms", *(["ms, timed again"] if run.retimed else []), "speed-up", "p90 ms"] if run.timed else []
     twin = ["same file in ONNX Runtime"] if run.twinned else []
     return [
         "trial",
@@ -79,8 +79,12 @@ def front_cells(run: Run, scores: Scores, rescore: Rescore | None) -> list[str]:
         cells.append(percent(twin.map_50_95) + gap if twin else "–")
     if run.timed:
         speedup = run.speedup(scores)
+        again = rescore.latency_ratio if rescore is not None else None
+        if again is not None:
+            speedup = 1 / again
         cells += [
             f"{scores.latency_ms:.2f}",
+            *([_again(scores, rescore)] if run.retimed else []),
             f"{speedup:.2f}x" if speedup is not None else "–",
             f"{scores.latency.p90_ms:.2f}" if scores.latency else "–",
         ]
@@ -107,7 +111,7 @@ def front_html(run: Run) -> str:
             first = 4 + run.twinned
             cells[first] = f"{baseline.latency_ms:.2f}"
             if run.reference is not None and baseline.latency_ms > 0:
-                cells[first + 1] = f"{scores_of(run.reference).latency_ms / baseline.latency_ms:.2f}x"
+                cells[first + 1 + run.retimed] = f"{scores_of(run.reference).latency_ms / baseline.latency_ms:.2f}x"
         if baseline.weight_bytes:
             cells[-2] = f"{baseline.weight_bytes / MIB:.2f}"
         rows.append(("other", [html.escape(baseline.name), *cells, '<span class="muted">baseline</span>']))
@@ -116,8 +120,21 @@ def front_html(run: Run) -> str:
 
 def _member_cells(run: Run, member: FrontMember) -> list[str]:
     scores = scores_of(member.record)
-    name = f"<b>{member.record.number}</b>" + (" ★" if member.recommended else "")
+    name = f"<b>{member.record.number}</b>" + _marks(member)
     return [name, *front_cells(run, scores, member.rescore), _chips(member.record.allocation)]
+
+
+def _marks(member: FrontMember) -> str:
+    return (" ★" if member.recommended else "") + (" ◇" if member.knee else "")
+
+
+def _again(scores: Scores, rescore: Rescore | None) -> str:
+    """Latency of the repeated rounds, and their range."""
+    if rescore is None or not rescore.ratios or scores.latency is None:
+        return "–"
+    unit = scores.latency_ms / scores.latency.ratio
+    low, high = min(rescore.ratios), max(rescore.ratios)
+    return f"{unit * (rescore.latency_ratio or 0.0):.2f} [{unit * low:.2f} to {unit * high:.2f}]"
 
 
 def _chips(allocation: Allocation) -> str:
@@ -140,11 +157,12 @@ def front_markdown(run: Run, run_folder: Path | None) -> str:
     lines = [head, ["---"] * len(head)]
     for member in run.members:
         record = member.record
-        name = f"**{record.number}**{' ★' if member.recommended else ''}"
+        name = f"**{record.number}**{_marks(member)}"
         cells = front_cells(run, scores_of(record), member.rescore)
         lines.append([name, *cells, record.allocation.summary()])
     text = "".join("| " + " | ".join(cell(part) for part in line) + " |\n" for line in lines)
-    return f"{text}\n★ recommended. Export a member with\n\n    {export_command(run_folder, '<trial>')}\n"
+    legend = "★ recommended, ◇ knee of the front. Export a member with"
+    return f"{text}\n{legend}\n\n    {export_command(run_folder, '<trial>')}\n"
 
 
 def sensitivity_html(table: SensitivityTable) -> str:

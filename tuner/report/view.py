@@ -8,6 +8,7 @@ from functools import cached_property
 
 from objectives.scores import Scores
 from tuner.records import Baseline, FrontMember, RunSummary, TrialRecord
+from tuner.trials import violations
 
 MIB = float(2**20)
 
@@ -54,7 +55,7 @@ class Run:
         """Builds the view; front members without scores are left out."""
         run = Run(summary, tuple(records), (), tuple(baselines))
         scored = [member for member in front if member.record.scores is not None]
-        scored.sort(key=lambda member: run.cost(scores_of(member.record)))
+        scored.sort(key=run.latest_cost)
         return Run(summary, tuple(records), tuple(scored), tuple(baselines))
 
     @property
@@ -73,6 +74,19 @@ class Run:
         return any(member.rescore is not None and member.rescore.onnxruntime is not None for member in self.members)
 
     @property
+    def retimed(self) -> bool:
+        """Whether latencies of front members were measured again."""
+        return self.timed and any(m.rescore is not None and m.rescore.ratios for m in self.members)
+
+    def latest_cost(self, member: FrontMember) -> float:
+        """The cost of a member, by its latency as measured again where it was."""
+        scores, again = scores_of(member.record), member.rescore
+        ratio = again.latency_ratio if again is not None else None
+        if not self.timed or ratio is None or scores.latency is None:
+            return self.cost(scores)
+        return scores.latency_ms * ratio / scores.latency.ratio
+
+    @property
     def cost_title(self) -> str:
         """Title of the cost axis."""
         return "latency, ms (paired with the reference)" if self.timed else "weight size, MiB"
@@ -89,6 +103,11 @@ class Run:
     def complete(self) -> tuple[TrialRecord, ...]:
         """Trials with scores."""
         return tuple(record for record in self.records if record.scores is not None)
+
+    def broken_bounds(self, record: TrialRecord) -> tuple[str, ...]:
+        """Names of the constraints that a complete trial breaks, ``broken`` aside."""
+        found = violations(scores_of(record), self.summary.bounds)
+        return tuple(name for name, excess in found.items() if excess > 0 and name != "broken")
 
     @cached_property
     def failed(self) -> tuple[TrialRecord, ...]:
@@ -148,6 +167,8 @@ def recommendation(run: Run) -> tuple[str, str]:
         )
     record, scores, rescore = member.record, scores_of(member.record), member.rescore
     speedup, share = run.speedup(scores), run.size_share(scores)
+    if rescore is not None and rescore.latency_ratio is not None and run.timed:
+        speedup = 1 / rescore.latency_ratio
     difference = rescore.difference if rescore else run.search_difference(scores)
     head = f"Trial {record.number}:"
     if speedup is not None:

@@ -1,0 +1,165 @@
+"""What the sampler's models learned from the trials of a study, whatever proposed them: ``learned.json``."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from optuna.study import Study
+from scipy.stats import kendalltau, spearmanr
+
+from search_spaces.formats import UNQUANTIZED
+from tuner.samplers.accuracy_model import loss
+from tuner.samplers.beliefs import Beliefs
+from tuner.samplers.history import History, read_history
+from tuner.samplers.problem import Floats, Problem
+
+#: Complete trials below which the models say little more than their priors.
+MIN_TRIALS = 8
+_DRAWS = 400
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What one format in one group does, all else unquantized.
+
+    Attributes:
+        group: The group.
+        format: The format.
+        prior: Loss that the scaled prior expects, in mAP points.
+        posterior: Loss that the trials leave believed, in mAP points.
+        deviation: Its standard deviation over draws of the posterior, in mAP points.
+        latency_ms: Change against the unquantized format; None without latency or without that format.
+    """
+
+    group: str
+    format: str
+    prior: float
+    posterior: float
+    deviation: float
+    latency_ms: float | None
+
+
+@dataclass(frozen=True)
+class Reformat:
+    """Posterior mean of a reformat between two neighbouring groups, in ms."""
+
+    source: str
+    target: str
+    ms: float
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Rank correlations over `count` pairs; None where one side is constant."""
+
+    spearman: float | None
+    kendall: float | None
+    count: int
+
+
+@dataclass(frozen=True)
+class Learned:
+    """The models fitted on all complete trials.
+
+    Attributes:
+        trials: Number of complete trials.
+        reason: Why nothing was fitted; empty where it was.
+        settings: Of the accuracy model, as the evidence chose them.
+        effects: Of every allowed quantized (group, format), the worst posterior first.
+        reformats: The dearest first.
+        observed: Prior against observed losses over schemes that quantize anything. The prior's order is free of the
+            trials but for ``shrink`` and ``power``, which the evidence of the same trials chose: in-sample.
+        believed: Prior against posterior over `effects`.
+    """
+
+    trials: int
+    reason: str = ""
+    settings: Mapping[str, float] | None = None
+    effects: tuple[Effect, ...] = ()
+    reformats: tuple[Reformat, ...] = ()
+    observed: Ranks | None = None
+    believed: Ranks | None = None
+
+    def to_json(self) -> str:
+        """As JSON."""
+        return json.dumps(asdict(self), indent=1)
+
+
+def learn(study: Study, problem: Problem) -> Learned:
+    """Fits the models on the trials of a study."""
+    history = read_history(study, problem)
+    count = len(history.schemes)
+    if count < MIN_TRIALS:
+        return Learned(count, f"{count} complete trials, and the models are shown from {MIN_TRIALS} on")
+    beliefs = Beliefs(problem, history)
+    accuracy = beliefs.accuracy
+    reference = next(o.reference for o in problem.objectives if o.accuracy)
+    drawn = _points(accuracy.draw(np.random.default_rng(0), _DRAWS), reference).std(axis=0)
+    prior, posterior = _points(accuracy.prior_effects, reference), _points(accuracy.effects, reference)
+    times = _times(beliefs)
+    effects = [
+        Effect(
+            group,
+            name,
+            float(prior[row, column]),
+            float(posterior[row, column]),
+            float(drawn[row, column]),
+            None if times is None else float(times[row, column]),
+        )
+        for row, group in enumerate(problem.parameters)
+        for column, name in enumerate(problem.formats)
+        if problem.allowed[row, column] and name != UNQUANTIZED
+    ]
+    effects.sort(key=lambda effect: -effect.posterior)
+    return Learned(
+        count,
+        settings=accuracy.settings,
+        effects=tuple(effects),
+        reformats=_reformats(beliefs),
+        observed=_observed(problem, history, accuracy.prior_effects, reference),
+        believed=rank(np.array([e.prior for e in effects]), np.array([e.posterior for e in effects])),
+    )
+
+
+def rank(first: Floats, second: Floats) -> Ranks:
+    """Rank correlations of two samples."""
+    if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return Ranks(None, None, len(first))
+    found = [float(method(first, second).statistic) for method in (spearmanr, kendalltau)]
+    return Ranks(*(None if math.isnan(value) else value for value in found), count=len(first))
+
+
+def _points(effects: Floats, reference: float) -> Floats:
+    """Losses of the logarithm as mAP points, shape as given."""
+    return np.asarray(100 * reference * -np.expm1(-effects))
+
+
+def _observed(problem: Problem, history: History, effects: Floats, reference: float) -> Ranks:
+    index = next(i for i, o in enumerate(problem.objectives) if o.accuracy)
+    summed = np.take_along_axis(effects[None], history.schemes[..., None], axis=2)[..., 0].sum(axis=1)
+    quantized = summed > 0
+    return rank(summed[quantized], loss(history.values[:, index], reference)[quantized])
+
+
+def _times(beliefs: Beliefs) -> Floats | None:
+    problem = beliefs.problem
+    if "latency_ms" not in beliefs.costs or UNQUANTIZED not in problem.formats:
+        return None
+    reference = next(o.reference for o in problem.objectives if o.name == "latency_ms")
+    shares = beliefs.costs["latency_ms"].effects
+    plain = problem.formats.index(UNQUANTIZED)
+    return np.asarray(reference * (shares - shares[:, plain : plain + 1]))
+
+
+def _reformats(beliefs: Beliefs) -> tuple[Reformat, ...]:
+    if "latency_ms" not in beliefs.costs:
+        return ()
+    problem, names = beliefs.problem, list(beliefs.problem.parameters)
+    reference = next(o.reference for o in problem.objectives if o.name == "latency_ms")
+    costs = reference * beliefs.costs["latency_ms"].reformat_cost
+    found = [Reformat(names[a], names[b], float(ms)) for (a, b), ms in zip(problem.edges, costs, strict=True)]
+    return tuple(sorted(found, key=lambda each: -each.ms))
