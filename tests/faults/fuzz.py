@@ -122,14 +122,19 @@ def _memory(name: str) -> int:
     return int(status.split(f"{name}:")[1].split()[0]) << 10
 
 
-def _child(pipe: Connection, seed: int, seeds: Path, root: Path) -> None:
-    """Runs the cases that come through the pipe."""
-    output = root.with_suffix(".output")
+def _say_to(output: Path) -> None:
+    """Sends stderr, and what libraries write to stdout, to a file for the life of this process."""
     handle = os.open(output, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
     for descriptor in (1, 2):
         os.dup2(handle, descriptor)
-    sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - for the life of this process
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
     sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
+
+
+def _child(pipe: Connection, seed: int, seeds: Path, root: Path) -> None:
+    """Runs the cases that come through the pipe."""
+    output = root.with_suffix(".output")
+    _say_to(output)
     limit = _memory("VmSize") + MEMORY + (3 << 30)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -284,9 +289,11 @@ def main() -> int:
             require_ultralytics("fuzz")  # once, for all children
         if options.only:
             kind, _, index = options.only.partition(":")
-            output = Path(scratch) / "output"
-            result = run_case(kind, int(index), options.seed, seeds, Place(Path(scratch) / "case"), output)
-            print(json.dumps(result, indent=1).replace("\\n", "\n"))
+            output, shown = Path(scratch) / "output", os.fdopen(os.dup(1), "w")
+            _say_to(output)
+            result = run_case(kind, int(index), options.seed, seeds.resolve(), Place(Path(scratch) / "case"), output)
+            text = json.dumps(result, indent=1).replace("\\n", "\n")
+            print(output.read_text(errors="replace"), text, sep="", file=shown, flush=True)
             return int(bool(result["found"]))
         tally = fuzz(
             options.inputs, options.seed, seeds.resolve(), Path(scratch), options.kinds, options.keep, options.workers
