@@ -19,7 +19,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
+import math
 import multiprocessing
 import os
 import random
@@ -212,11 +214,11 @@ def jobs(inputs: int, kinds: Sequence[str]) -> Iterator[tuple[str, int]]:
 
 
 def fuzz(
-    inputs: int, seed: int, seeds: Path, scratch: Path, kinds: Sequence[str], keep: Path, workers: int = 2
+    queue: Iterator[tuple[str, int]], seed: int, seeds: Path, scratch: Path, keep: Path, workers: int, seconds: float
 ) -> Tally:
-    """Runs so many inputs; findings are kept in `keep`."""
+    """Runs inputs until there are none or the time is up; findings are kept in `keep`."""
     tally, start = Tally(), time.monotonic()
-    queue = jobs(inputs, kinds)
+    queue = itertools.takewhile(lambda _: time.monotonic() - start < seconds, queue)
     pool = [Worker(number, seed, seeds, scratch) for number in range(workers)]
     for worker in pool:
         if (job := next(queue, None)) is not None:
@@ -272,6 +274,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--inputs", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=math.inf, help="No new input after these.")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--kinds", nargs="*", choices=list(KINDS), default=list(KINDS))
     parser.add_argument("--keep", type=Path, default=Path(tempfile.gettempdir()) / "fuzz-findings")
@@ -282,7 +285,7 @@ def main() -> int:
         os.environ["YOLO_CONFIG_DIR"] = scratch
         seeds = options.seeds or Path(scratch) / "seeds"
         if not seeds.is_dir():
-            make_seeds(seeds, full=True)
+            make_seeds(seeds, full="checkpoint" in options.kinds)
         if "checkpoint" in options.kinds:
             from objectives.torch_models.packages import require_ultralytics
 
@@ -295,9 +298,9 @@ def main() -> int:
             text = json.dumps(result, indent=1).replace("\\n", "\n")
             print(output.read_text(errors="replace"), text, sep="", file=shown, flush=True)
             return int(bool(result["found"]))
-        tally = fuzz(
-            options.inputs, options.seed, seeds.resolve(), Path(scratch), options.kinds, options.keep, options.workers
-        )
+        queue = jobs(options.inputs, options.kinds)
+        workers, seconds = options.workers, options.seconds
+        tally = fuzz(queue, options.seed, seeds.resolve(), Path(scratch), options.keep, workers, seconds)
     print(json.dumps(vars(tally)))
     return int(sum(tally.findings.values()) > 0)
 
