@@ -12,21 +12,9 @@ KINDS = ("study", "yolo", "annotations", "text", "image", "external", "onnx", "d
 
 
 def test_mutated_files_end_in_one_line_or_in_success(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        SCRIPT,
-        "--inputs",
-        "40",
-        "--seconds",
-        "150",
-        "--seed",
-        "3",
-        "--keep",
-        tmp_path / "keep",
-        "--kinds",
-        *KINDS,
-    ]
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, timeout=240)
+    options = ["--inputs", "40", "--seconds", "150", "--seed", "3", "--keep", str(tmp_path / "keep"), "--kinds", *KINDS]
+    command = [sys.executable, str(SCRIPT), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
     tally = json.loads(done.stdout)
     assert tally["inputs"] == 40 and set(tally["kinds"]) == set(KINDS) and tally["codes"].keys() >= {"0", "2"}
