@@ -13,10 +13,11 @@ from objectives.detection.cache import PreprocessedImages
 from objectives.detection.contract import DetectorContract, Thresholds
 from objectives.detection.heads import decode
 from objectives.detection.scoring import Predictions
+from search_spaces.errors import InputError
 
 
-class NonFiniteOutputError(ArithmeticError):
-    """The model's output holds NaN or infinity."""
+class NonFiniteOutputError(InputError):
+    """The model's output holds NaN or infinity; a mistake of the user's where the model is."""
 
 
 class InferenceRunner(Protocol):
@@ -60,7 +61,8 @@ def predict(
         outputs = [np.asarray(output)[: stop - start] for output in runner.infer(pixels)]
         if not np.isfinite(outputs[contract.output_index]).all():
             raise NonFiniteOutputError(
-                f"output {contract.output!r} holds NaN or infinity (image id {images.ids[start]})"
+                f"output {contract.output!r} holds NaN or infinity (image id {images.ids[start]}); "
+                "give a model of finite outputs"
             )
         found = decode(outputs, contract, chosen)
         for rows, place in zip(found, images.letterboxes[start:stop], strict=True):

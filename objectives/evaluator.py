@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from types import TracebackType
 
+from objectives.accuracy import NonFiniteOutputError
 from objectives.evaluation import Bench, Built, EvaluatorSettings, UnstableError
 from objectives.probing import LayerCosts
 from objectives.runners.build_log import BuildError
@@ -213,6 +214,8 @@ def _serve(pipe: Connection, settings: EvaluatorSettings, parent: int) -> None:
             result = Failure("memory" if error.memory else "build", str(error), layer=error.layer)
         except UnstableError as error:
             result = Failure("unstable", str(error))
+        except NonFiniteOutputError as error:  # of the reference: a scheme's comes back as a value
+            result = Failure("nan", str(error))
         except (InputError, RuntimeUnavailable) as error:
             result = Failure("build", str(error))
         except Exception as error:

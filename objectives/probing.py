@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from objectives.scores import Failure
 from search_spaces.allocation import Allocation
 from search_spaces.blocked import Blocked
 from search_spaces.costs import CostTable
 from search_spaces.formats import FORMATS, UNQUANTIZED, Number
+from search_spaces.reading import parse_json, record_of
 
 #: Engines that one format's probe may build before its remaining layers are blocked as a whole.
 MAX_BUILDS = 40
@@ -72,15 +73,23 @@ class ProbeTable:
     @staticmethod
     def from_json(text: str) -> ProbeTable:
         """Reads what `to_json` wrote."""
-        data: dict[str, Any] = json.loads(text)
-        return ProbeTable(
-            data["device"],
-            data["version"],
-            {(layer, fmt): ms for layer, fmt, ms in data["costs"]},
-            data["fixed_ms"],
-            Blocked.from_json(json.dumps(data["blocked"])),
-            data["builds"],
-        )
+        name = "probe table"
+        kept = record_of(_Kept, parse_json(text, name, "delete it to probe again"), name, "delete it to probe again")
+        costs = {(layer, fmt): ms for layer, fmt, ms in kept.costs}
+        blocked = Blocked({(layer, fmt): reason for layer, fmt, reason in kept.blocked})
+        return ProbeTable(kept.device, kept.version, costs, kept.fixed_ms, blocked, kept.builds)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A `ProbeTable` as its file holds it: JSON has no pairs for keys."""
+
+    device: str
+    version: str
+    costs: list[tuple[str, str, float]]
+    fixed_ms: float
+    blocked: list[tuple[str, str, str]]
+    builds: int
 
 
 class Profiler(Protocol):

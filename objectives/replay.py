@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import random
 import time
@@ -20,6 +19,7 @@ from search_spaces.costs import CostTable
 from search_spaces.errors import InputError
 from search_spaces.formats import FORMATS, UNQUANTIZED, get_format
 from search_spaces.layers import Layer
+from search_spaces.reading import parse_json, record_of
 from search_spaces.sensitivity import SensitivityEntry, SensitivityTable
 
 _SPEED = {"int8": 0.45, "fp8": 0.5, "w4a8": 0.55, "w8a8f": 0.55}
@@ -57,10 +57,16 @@ class ReplaySettings:
         """
         if path is None:
             return ReplaySettings()
+        remedy = "see objectives/replay.py"
         try:
-            return ReplaySettings(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise InputError(f"{path}: not a replay file ({error}); see objectives/replay.py") from None
+            text = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"{path}: not a replay file ({error.strerror}); {remedy}") from None
+        settings = record_of(ReplaySettings, parse_json(text, str(path), remedy), str(path), remedy)
+        numbers = (settings.delay, settings.reference_map, settings.reference_ms, settings.noise)
+        if not all(math.isfinite(number) and number >= 0 for number in numbers):
+            raise InputError(f"{path}: holds a number that is negative or not finite; {remedy}")
+        return settings
 
 
 class ReplayEvaluator:

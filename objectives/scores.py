@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from objectives.devices import GpuState
+from search_spaces.reading import record_of
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,6 @@ class Latency:
     method: str = "clock"
     state: GpuState | None = None
 
-    @staticmethod
-    def from_json(data: Mapping[str, Any]) -> Latency:
-        """Reads what `Scores.to_json` wrote."""
-        state = data.get("state")
-        if state:
-            state = GpuState(**{**state, "throttle": tuple(state["throttle"]), "foreign": tuple(state["foreign"])})
-        return Latency(**{**data, "state": state or None})
-
 
 @dataclass(frozen=True)
 class Size:
@@ -118,16 +111,12 @@ class Scores:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Scores:
-        """Reads what `to_json` wrote."""
-        latency = data["latency"]
-        return Scores(
-            **{
-                **data,
-                "accuracy": Accuracy(**data["accuracy"]),
-                "latency": Latency.from_json(latency) if latency else None,
-                "size": Size(**data["size"]),
-            }
-        )
+        """Reads what `to_json` wrote.
+
+        Raises:
+            InputError: `data` is something else.
+        """
+        return record_of(Scores, data, "scores")
 
 
 @dataclass(frozen=True)

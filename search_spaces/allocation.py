@@ -11,6 +11,7 @@ from functools import cached_property
 
 from search_spaces.errors import InputError
 from search_spaces.formats import UNQUANTIZED, get_format
+from search_spaces.reading import parse_json
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,7 @@ class Allocation:
         Raises:
             InputError: `text` is not a JSON object of layer to format.
         """
-        try:
-            choices = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise InputError(f"scheme: not JSON ({error})") from None
+        choices = parse_json(text, "scheme", "give a scheme.json")
         if isinstance(choices, dict) and isinstance(choices.get("allocation"), dict):
             choices = choices["allocation"]
         if not isinstance(choices, dict) or not all(isinstance(v, str) for v in choices.values()):

@@ -14,6 +14,7 @@ from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError
 from search_spaces.formats import UNQUANTIZED
 from search_spaces.groups import Group
+from search_spaces.reading import parse_json, record_of
 from search_spaces.space import SearchSpace
 
 
@@ -73,5 +74,11 @@ class Blocked:
 
     @staticmethod
     def from_json(text: str) -> Blocked:
-        """Reads what `to_json` wrote."""
-        return Blocked({(layer, fmt): reason for layer, fmt, reason in json.loads(text)})
+        """Reads what `to_json` wrote.
+
+        Raises:
+            InputError: The text is something else.
+        """
+        name = "blocked pairs"
+        rows = record_of(list[tuple[str, str, str]], parse_json(text, name, "delete the file"), name)
+        return Blocked({(layer, fmt): reason for layer, fmt, reason in rows})

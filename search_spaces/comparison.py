@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from search_spaces.errors import InputError
+from search_spaces.reading import parse_json, record_of
 
 TOP_SHARE = 0.2
 _RESAMPLES = 2000
@@ -180,15 +179,11 @@ class Comparison:
         Raises:
             InputError: The text is not such a comparison.
         """
-        try:
-            data = json.loads(text)
-            pairs = [[Agreement(**e) for e in data[k]] for k in ("pairs", "against_drop", "against_disagreement")]
-            drops = tuple(MeasuredDrop(**entry) for entry in data["drops"])
-            rankings = tuple(Ranking(**entry) for entry in data["methods"])
-            first, second, third = map(tuple, pairs)
-            return Comparison(data["model"], data["images"], data["format"], rankings, first, drops, second, third)
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise InputError(f"comparison: not one of ours ({type(error).__name__}: {error})") from None
+        name, remedy = "comparison", "make it again by `tuner compare`"
+        data = parse_json(text, name, remedy)
+        if isinstance(data, dict) and "methods" in data:
+            data = {**data, "rankings": data["methods"]}
+        return record_of(Comparison, data, name, remedy)
 
     def to_markdown(self) -> str:
         """Returns a report: which prior to use, each method against what was measured, the methods among themselves."""

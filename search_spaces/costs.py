@@ -6,9 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pydantic import FiniteFloat
+
 from search_spaces.allocation import Allocation
 from search_spaces.formats import FORMATS
 from search_spaces.layers import Layer
+from search_spaces.reading import parse_json, record_of
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,15 @@ class CostTable:
 
     @staticmethod
     def from_json(text: str) -> CostTable:
-        """Reads what `to_json` wrote."""
-        data = json.loads(text)
-        costs = {(layer, fmt): float(cost) for layer, fmt, cost in data["costs"]}
-        return CostTable(data["unit"], costs, data["source"], data["fixed"])
+        """Reads what `to_json` wrote.
+
+        Raises:
+            InputError: The text is not such a table.
+        """
+        name, remedy = "cost table", "delete the file to estimate again"
+        kept = record_of(_Kept, parse_json(text, name, remedy), name, remedy)
+        costs = {(layer, fmt): cost for layer, fmt, cost in kept.costs}
+        return CostTable(kept.unit, costs, kept.source, kept.fixed)
 
     def cost(self, layer: str, fmt: str) -> float:
         """Cost of one layer in one format; 0 where unknown."""
@@ -46,6 +54,16 @@ class CostTable:
     def total(self, allocation: Allocation) -> float:
         """Cost of a scheme."""
         return self.fixed + sum(self.cost(layer, fmt) for layer, fmt in allocation.items)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A `CostTable` as its file holds it: JSON has no pairs for keys."""
+
+    unit: str
+    source: str
+    fixed: FiniteFloat
+    costs: list[tuple[str, str, FiniteFloat]]
 
 
 def weight_costs(layers: Sequence[Layer]) -> CostTable:

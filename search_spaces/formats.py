@@ -87,5 +87,6 @@ def get_format(name: str) -> Format:
     """
     try:
         return FORMATS[name]
-    except KeyError:
+    except (KeyError, TypeError):  # unknown, or not even a text
+        name = str(name)
         raise InputError(f"unknown format {name!r}{nearest(name, FORMATS)} (known: {', '.join(FORMATS)})") from None

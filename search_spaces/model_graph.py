@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 from collections.abc import Iterator
 from functools import cached_property
@@ -15,6 +14,7 @@ from onnx import numpy_helper
 
 from search_spaces.errors import InputError
 from search_spaces.layers import Layer
+from search_spaces.reading import literal
 
 LAYER_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _QUANTIZED_OPS = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger"}
@@ -31,6 +31,7 @@ class ModelGraph:
         initializers: ``{name: array}``.
         producer: ``{tensor: node}``.
         consumers: ``{tensor: nodes that read it}``.
+        layers: All nodes that could carry a weight, in model order, each with the reason if it is not quantizable.
     """
 
     def __init__(self, path: Path | str, *, allow_quantized: bool = False, batch: int = 1) -> None:
@@ -46,6 +47,15 @@ class ModelGraph:
                 holds one image only.
         """
         self.path = Path(path)
+        try:
+            self._read(allow_quantized, batch)
+        except InputError:
+            raise
+        except Exception as error:  # a model may contradict itself wherever it is looked at
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise InputError(f"{self.path}: not a valid ONNX model: {reason[:300]}; export it again") from None
+
+    def _read(self, allow_quantized: bool, batch: int) -> None:
         self.model, self.digest = _load(self.path, allow_quantized)
         graph = self.model.graph
         _name_nodes(graph)
@@ -78,6 +88,7 @@ class ModelGraph:
         for node in graph.node:
             for name in dict.fromkeys(node.input):
                 self.consumers.setdefault(name, []).append(node)
+        self.layers = tuple(self._layer(node) for node in graph.node if node.op_type in LAYER_OPS)
 
     @property
     def input(self) -> str:
@@ -114,21 +125,10 @@ class ModelGraph:
     @cached_property
     def class_names(self) -> dict[int, str]:
         """Class names from the metadata; empty where there are none."""
-        try:
-            names = ast.literal_eval(self.metadata.get("names", "{}"))
-        except (ValueError, SyntaxError):
+        names = literal(self.metadata.get("names", "{}"))
+        if not isinstance(names, dict) or not all(str(key).isdecimal() and len(str(key)) < 9 for key in names):
             return {}
-        return {int(k): str(v) for k, v in names.items()} if isinstance(names, dict) else {}
-
-    @cached_property
-    def layers(self) -> tuple[Layer, ...]:
-        """All nodes that could carry a weight, in model order, each with the reason if it is not quantizable."""
-        users: dict[str, list[str]] = {}
-        for node in self.model.graph.node:
-            for name in node.input:
-                if name in self.initializers:
-                    users.setdefault(name, []).append(node.name)
-        return tuple(self._layer(node, users) for node in self.model.graph.node if node.op_type in LAYER_OPS)
+        return {int(key): str(name) for key, name in names.items()}
 
     @cached_property
     def quantizable(self) -> tuple[Layer, ...]:
@@ -154,7 +154,7 @@ class ModelGraph:
         """Nodes in topological order."""
         return iter(self.model.graph.node)
 
-    def _layer(self, node: onnx.NodeProto, users: dict[str, list[str]]) -> Layer:
+    def _layer(self, node: onnx.NodeProto) -> Layer:
         constant = [index for index, name in enumerate(node.input[:2]) if name in self.initializers]
         weight_index = 1 if 1 in constant or node.op_type != "MatMul" else (constant[0] if constant else 1)
         weight = node.input[weight_index] if constant else ""
@@ -178,10 +178,10 @@ class ModelGraph:
             output_shape=output,
             parameters=parameters,
             macs=_macs(node.op_type, inputs, output, parameters, shape, axis, groups),
-            reason=self._reason(node, weight, data, users),
+            reason=self._reason(node, weight, data),
         )
 
-    def _reason(self, node: onnx.NodeProto, weight: str, data: str, users: dict[str, list[str]]) -> str | None:
+    def _reason(self, node: onnx.NodeProto, weight: str, data: str) -> str | None:
         if weight not in self.initializers:
             return "no constant weight: both inputs are activations"
         if data in self.initializers:
@@ -189,8 +189,9 @@ class ModelGraph:
         array = self.initializers[weight]
         if array.dtype != np.float32:
             return f"weight is {array.dtype}, not float32"
-        if len(users[weight]) > 1:
-            others = ", ".join(name for name in users[weight] if name != node.name)
+        users = [user.name for user in self.consumers[weight] for name in user.input if name == weight]
+        if len(users) > 1:
+            others = ", ".join(name for name in users if name != node.name)
             return f"shared weight: also read by {others or 'the same node'}"
         if is_bin_expectation(array):
             return "DFL: fixed weights 0, 1, ... that turn bin probabilities into a distance"
@@ -236,13 +237,15 @@ def _load(path: Path, allow_quantized: bool) -> tuple[onnx.ModelProto, str]:
     if not model.graph.node:
         raise InputError(f"{path}: not an ONNX file, or without nodes; export it again")
     digest = hashlib.sha256(data)
-    external = [t for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+    external = [t for t in _tensors(model.graph) if t.data_location == onnx.TensorProto.EXTERNAL]
     if external:
         try:
             onnx.load_external_data_for_model(model, str(path.parent))
         except Exception as error:
             raise InputError(f"{path}: external data cannot be read: {str(error).splitlines()[0]}") from None
         for tensor in external:
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:  # nobody may read it later, from wherever we are then
+                raise InputError(f"{path}: external data of {tensor.name!r} was not read; export it in one file")
             digest.update(tensor.raw_data)
     found = {node.op_type for node in model.graph.node} & _QUANTIZED_OPS
     if found and not allow_quantized:
@@ -256,6 +259,19 @@ def _load(path: Path, allow_quantized: bool) -> tuple[onnx.ModelProto, str]:
         kind = onnx.TensorProto.DataType.Name(inputs[0].type.tensor_type.elem_type).lower()
         raise InputError(f"{path}: input {inputs[0].name!r} is {kind}; export with float32 inputs and weights")
     return model, digest.hexdigest()
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """All tensors of a graph: initializers, attributes of nodes, and those of the graphs within."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        for entry in node.attribute:
+            yield from (entry.t, *entry.tensors, entry.sparse_tensor.values, entry.sparse_tensor.indices)
+            for inner in (entry.g, *entry.graphs):
+                if inner.node or inner.initializer:
+                    yield from _tensors(inner)
 
 
 def _name_nodes(graph: onnx.GraphProto) -> None:
@@ -362,10 +378,8 @@ def _macs(
 def _module(node: onnx.NodeProto) -> str:
     scopes = next((entry.value for entry in node.metadata_props if entry.key == "pkg.torch.onnx.name_scopes"), "")
     if scopes:
-        try:
-            names = [name for name in ast.literal_eval(scopes) if name]
-        except (ValueError, SyntaxError):
-            names = []
+        found = literal(scopes)
+        names = [name for name in found if name] if isinstance(found, (list, tuple)) else []
         if len(names) > 1:
             return str(names[-2])
     path = [part for part in node.name.strip("/").split("/") if part]

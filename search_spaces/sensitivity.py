@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 from search_spaces.errors import InputError
+from search_spaces.reading import parse_json, record_of
 
 
 @dataclass(frozen=True)
@@ -84,17 +85,11 @@ class SensitivityTable:
         Raises:
             InputError: The text is not such a table.
         """
-        try:
-            data: dict[str, Any] = json.loads(text)
-            entries = tuple(
-                SensitivityEntry(str(e["layer"]), str(e["format"]), float(e["score"]), float(e.get("seconds", 0)))
-                for e in data["entries"]
-            )
-            return SensitivityTable(
-                data["method"], data["metric"], data["model"], int(data["images"]), entries, data["settings"]
-            )
-        except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"sensitivity table: not one of ours ({type(error).__name__}: {error})") from None
+        name, remedy = "sensitivity table", "measure it with `tuner sensitivity`"
+        table = record_of(SensitivityTable, parse_json(text, name, remedy), name, remedy)
+        if not all(math.isfinite(entry.score) for entry in table.entries):
+            raise InputError(f"{name}: holds a score that is not finite; {remedy}")
+        return table
 
     def to_csv(self) -> str:
         """Returns ``rank,layer,format,score,seconds`` rows, most sensitive first."""

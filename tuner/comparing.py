@@ -19,10 +19,11 @@ from search_spaces.errors import InputError, nearest
 from search_spaces.sensitivity import SensitivityTable
 from tuner.measuring import worker_count
 from tuner.report.methods import comparison_figure
-from tuner.run_folder import write_durably
+from tuner.run_folder import read_json, read_text, write_durably
 from tuner.sensitivity_sources import inc_table, modelopt_tables, quantizing_formats
 from tuner.workbench import Workbench
 
+_Row = tuple[str, str, float, float, float]  # layer, format, drop, disagreement, seconds
 METHODS = ("onnx", "modelopt-gradient", "modelopt-kl", "inc")
 
 
@@ -70,7 +71,7 @@ def kept_table(workbench: Workbench, method: str) -> Path:
 def _table(workbench: Workbench, method: str) -> SensitivityTable:
     path = kept_table(workbench, method)
     if path.is_file():
-        return SensitivityTable.from_json(path.read_text(encoding="utf-8"))
+        return SensitivityTable.from_json(read_text(path))
     if method == "onnx":
         table = workbench.onnx_sensitivity()
     elif method == "inc":
@@ -94,7 +95,7 @@ def _rankings(method: str, table: SensitivityTable) -> list[Ranking]:
 def _measure(workbench: Workbench, layers: Sequence[str], fmt: str) -> list[MeasuredDrop]:
     """Scores one layer at a time in `fmt`, in ONNX Runtime's CPU; each is kept when it is done."""
     path = workbench.run.path / "methods" / "drops.json"
-    kept = {tuple(row[:2]): row for row in json.loads(path.read_text())} if path.is_file() else {}
+    kept = {row[:2]: row for row in read_json(path, list[_Row])} if path.exists() else {}
     missing = [layer for layer in layers if (layer, fmt) not in kept]
     if missing:
         data = workbench.data
@@ -106,7 +107,7 @@ def _measure(workbench: Workbench, layers: Sequence[str], fmt: str) -> list[Meas
                 started = time.perf_counter()
                 found = _predict(workbench, Allocation.of({layer: fmt}), images)
                 drop = base - score(data.search, found).map_50_95
-                row = [layer, fmt, drop, 1 - agreement(found, reference), time.perf_counter() - started]
+                row = (layer, fmt, drop, 1 - agreement(found, reference), time.perf_counter() - started)
                 kept[layer, fmt] = row
                 write_durably(path, json.dumps(list(kept.values())))
                 done(count)

@@ -13,6 +13,7 @@ from search_spaces.errors import InputError
 from tuner.interrupts import Interrupted
 
 DONE, BAD_INPUT, ENVIRONMENT, FAILURES, STORAGE, INTERRUPTED = 0, 2, 3, 4, 5, 130
+_LONGEST = 1000  # characters of an error
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
 
@@ -79,5 +80,11 @@ def _code(error: Exception) -> int | None:
 def _fail(code: int, error: BaseException) -> int:
     cause = error.__cause__ if code == STORAGE else None  # Optuna tells what it did, SQLAlchemy what went wrong
     text = f"{error} ({cause})" if cause is not None else str(error)
-    say(f"tuner: error: {' '.join(text.split())}")
+    say(f"tuner: error: {_one_line(text)}")
     return code
+
+
+def _one_line(text: str) -> str:
+    """A message as one line of a terminal: it may quote what a stranger wrote."""
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"

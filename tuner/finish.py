@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from objectives.scores import Scores
 from search_spaces.allocation import Allocation
@@ -73,5 +74,5 @@ def _candidates(workbench: Workbench, loaded: LoadedRun, reference: Scores) -> l
 def _outdated(folder: Path, loaded: LoadedRun) -> bool:
     """Whether an exported scheme does not tell what is known of it now."""
     record = loaded.records[int(folder.name)]
-    told = read_json(folder / "scheme.json").get("rescored")
+    told = read_json(folder / "scheme.json", dict[str, Any]).get("rescored")
     return bool(told != rescored(record, loaded.rescores, loaded.reference))

@@ -7,15 +7,20 @@ import os
 import platform
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from objectives.backends import tensorrt_version
 from objectives.devices import find_gpu
 from search_spaces.errors import InputError
+from search_spaces.formats import get_format
 from search_spaces.groups import Group
+from search_spaces.reading import record_of
 from search_spaces.space import SearchSpace
 from tuner import __version__
 from tuner.config import RuntimeSection, StudyConfig
@@ -24,6 +29,28 @@ from tuner.run_folder import RunFolder, read_json, write_durably
 
 MANIFEST_VERSION = 1
 _PACKAGES = ("numpy", "onnx", "optuna", "pycocotools")
+
+
+@dataclass(frozen=True)
+class _Space:
+    """The space as a manifest holds it."""
+
+    groups: list[tuple[str, list[str]]]
+    formats: list[list[str]]
+    layers: list[str]
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """What a manifest must hold."""
+
+    id: str
+    study: str
+    started: str
+    trials: Annotated[int, Field(gt=0, lt=2**31)]
+    identity: dict[str, Any]
+    space: _Space
+    patience_from: Annotated[int, Field(ge=0)] = 0
 
 
 def identity(config: StudyConfig, *, digests: Mapping[str, str]) -> dict[str, Any]:
@@ -121,9 +148,14 @@ def new_manifest(config: StudyConfig, space: SearchSpace, now: Mapping[str, Any]
 
 def recorded_space(manifest: Mapping[str, Any]) -> SearchSpace:
     """Returns the space that a manifest recorded."""
-    space = manifest["space"]
-    groups = tuple(Group(name, tuple(layers)) for name, layers in space["groups"])
-    return SearchSpace(groups, tuple(map(tuple, space["formats"])), tuple(space["layers"]))
+    space = record_of(_Space, manifest["space"], "manifest.json: space")
+    groups = tuple(Group(name, tuple(layers)) for name, layers in space.groups)
+    members = [name for group in groups for name in group.layers]
+    if len(groups) != len(space.formats) or sorted(members) != sorted(space.layers) or not all(space.formats):
+        raise InputError("manifest.json: space: its groups, formats and layers do not fit together; restore it")
+    for name in {name for names in space.formats for name in names}:
+        get_format(name)
+    return SearchSpace(groups, tuple(map(tuple, space.formats)), tuple(space.layers))
 
 
 def write_manifest(run: RunFolder, manifest: Mapping[str, Any]) -> None:
@@ -137,11 +169,10 @@ def read_manifest(run: RunFolder) -> dict[str, Any]:
     Raises:
         InputError: It is missing, damaged, or not one.
     """
-    if not run.manifest.is_file():
+    if not run.manifest.exists():
         raise InputError(f"run {str(run.path)!r}: not prepared yet; `tuner resume {run.path}` goes on")
-    data = read_json(run.manifest)
-    if not isinstance(data, dict) or not isinstance(data.get("identity"), dict):
-        raise InputError(f"{run.manifest}: not a manifest of ours; restore it")
+    data = read_json(run.manifest, dict[str, Any])
+    record_of(_Manifest, data, str(run.manifest), "restore it")
     return data
 
 

@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from optuna.study import Study
@@ -88,14 +87,6 @@ class Learned:
     def to_json(self) -> str:
         """As JSON."""
         return json.dumps(asdict(self), indent=1)
-
-    @staticmethod
-    def from_json(data: Mapping[str, Any]) -> Learned:
-        """Reads what `to_json` wrote, parsed."""
-        ranks = {name: Ranks(**data[name]) if data[name] else None for name in ("observed", "believed")}
-        effects = tuple(Effect(**each) for each in data["effects"])
-        reformats = tuple(Reformat(**each) for each in data["reformats"])
-        return Learned(data["trials"], data["reason"], data["settings"], effects, reformats, **ranks)
 
 
 def learn(study: Study, problem: Problem) -> Learned:

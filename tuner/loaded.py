@@ -17,7 +17,7 @@ from tuner.front import front_of
 from tuner.identity import read_manifest, recorded_space
 from tuner.records import FrontMember, Rescore, TrialRecord
 from tuner.run_folder import RunFolder, read_json
-from tuner.storage import open_storage
+from tuner.storage import damage_named, open_storage
 from tuner.study_file import read_study
 from tuner.trials import Trials
 
@@ -90,10 +90,11 @@ def load_run(path: Path) -> LoadedRun:
     missing = InputError(f"run {str(path)!r}: holds no trial yet; `tuner resume {path}` goes on")
     if config.storage is None and not run.database.is_file():
         raise missing
-    try:
-        study = optuna.load_study(study_name=config.name, storage=open_storage(run.database, config.storage))
-    except KeyError:
-        raise missing from None
-    trials = Trials(study, space, config, run)
-    reference = Scores.from_json(read_json(run.reference)) if run.reference.is_file() else None
-    return LoadedRun(run, config, manifest, space, trials, trials.records(), reference, read_rescores(run))
+    storage = open_storage(run.database, config.storage)
+    with damage_named(run.database, config.storage):
+        if config.name not in optuna.get_all_study_names(storage):
+            raise missing
+        trials = Trials(optuna.load_study(study_name=config.name, storage=storage), space, config, run)
+        records = trials.records()
+    reference = read_json(run.reference, Scores) if run.reference.exists() else None
+    return LoadedRun(run, config, manifest, space, trials, records, reference, read_rescores(run))

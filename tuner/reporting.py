@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -24,11 +25,19 @@ from tuner.records import Baseline, FrontMember, Preview, RunSummary
 from tuner.report import write_report
 from tuner.report.dashboard import attach
 from tuner.rescore import Detector
-from tuner.run_folder import RunFolder, read_json, write_durably
+from tuner.run_folder import RunFolder, read_json, read_text, write_durably
 from tuner.workbench import Workbench
 
 _PREVIEWS = 4
 _QUALITY = 85
+
+
+@dataclass(frozen=True)
+class _Previews:
+    """What `draw_previews` notes: the scheme that it drew, and the pictures' names."""
+
+    digest: str
+    images: list[str]
 
 
 def write_report_of(loaded: LoadedRun, layers: Sequence[Layer] | None = None) -> Path:
@@ -44,11 +53,11 @@ def write_report_of(loaded: LoadedRun, layers: Sequence[Layer] | None = None) ->
     run = loaded.run
     summary, front, baselines = run_summary(loaded), loaded.front, read_baselines(run)
     table = None
-    if run.sensitivity.is_file():
-        table = SensitivityTable.from_json(run.sensitivity.read_text(encoding="utf-8"))
+    if run.sensitivity.exists():
+        table = SensitivityTable.from_json(read_text(run.sensitivity))
     compared = None
-    if run.comparison.is_file():
-        compared = Comparison.from_json(run.comparison.read_text(encoding="utf-8"))
+    if run.comparison.exists():
+        compared = Comparison.from_json(read_text(run.comparison))
     page = write_report(
         summary=summary,
         records=loaded.records,
@@ -60,7 +69,7 @@ def write_report_of(loaded: LoadedRun, layers: Sequence[Layer] | None = None) ->
         out=run.report,
         engines=read_engines(run),
         comparison=compared,
-        learned=Learned.from_json(read_json(run.learned)) if run.learned.is_file() else None,
+        learned=read_json(run.learned, Learned) if run.learned.exists() else None,
     )
     attach(
         loaded.trials.study,
@@ -110,17 +119,12 @@ def read_baselines(run: RunFolder) -> list[Baseline]:
     Raises:
         InputError: It is not such a list.
     """
-    if not run.baselines.is_file():
-        return []
-    try:
-        return [Baseline(**entry) for entry in read_json(run.baselines)]
-    except TypeError as error:
-        raise InputError(f"{run.baselines}: not a list of baselines ({error})") from None
+    return read_json(run.baselines, list[Baseline]) if run.baselines.exists() else []
 
 
 def read_engines(run: RunFolder) -> dict[str, EngineReport]:
     """Returns ``{allocation digest: what its engine became}``; empty where the runtime has no engines."""
-    return {path.stem: EngineReport.from_json(read_json(path)) for path in sorted(run.engines.glob("*.json"))}
+    return {path.stem: read_json(path, EngineReport) for path in sorted(run.engines.glob("*.json"))}
 
 
 def draw_previews(workbench: Workbench, member: FrontMember) -> None:
@@ -128,7 +132,7 @@ def draw_previews(workbench: Workbench, member: FrontMember) -> None:
     folder = workbench.run.artifacts / "previews"
     digest = member.record.allocation.digest
     index = folder / "previews.json"
-    if index.is_file() and read_json(index)["digest"] == digest:
+    if index.exists() and read_json(index, _Previews).digest == digest:
         return
     data = workbench.data
     counts: dict[int, int] = {}
@@ -155,8 +159,10 @@ def read_previews(run: RunFolder) -> list[Preview]:
     folder = run.artifacts / "previews"
     if not (folder / "previews.json").is_file():
         return []
-    names = read_json(folder / "previews.json")["images"]
-    return [
-        Preview(name, *((folder / f"{place}-{kind}.jpg").read_bytes() for kind in ("reference", "scheme")))
-        for place, name in enumerate(names)
-    ]
+    try:
+        return [
+            Preview(name, *((folder / f"{place}-{kind}.jpg").read_bytes() for kind in ("reference", "scheme")))
+            for place, name in enumerate(read_json(folder / "previews.json", _Previews).images)
+        ]
+    except OSError as error:
+        raise InputError(f"{folder}: a preview cannot be read ({error.strerror}); delete the folder") from None

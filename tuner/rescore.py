@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from objectives.accuracy import predict
 from objectives.detection.dataset import CocoDataset
@@ -14,7 +13,6 @@ from objectives.detection.image_files import ImageRecord
 from objectives.detection.prediction_file import load_predictions, merge_predictions
 from objectives.detection.scoring import Predictions, bootstrap_difference, score
 from objectives.evaluation import REFERENCE
-from objectives.scores import Accuracy
 from search_spaces.allocation import Allocation
 from search_spaces.formats import UNQUANTIZED
 from tuner.measuring import builder_settings, open_runner, worker_count
@@ -54,7 +52,7 @@ def read_rescores(run: RunFolder) -> dict[str, Rescore]:
     """Returns ``{allocation digest: rescore}`` of what was re-scored so far."""
     ratios = read_ratios(run)
     return {
-        path.stem: replace(_from_json(read_json(path)), ratios=ratios.get(path.stem, ()))
+        path.stem: replace(read_json(path, Rescore), ratios=ratios.get(path.stem, ()))
         for path in sorted(run.rescores.glob("*.json"))
     }
 
@@ -122,16 +120,3 @@ def _compare(full: CocoDataset, unseen: CocoDataset | None, candidate: Predictio
     unseen_difference, unseen_interval = bootstrap_difference(unseen, own, base, _SAMPLES)
     accuracy = score(unseen, own)
     return Rescore(score(full, candidate), accuracy, difference, interval, unseen_difference, unseen_interval)
-
-
-def _from_json(data: Mapping[str, Any]) -> Rescore:
-    unseen, interval = data["unseen"], data["unseen_interval"]
-    return Rescore(
-        Accuracy(**data["full"]),
-        Accuracy(**unseen) if unseen else None,
-        data["difference"],
-        (data["interval"][0], data["interval"][1]),
-        data["unseen_difference"],
-        (interval[0], interval[1]) if interval else None,
-        Accuracy(**data["onnxruntime"]) if data.get("onnxruntime") else None,
-    )

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from statistics import median
+from typing import Annotated
+
+from pydantic import Field, FiniteFloat
 
 from objectives.evaluator import Evaluator
 from objectives.scores import Failure
@@ -49,6 +52,6 @@ def retime(workbench: Workbench, allocations: Sequence[Allocation]) -> None:
 
 def read_ratios(run: RunFolder) -> dict[str, tuple[float, ...]]:
     """Returns ``{allocation digest: median ratio of each round}``; empty where nothing was timed again."""
-    if not run.retimed.is_file():
+    if not run.retimed.exists():
         return {}
-    return {digest: tuple(ratios) for digest, ratios in read_json(run.retimed).items()}
+    return read_json(run.retimed, dict[str, tuple[Annotated[FiniteFloat, Field(gt=0)], ...]])

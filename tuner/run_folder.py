@@ -9,14 +9,28 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import filelock
 
-from objectives.scores import Failure, Scores
+from objectives.scores import Failure, Scores, checked
 from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError
+from search_spaces.reading import parse_json, record_of
+
+T = TypeVar("T")
+_REMEDY = "restore or delete it"
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    """What `RunFolder.save_evaluation` writes."""
+
+    allocation: dict[str, str]
+    scores: Scores | None = None
+    failure: Failure | None = None
 
 
 class RunFolder:
@@ -91,6 +105,10 @@ class RunFolder:
             raise InputError(f"run {str(path)!r}: no such folder; `tuner run STUDY.yaml` starts one")
         if not run.study_file.is_file():
             raise InputError(f"run {str(path)!r}: not a run: it holds no study.yaml; see `tuner run --help`")
+        for folder in (path, run.cache):
+            link = next((entry for entry in folder.glob("*") if entry.is_symlink()), None)
+            if link is not None:  # it would have us write somewhere else
+                raise InputError(f"run {str(path)!r}: holds a link, {link.name!r}; put the file itself in its place")
         return run
 
     def remove(self) -> None:
@@ -134,8 +152,11 @@ class RunFolder:
         path = self.evaluations / f"{allocation.digest}.json"
         if not path.is_file():
             return None
-        record = read_json(path)
-        return Scores.from_json(record["scores"]) if "scores" in record else Failure(**record["failure"])
+        record = read_json(path, _Evaluation)
+        result = record.scores or record.failure
+        if result is None or (record.scores is not None and checked(record.scores) is not record.scores):
+            raise InputError(f"{path}: holds no scores that can be; {_REMEDY}")
+        return result
 
 
 def refuse_existing(path: Path) -> None:
@@ -174,13 +195,22 @@ def write_durably(path: Path, content: str | bytes) -> None:
             os.close(folder)
 
 
-def read_json(path: Path) -> Any:
-    """Reads a JSON file of a run.
+def read_text(path: Path) -> str:
+    """Reads a text file of a run.
 
     Raises:
-        InputError: It is missing or damaged.
+        InputError: It is missing, not a file, or no text.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({type(error).__name__}); restore or delete it") from None
+        raise InputError(f"{path}: cannot be read ({type(error).__name__}); {_REMEDY}") from None
+
+
+def read_json(path: Path, kind: type[T]) -> T:
+    """Reads a JSON file of a run as what it holds: dataclasses, lists or mappings of them.
+
+    Raises:
+        InputError: It is missing, damaged, or holds something else.
+    """
+    return record_of(kind, parse_json(read_text(path), str(path), _REMEDY), str(path), _REMEDY)

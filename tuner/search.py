@@ -20,6 +20,7 @@ from objectives.scores import Failure, Scores, checked
 from search_spaces.allocation import Allocation
 from search_spaces.blocked import Blocked
 from search_spaces.errors import InputError
+from search_spaces.reading import record_of
 from tuner.claims import Claims
 from tuner.config import StudyConfig
 from tuner.front import front_of
@@ -27,11 +28,11 @@ from tuner.identity import read_manifest
 from tuner.interrupts import Interrupted, Interrupts
 from tuner.live import LiveView, Progress
 from tuner.prepare import Inputs
-from tuner.run_folder import RunFolder, read_json, write_durably
+from tuner.run_folder import RunFolder, read_json, read_text, write_durably
 from tuner.samplers import make_sampler
 from tuner.samplers.problem import Problem
 from tuner.stopping import Patience
-from tuner.trials import BLOCKED, INTERRUPTED, Trials, counted
+from tuner.trials import BLOCKED, INTERRUPTED, Trials, counted, directions
 from tuner.workbench import Evaluator
 
 #: Equal failures in a row that end a study.
@@ -197,14 +198,14 @@ def _repeated(study: optuna.Study, since: datetime) -> bool:
     ]
     ended.sort(key=lambda trial: trial.datetime_complete or since)
     failures = [trial.user_attrs.get("failure") for trial in ended]
-    kinds = [_kind(Failure(**failure)) if failure else "" for failure in failures]
+    kinds = [_kind(record_of(Failure, failure, "failure")) if failure else "" for failure in failures]
     last = [kind for kind in kinds if not kind.startswith((f"{INTERRUPTED}:", f"{BLOCKED}:"))][-MAX_EQUAL_FAILURES:]
     return len(last) == MAX_EQUAL_FAILURES and len(set(last)) == 1 and last[0] != ""
 
 
 def read_blocked(run: RunFolder) -> Blocked:
     """Pairs that earlier trials of the run found the target cannot build."""
-    return Blocked.from_json(run.blocked.read_text(encoding="utf-8")) if run.blocked.is_file() else Blocked()
+    return Blocked.from_json(read_text(run.blocked)) if run.blocked.exists() else Blocked()
 
 
 def _evaluate(evaluator: Evaluator, allocation: Allocation, reference: Scores) -> Scores | Failure:
@@ -225,7 +226,7 @@ def score_reference(run: RunFolder, evaluator: Evaluator, inputs: Inputs) -> Sco
         InputError: Its mAP is so low that model and labels cannot belong together.
     """
     if run.reference.is_file():
-        return Scores.from_json(read_json(run.reference))
+        return read_json(run.reference, Scores)
     scores = checked(evaluator.reference())
     if isinstance(scores, Failure):
         raise InputError(f"model.path: {inputs.graph.path}: the reference's {scores.message}; check model and runtime")
@@ -244,7 +245,7 @@ def _open_study(storage: RDBStorage, config: StudyConfig, run: RunFolder) -> opt
     study = optuna.create_study(
         study_name=config.name,
         storage=storage,
-        directions=["maximize" if name == "map_50_95" else "minimize" for name in config.objectives],
+        directions=directions(config.objectives),
         sampler=optuna.samplers.RandomSampler(config.search.seed),
         load_if_exists=True,
     )

@@ -25,8 +25,8 @@ def study_seeds(workbench: Workbench, problem: Problem) -> list[tuple[str, dict[
         problem: Its search.
     """
     path = workbench.run.seeds
-    if path.is_file():
-        return [(origin, choices) for origin, choices in read_json(path)]
+    if path.exists():
+        return read_json(path, list[tuple[str, dict[str, str]]])
     space, wanted = workbench.inputs.space, workbench.inputs.config.search.seeds
     found: list[tuple[str, dict[str, str]]] = []
     unquantized = Allocation.uniform(space.layers, UNQUANTIZED)

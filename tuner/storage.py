@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,7 @@ def open_storage(database: Path, url: str | None = None, *, pooled: bool = False
             Nothing is written in that case.
         sqlite3.OperationalError: The disk is full, or fails.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # what goes wrong is raised; it need not be said twice
     target = storage_url(database, url)
     if target.startswith("sqlite:///"):
         check_sqlite(Path(target.removeprefix("sqlite:///")))
@@ -67,6 +69,23 @@ def shown_url(url: str) -> str:
         return sqlalchemy.make_url(url).render_as_string(hide_password=True)
     except sqlalchemy.exc.ArgumentError:
         return url
+
+
+@contextmanager
+def damage_named(database: Path, url: str | None) -> Iterator[None]:
+    """Turns what Optuna and SQLAlchemy raise over values that no study holds into one line.
+
+    Raises:
+        InputError: The block met such a value.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (LookupError, ValueError, TypeError, AttributeError, AssertionError, RecursionError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        where = shown_url(storage_url(database, url))
+        raise InputError(f"storage {where!r}: holds what no study of ours holds ({reason}); restore it") from None
 
 
 def _tune_sqlite(connection: Any, _: object) -> None:
@@ -101,8 +120,9 @@ def check_sqlite(path: Path) -> None:
     try:
         connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
         try:
-            names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-            tables = {name for (name,) in names}
+            found = connection.execute("SELECT type, name FROM sqlite_master").fetchall()
+            tables = {name for kind, name in found if kind == "table"}
+            code = [name for kind, name in found if kind in ("view", "trigger")]
             state = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         finally:
             connection.close()
@@ -112,6 +132,8 @@ def check_sqlite(path: Path) -> None:
         raise InputError(f"{path}: damaged SQLite database ({error}); {advice}") from None
     if state != "ok":
         raise InputError(f"{path}: damaged SQLite database ({state.splitlines()[0]}); {advice}")
+    if code:  # it would run with our own statements, and may never end
+        raise InputError(f"{path}: a SQLite database, but not of a study: it holds {code[0]!r}; {advice}")
     if tables and not {"studies", "trials", "version_info"} <= tables:
         raise InputError(f"{path}: a SQLite database, but not of a study; {advice}")
 

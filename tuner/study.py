@@ -23,9 +23,9 @@ from tuner.run_folder import RunFolder, refuse_existing
 from tuner.search import open_trials, queue, score_reference, search
 from tuner.search_problem import study_problem
 from tuner.seeds import study_seeds
-from tuner.storage import close_storage, open_storage
+from tuner.storage import close_storage, damage_named, open_storage
 from tuner.study_file import read_study, write_study
-from tuner.trials import ended_trials
+from tuner.trials import Trials, ended_trials
 from tuner.workbench import Workbench
 from tuner.workers import supervise
 
@@ -116,7 +116,7 @@ def _work(run: RunFolder, inputs: Inputs, total: int, workers: int, steps: Steps
     with ExitStack() as stack:
         storage = open_storage(run.database, inputs.config.storage, pooled=True)
         stack.callback(close_storage, storage)
-        _check_study(storage, inputs.config, run, known)
+        _check_study(storage, inputs, run, known)
         if manifest.get("trials") != total or not known or extended:
             manifest["trials"] = total
             manifest["patience_from"] = _done(storage, inputs.config) if extended else 0
@@ -179,13 +179,16 @@ def _done(storage: RDBStorage, config: StudyConfig) -> int:
     return ended_trials(optuna.load_study(study_name=config.name, storage=storage))
 
 
-def _check_study(storage: RDBStorage, config: StudyConfig, run: RunFolder, known: bool) -> None:
-    """Refuses a storage that holds another run's study of this name."""
-    names = optuna.get_all_study_names(storage)
-    if config.name not in names:
-        return
-    study = optuna.load_study(study_name=config.name, storage=storage)
+def _check_study(storage: RDBStorage, inputs: Inputs, run: RunFolder, known: bool) -> None:
+    """Refuses a storage that holds another run's study of this name, or a damaged one."""
+    config = inputs.config
+    with damage_named(run.database, config.storage):
+        if config.name not in optuna.get_all_study_names(storage):
+            return
+        study = optuna.load_study(study_name=config.name, storage=storage)
     if not known or study.user_attrs.get("run") not in (None, read_manifest(run).get("id")):
         raise InputError(
             f"storage: already holds a study named {config.name!r} of another run; resume it or rename this"
         )
+    with damage_named(run.database, config.storage):
+        Trials(study, inputs.space, config, run).records()

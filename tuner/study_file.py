@@ -13,10 +13,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from search_spaces.errors import InputError, nearest
+from search_spaces.reading import parse_yaml, read_yaml
 from tuner.config import PATH_KEYS, RuntimeSection, StudyConfig
-
-MAX_BYTES = 1 << 20
-MAX_ALIASES = 32
 
 
 def read_study(path: Path, overrides: Sequence[str] = (), *, check_paths: bool = True) -> StudyConfig:
@@ -31,7 +29,7 @@ def read_study(path: Path, overrides: Sequence[str] = (), *, check_paths: bool =
         InputError: The file is missing, too large, not YAML, or does not describe a study; a path in it
             does not exist.
     """
-    data = _read_yaml(path)
+    data = read_yaml(path, "study file")
     for override in overrides:
         _override(data, override)
     try:
@@ -78,39 +76,12 @@ def _map_paths(config: StudyConfig, change: typing.Callable[[str], str]) -> Stud
     return StudyConfig.model_validate(data)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise InputError(f"{path}: {size} bytes is too large for a study file (at most {MAX_BYTES})")
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"study {str(path)!r}: {error.strerror}; give the path of a study file") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not a text file; give a study file in YAML") from None
-    try:
-        aliases = sum(isinstance(token, yaml.AliasToken) for token in yaml.scan(text))
-        if aliases > MAX_ALIASES:
-            raise InputError(f"{path}: {aliases} YAML aliases (at most {MAX_ALIASES}); write the values out")
-        data = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}; correct that line") from None
-    if not isinstance(data, dict):
-        raise InputError(f"{path}: must be a mapping of keys such as `name`, `model`, `data`")
-    return data
-
-
 def _override(data: dict[str, Any], override: str, option: str = "--set") -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         example = "search.trials=40" if option == "--set" else "optimization_level=1"
         raise InputError(f"{option} {override!r}: must be KEY=VALUE, e.g. {option} {example}")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise InputError(f"{option} {override!r}: the value is not YAML") from None
+    value = parse_yaml(text, f"{option} {key}")
     *sections, last = key.split(".")
     for name in sections:
         inner = data.setdefault(name, {})
@@ -171,5 +142,10 @@ def _known_names() -> set[str]:
 def _short(value: object) -> str:
     if isinstance(value, Mapping):
         return "a mapping"
-    text = repr(value)
+    if isinstance(value, int) and abs(value) >= 2**63:
+        return "a huge number"
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits somewhere in it, or a list in itself
+        return f"a {type(value).__name__}"
     return text if len(text) <= 60 else f"{text[:57]}..."

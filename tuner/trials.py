@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from objectives.scores import Failure, Scores
 from search_spaces.allocation import Allocation
 from search_spaces.blocked import Blocked
+from search_spaces.errors import InputError
 from search_spaces.formats import UNQUANTIZED
+from search_spaces.reading import record_of
 from search_spaces.space import SearchSpace
 from tuner.config import ConstraintsSection, StudyConfig
 from tuner.records import TrialRecord
@@ -34,6 +37,12 @@ def objective_values(scores: Scores, objectives: Sequence[str]) -> list[float]:
         "weight_mib": scores.size.weight_bytes / _MIB,
     }
     return [known[name] for name in objectives]
+
+
+def directions(objectives: Sequence[str]) -> list[StudyDirection]:
+    """Optuna's direction of each named objective: mAP is maximised, a cost minimised."""
+    cost, gain = StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE
+    return [gain if name == "map_50_95" else cost for name in objectives]
 
 
 def violations(scores: Scores, bounds: ConstraintsSection) -> dict[str, float]:
@@ -68,6 +77,14 @@ class Trials:
     blocked: Blocked = field(default_factory=Blocked)
     worker: str = ""
     _ended: dict[int, TrialRecord] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        found, wanted = self.study.directions, directions(self.config.objectives)
+        if found != wanted:  # Optuna would fail every trial that is told
+            raise InputError(
+                f"study {self.study.study_name!r}: its directions are {[way.name for way in found]}, not "
+                f"{[way.name for way in wanted]} as the objectives ask; restore its storage"
+            )
 
     def repair_choices(self, choices: Mapping[str, str]) -> dict[str, str]:
         """The scheme without what the target cannot build."""
@@ -234,16 +251,16 @@ class Trials:
 
     def _record(self, trial: FrozenTrial) -> TrialRecord:
         choices = self._choices(trial)
-        attrs = trial.user_attrs
+        attrs, name = trial.user_attrs, f"study.db: trial {trial.number}"
         complete = trial.state is TrialState.COMPLETE
         failed = trial.state is TrialState.FAIL
         record = TrialRecord(
             number=trial.number,
             state=trial.state.name,
-            origin=attrs.get("origin", "sampler"),
+            origin=str(attrs.get("origin", "sampler")),
             allocation=self.space.allocation(choices) if choices is not None else Allocation(()),
-            scores=Scores.from_json(attrs["scores"]) if complete and "scores" in attrs else None,
-            failure=Failure(**attrs["failure"]) if failed and "failure" in attrs else None,
+            scores=record_of(Scores, attrs["scores"], name) if complete and "scores" in attrs else None,
+            failure=record_of(Failure, attrs["failure"], name) if failed and "failure" in attrs else None,
         )
         if complete or failed:  # it changes no more
             self._ended[trial.number] = record

@@ -43,7 +43,7 @@ from tuner.console import say
 from tuner.measuring import open_evaluator, weight_settings, worker_count
 from tuner.prepare import Data, Inputs
 from tuner.progress import Steps, silent
-from tuner.run_folder import RunFolder, write_durably
+from tuner.run_folder import RunFolder, read_text, write_durably
 from tuner.sensitivity_sources import other_sensitivity
 
 # Activation formats whose ranges decide the accuracy, the one that decides most first.
@@ -170,11 +170,11 @@ class Workbench:
     def sensitivity(self) -> SensitivityTable:
         """The prior of the search; measured, read from a file or, for a replay, synthetic."""
         run, settings = self.run, self._config.sensitivity
-        if run.sensitivity.is_file():
-            return SensitivityTable.from_json(run.sensitivity.read_text(encoding="utf-8"))
+        if run.sensitivity.exists():
+            return SensitivityTable.from_json(read_text(run.sensitivity))
         if settings.method == "file":
             assert settings.file is not None
-            table = SensitivityTable.from_json(Path(settings.file).read_text(encoding="utf-8"))
+            table = SensitivityTable.from_json(read_text(Path(settings.file)))
         elif self._config.replayed:
             graph = self.inputs.graph
             table = self._replay.sensitivity(self._config.space.formats, graph.digest)
@@ -193,9 +193,9 @@ class Workbench:
         Kept in the run, for measured times differ from look to look.
         """
         path = self.run.costs
-        if not path.is_file():
+        if not path.exists():
             write_durably(path, self._costs().to_json())
-        return CostTable.from_json(path.read_text(encoding="utf-8"))
+        return CostTable.from_json(read_text(path))
 
     def _costs(self) -> CostTable:
         runtime = self._config.runtime
@@ -223,7 +223,7 @@ class Workbench:
         """
         if not self.run.probe.is_file():
             raise InputError(f"run {str(self.run.path)!r}: not probed yet; `tuner resume {self.run.path}` goes on")
-        return ProbeTable.from_json(self.run.probe.read_text(encoding="utf-8"))
+        return ProbeTable.from_json(read_text(self.run.probe))
 
     def probe(self, evaluator: Evaluator) -> None:
         """Finds out what the target builds and what it costs, unless the run did; only engines need it.
@@ -243,7 +243,7 @@ class Workbench:
             wanted.setdefault(fmt, []).append(layer)
         kept = self._probe_cache(wanted)
         if kept.is_file():
-            table = ProbeTable.from_json(kept.read_text(encoding="utf-8"))
+            table = ProbeTable.from_json(read_text(kept))
         else:
             with self.step("probing formats", len(wanted)):
                 table = probe(evaluator, layers, wanted, say)
@@ -329,7 +329,7 @@ def read_calibration(run: RunFolder) -> CalibrationTable:
     """
     if not run.calibration.is_file():
         raise InputError(f"run {str(run.path)!r}: not calibrated yet; `tuner resume {run.path}` goes on")
-    return CalibrationTable.from_json(run.calibration.read_text(encoding="utf-8"))
+    return CalibrationTable.from_json(read_text(run.calibration))
 
 
 def read_recovered(run: RunFolder) -> dict[str, Recovered]:

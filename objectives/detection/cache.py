@@ -92,9 +92,11 @@ def _open(
     try:
         notes = json.loads((folder / f"{digest}.json").read_text(encoding="utf-8"))
         pixels = np.load(folder / f"{digest}.npy", mmap_mode="r", allow_pickle=False)
-        letterboxes = tuple(Letterbox(**place) for place in notes["letterboxes"])
+        letterboxes = tuple(Letterbox.of(place["width"], place["height"], size) for place in notes["letterboxes"])
         sums = [int(value) for value in notes["crc32"]]
-    except (OSError, ValueError, KeyError, TypeError):
+        if [asdict(place) for place in letterboxes] != notes["letterboxes"]:
+            return None
+    except Exception:  # JSON, NumPy and arithmetic raise many classes; all mean that it is damaged
         return None
     if pixels.shape != (count, 3, *size) or pixels.dtype != np.uint8 or not len(letterboxes) == len(sums) == count:
         return None

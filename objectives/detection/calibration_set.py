@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from objectives.detection.dataset import CocoDataset
-from objectives.detection.image_files import ImageRecord, hash_files
+from objectives.detection.image_files import ImageRecord, hash_files, is_file
 from search_spaces.errors import InputError
 
 _SHOWN = 3
@@ -64,7 +64,7 @@ def load_calibration(path: Path | str, limit: int | None = None) -> CalibrationS
         if len(records) == limit:
             break
         file = path.parent / name
-        if not file.is_file():
+        if not is_file(file):
             raise InputError(f"{path}:{number}: no such image {name!r} (sought at {file})")
         record = hash_files([ImageRecord(len(records), file)], path)[0]
         if record.sha256 in seen:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -10,6 +9,8 @@ from typing import Any, NoReturn
 
 from objectives.detection.image_files import ImageRecord
 from search_spaces.errors import InputError
+
+_LARGEST = 2**53  # ids, pixels: all that NumPy and pycocotools hold without a change
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,8 @@ def _image(item: Mapping[str, Any], index: int, folder: Path, source: Path) -> I
     if ".." in PurePosixPath(name.replace("\\", "/")).parts:
         raise InputError(f"{where}: file_name {name!r} leaves the image folder; remove '..'")
     size = [item.get(key, 0) for key in ("width", "height")]
-    if not all(isinstance(value, int) and value >= 0 for value in size):
-        raise InputError(f"{where}: width {size[0]!r} and height {size[1]!r} must be whole pixels")
+    if not all(isinstance(value, int) and 0 <= value < _LARGEST for value in size):
+        raise InputError(f"{where}: width {_shown(size[0])} and height {_shown(size[1])} must be whole pixels")
     return ImageRecord(_integer(item, "id", where), folder / name, size[0], size[1])
 
 
@@ -114,8 +115,8 @@ def _annotation(
     if category not in categories:
         raise InputError(f"{where}: category_id {category} is not among the categories")
     box = item.get("bbox")
-    if not isinstance(box, Sequence) or len(box) != 4 or not all(_is_finite(value) for value in box):
-        raise InputError(f"{where}: bbox {box!r} must be 4 finite numbers: x, y, width, height")
+    if not isinstance(box, list) or len(box) != 4 or not all(_is_finite(value) for value in box):
+        raise InputError(f"{where}: bbox {_box_text(box)} must be 4 finite numbers: x, y, width, height")
     if box[2] < 0 or box[3] < 0:
         raise InputError(f"{where}: bbox {list(box)} has a negative width or height; it must be x, y, width, height")
     area = item.get("area", box[2] * box[3])
@@ -130,17 +131,29 @@ def _annotation(
 
 def _integer(item: Mapping[str, Any], key: str, where: str) -> int:
     value = item.get(key)
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _LARGEST:
         _bad(where, key, value)
     return value
 
 
 def _bad(where: str, key: str, value: object) -> NoReturn:
-    raise InputError(f"{where}: {key} is {value!r}; see the COCO data format")
+    raise InputError(f"{where}: {key} is {_shown(value)}; see the COCO data format")
+
+
+def _box_text(box: object) -> str:
+    return f"[{', '.join(map(_shown, box))}]" if isinstance(box, list) else repr(box)
+
+
+def _shown(value: object) -> str:
+    """A value as a message shows it; a whole number of thousands of digits has no text."""
+    return "a huge number" if isinstance(value, int) and abs(value) >= _LARGEST else repr(value)
 
 
 def _is_finite(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether a value is a number that a box may have; JSON's whole numbers know no bound."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return -_LARGEST < value < _LARGEST
 
 
 def _unique(values: Sequence[object], what: str) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from objectives.detection.structure import ChannelParts, channel_parts, dense_head
 from search_spaces.errors import InputError, nearest
 from search_spaces.model_graph import ModelGraph
+from search_spaces.reading import literal
 
 END_TO_END, SCORES, RAW = "end_to_end", "scores", "raw"
 LAYOUTS = (END_TO_END, SCORES, RAW)
@@ -25,6 +25,8 @@ _STRIDES = (
     (4,),
 )
 _DEFAULT_REG_MAX = 16
+#: Pixels. A model says how large its images are; each of them takes 15 bytes a pixel, before any layer runs.
+LARGEST_SIDE = 4096
 
 
 @dataclass(frozen=True)
@@ -216,17 +218,22 @@ def _image_size(graph: ModelGraph, given: tuple[int, int] | None) -> tuple[int, 
     height, width = (have or want for have, want in zip(fixed, wanted or (0, 0), strict=True))
     if given is not None and (height, width) != tuple(given):
         raise InputError(f"model.image_size: {list(given)} but the model takes {list(fixed)} only; leave it out")
+    if max(height, width) > LARGEST_SIDE or min(height, width) < 0:
+        raise InputError(
+            f"{graph.path}: takes images of {height} x {width}; a side may have 1 to {LARGEST_SIDE} pixels, "
+            "set model.image_size"
+        )
     if not height or not width:
         raise InputError(f"{graph.path}: the input leaves height and width open; set model.image_size: [640, 640]")
     return height, width
 
 
 def _metadata_size(graph: ModelGraph) -> tuple[int, int] | None:
-    try:
-        height, width = ast.literal_eval(graph.metadata.get("imgsz", "None"))
-        return int(height), int(width)
-    except (ValueError, SyntaxError, TypeError):
+    found = literal(graph.metadata.get("imgsz", "None"))
+    if not isinstance(found, (list, tuple)) or len(found) != 2 or not all(isinstance(size, int) for size in found):
         return None
+    height, width = found
+    return int(height), int(width)
 
 
 def _class_names(graph: ModelGraph, given: Sequence[str] | None) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from objectives.detection.coco_json import Annotation, Category, read_coco
 from objectives.detection.image_files import ImageRecord, hash_files
 from objectives.detection.yolo_labels import read_data_yaml
 from search_spaces.errors import InputError, nearest
+from search_spaces.reading import parse_json
 
 __all__ = ["Annotation", "Category", "CocoDataset", "ImageRecord", "load_dataset"]
 
@@ -144,10 +145,7 @@ def load_dataset(images: Path | str, annotations: Path | str | None = None) -> C
 def _read_json(path: Path) -> Any:
     if not path.is_file():
         raise InputError(f"data.annotations {str(path)!r}: no such file; give a COCO json or an Ultralytics data yaml")
-    try:
-        return json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not JSON, or truncated ({error}); give a COCO annotation file") from None
+    return parse_json(path.read_bytes(), str(path), "give a COCO annotation file")
 
 
 def _normal(name: str) -> str:

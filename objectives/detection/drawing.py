@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -66,6 +67,14 @@ def side_by_side(left: Image, right: Image, titles: tuple[str, str]) -> Image:
     gap = np.full((titled[0].shape[0], 4, 3), 255, np.uint8)
     joined: Image = np.concatenate([titled[0], gap, titled[1]], 1)
     return joined
+
+
+def write_picture(path: Path, image: Image) -> bool:
+    """Writes an image in the format of its suffix; returns whether that was possible."""
+    try:
+        return bool(cv2.imwrite(str(path), image))
+    except cv2.error:  # no format of that suffix
+        return False
 
 
 def _colour(index: int) -> tuple[int, int, int]:

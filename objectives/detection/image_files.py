@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,13 +43,21 @@ def hash_files(records: Sequence[ImageRecord], source: Path) -> tuple[ImageRecor
     Raises:
         InputError: Files are missing; names up to five of them.
     """
-    missing = [record for record in records if not record.path.is_file()]
+    missing = [record for record in records if not is_file(record.path)]
     if missing:
         raise InputError(
             f"{source}: {len(missing)} of {len(records)} images are missing: "
             f"{shown(record.path.name for record in missing)}; they were sought in {missing[0].path.parent}"
         )
     return tuple(replace(record, sha256=hashlib.sha256(record.path.read_bytes()).hexdigest()) for record in records)
+
+
+def is_file(path: Path) -> bool:
+    """Whether a path that somebody wrote into a file is one; a name that no file can have is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, or a NUL or a lone surrogate in it
+        return False
 
 
 def read_image(path: Path) -> NDArray[np.uint8] | None:
@@ -62,7 +71,7 @@ def read_image(path: Path) -> NDArray[np.uint8] | None:
     """
     try:
         data = path.read_bytes()
-    except OSError:
+    except (OSError, ValueError):
         return None
     if not data or _is_cut(data):
         return None
@@ -80,8 +89,22 @@ def shown(names: Iterable[str]) -> str:
 
 
 def _is_cut(data: bytes) -> bool:
-    """Whether a JPEG or PNG lacks its end; decoders fill the rest with grey and say nothing."""
+    """Whether a JPEG or PNG lacks its end or is damaged; decoders fill the rest with grey and say nothing."""
     if data.startswith(b"\xff\xd8"):
         # Scan data never holds the marker ff da, so an end marker must follow the last start of scan.
         return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
-    return data.startswith(b"\x89PNG") and b"IEND" not in data
+    return data.startswith(b"\x89PNG") and not _is_whole_png(data)
+
+
+def _is_whole_png(data: bytes) -> bool:
+    """Whether every chunk of a PNG is there and its checksum agrees (PNG specification, 5.3), up to the last."""
+    start = 8
+    while start + 12 <= len(data):
+        length = int.from_bytes(data[start : start + 4], "big")
+        end = start + 8 + length
+        if zlib.crc32(data[start + 4 : end]).to_bytes(4, "big") != data[end : end + 4]:
+            return False
+        if data[start + 4 : start + 8] == b"IEND":
+            return True
+        start = end + 4
+    return False

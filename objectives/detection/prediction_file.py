@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -37,9 +36,12 @@ def load_predictions(path: Path) -> Predictions | None:
             ids = tuple(int(i) for i in data["ids"])
             rows = np.split(data["rows"], np.cumsum(data["counts"])[:-1]) if ids else []
             classes, count = json.loads(str(data["classes"]))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            shaped = all(part.ndim == 2 and part.shape[1] == 6 and np.isfinite(part).all() for part in rows)
+            if not shaped or len(rows) != len(ids) or not all(isinstance(name, str) for name in classes):
+                return None
+            return Predictions(ids, tuple(rows), tuple(classes), int(count))
+    except Exception:  # zip, zlib, NumPy and JSON raise a dozen classes of their own; all mean that it is damaged
         return None
-    return Predictions(ids, tuple(rows), tuple(classes), int(count))
 
 
 def merge_predictions(first: Predictions, second: Predictions) -> Predictions:

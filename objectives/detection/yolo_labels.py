@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from objectives.detection.coco_json import Annotation, Category
 from objectives.detection.image_files import SUFFIXES, ImageRecord, read_image
 from search_spaces.errors import InputError
+from search_spaces.reading import read_yaml
 
 
 def read_data_yaml(
@@ -28,9 +26,12 @@ def read_data_yaml(
     Raises:
         InputError: A file is missing or of the wrong structure.
     """
-    data = _read_yaml(path)
+    data = read_yaml(path, "data yaml")
     categories = _categories(data.get("names"), path)
-    root = (path.parent / str(data.get("path") or ".")).resolve()
+    folder = data.get("path") or "."
+    if not isinstance(folder, str):
+        raise InputError(f"{path}: 'path' must name the folder of the set")
+    root = (path.parent / folder).resolve()
     entries = data.get("val")
     entries = entries if isinstance(entries, list) else [entries]
     if not all(isinstance(entry, str) and entry for entry in entries):
@@ -55,23 +56,13 @@ def read_data_yaml(
     return tuple(images), tuple(boxes), categories
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise InputError(f"data yaml {str(path)!r}: no such file")
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not YAML ({str(error).splitlines()[0]})") from None
-    if not isinstance(data, dict):
-        raise InputError(f"{path}: not an Ultralytics data yaml: expected keys path, val and names")
-    return data
-
-
 def _categories(names: object, path: Path) -> tuple[Category, ...]:
     if isinstance(names, list):
         names = dict(enumerate(names))
     if not isinstance(names, dict) or sorted(names, key=str) != sorted(range(len(names)), key=str) or not names:
         raise InputError(f"{path}: 'names' must list the class names, or map 0, 1, ... to them")
+    if not all(isinstance(name, (str, int, float)) for name in names.values()):
+        raise InputError(f"{path}: 'names' must be texts")
     return tuple(Category(index, str(names[index])) for index in range(len(names)))
 
 
@@ -80,7 +71,7 @@ def _image_files(root: Path, entry: str, source: Path) -> list[Path]:
     if path.is_dir():
         return sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
     if path.suffix == ".txt" and path.is_file():
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in _lines(path)]
         return [path.parent / line for line in lines if line]
     raise InputError(f"{source}: 'val' {str(path)!r} is neither an image folder nor an image list")
 
@@ -99,7 +90,7 @@ def _label_lines(path: Path, classes: int) -> list[list[float]]:
     if not path.is_file():
         return []
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(_lines(path), 1):
         if not line.strip():
             continue
         try:
@@ -112,6 +103,13 @@ def _label_lines(path: Path, classes: int) -> list[list[float]]:
             raise InputError(f"{path}:{number}: class {line.split()[0]} is not among the {classes} names of the yaml")
         rows.append(row)
     return rows
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not a text file; write it again in UTF-8") from None
 
 
 def _annotation(number: int, image: int, row: Sequence[float], width: int, height: int) -> Annotation:

@@ -14,6 +14,7 @@ from objectives.quantization.histogram import METHODS, Histogram
 from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
 from search_spaces.errors import InputError, nearest
 from search_spaces.model_graph import ModelGraph
+from search_spaces.reading import parse_json, record_of
 
 # Their output values are a subset of their input values, so they need no range of their own.
 PASS_THROUGH = (
@@ -68,15 +69,14 @@ class CalibrationTable:
         Raises:
             InputError: The text is not such a table.
         """
-        try:
-            data = json.loads(text)
-            ranges = {
-                check_method(method): {name: (float(low), float(high)) for name, (low, high) in found.items()}
-                for method, found in data["ranges"].items()
-            }
-            return CalibrationTable(data["model"], data["method"], int(data["images"]), ranges)
-        except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"calibration table: not one of ours ({type(error).__name__}: {error})") from None
+        name, remedy = "calibration table", "delete the file to calibrate again"
+        table = record_of(CalibrationTable, parse_json(text, name, remedy), name, remedy)
+        bounds = [bound for found in table.ranges.values() for pair in found.values() for bound in pair]
+        if table.method not in table.ranges or not np.isfinite(bounds).all():
+            raise InputError(f"{name}: not one of ours: a range is missing or not finite; {remedy}")
+        for method in table.ranges:
+            check_method(method)
+        return table
 
 
 def check_method(method: str) -> str:

@@ -14,6 +14,7 @@ from objectives.runners.build_log import first_layer
 from search_spaces.allocation import Allocation
 from search_spaces.formats import FORMATS, UNQUANTIZED, Number
 from search_spaces.model_graph import ModelGraph
+from search_spaces.reading import record_of
 
 # How the inspector names number formats in "Format/Datatype", most specific first.
 _DATATYPES = (
@@ -100,15 +101,12 @@ class EngineReport:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> EngineReport:
-        """Reads what `to_json` wrote."""
-        return EngineReport(
-            **{
-                **data,
-                "layers": tuple(EngineLayer(**layer) for layer in data["layers"]),
-                "unmet": tuple((a, b, c) for a, b, c in data["unmet"]),
-                "folded": tuple(data["folded"]),
-            }
-        )
+        """Reads what `to_json` wrote.
+
+        Raises:
+            InputError: `data` is something else.
+        """
+        return record_of(EngineReport, data, "engine report")
 
 
 def read_engine(

@@ -62,6 +62,6 @@ class Journal:
                 entry = SensitivityEntry(data["layer"], data["format"], float(data["score"]), float(data["seconds"]))
                 if math.isfinite(entry.score):
                     found[str(data["key"])] = entry
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
                 continue
         return found

@@ -8,6 +8,7 @@ import hashlib
 import pickletools
 import re
 import warnings
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,18 +81,53 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not path.is_file():
         raise InputError(f"model {str(path)!r}: no such file; give the path of an Ultralytics checkpoint")
     require_ultralytics(str(path))
+    _check_archive(path)
     content = _unpickle(path)
-    module = (content.get("ema") or content.get("model")) if isinstance(content, dict) else None
-    if module is None or not hasattr(module, "fuse") or not hasattr(module, "names") or _task(module) != "detect":
+    try:
+        module = _detector(content)
+    except Exception as error:  # whatever a pickle's objects say when they are looked at
+        kind = type(error).__name__
+        raise InputError(f"{path}: not an Ultralytics checkpoint, or damaged ({kind}); get it again") from None
+    if module is None:
         raise InputError(f"{path}: holds no Ultralytics detector; give a checkpoint of a YOLO `detect` model")
-    assert isinstance(content, dict)
     if content.get("modelopt"):
         raise InputError(f"{path}: was trained with quantizers in it; give the checkpoint from before")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    module = module.float().eval()
+    return Checkpoint(path, digest, module)
+
+
+def _detector(content: Any) -> Any:
+    """The detector of an unpickled checkpoint in float32, once through its folding; None where it holds none."""
+    from ultralytics.nn.tasks import BaseModel
+
+    if not isinstance(content, dict):
+        return None
+    kept = content["ema"] if content.get("ema") is not None else content.get("model")
+    if not isinstance(kept, BaseModel) or not hasattr(kept, "names") or _task(kept) != "detect":
+        return None
+    module: Any = kept.float().eval()
     module.task = "detect"  # older checkpoints leave it out
     module.args = _arguments(content)
-    return Checkpoint(path, digest, module)
+    found = Checkpoint(Path(), "", module)
+    if not found.classes or found.default_size < 1:
+        return None
+    found.fused(False)
+    return module
+
+
+def _check_archive(path: Path) -> None:
+    """Refuses an archive that unpacks to more than it is: PyTorch stores its records as they are.
+
+    Raises:
+        InputError: It does.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except Exception:  # no archive, or a damaged one, as loading it will tell
+        return
+    if unpacked > path.stat().st_size:
+        raise InputError(f"{path}: refused: it unpacks to {unpacked} bytes, more than it is; get it from its maker")
 
 
 def folded_modules(module: Any) -> list[ModuleWeights]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from objectives.detection.heads import decode
 from objectives.detection.image_files import ImageRecord
 from objectives.torch_models.checkpoint import Checkpoint
 from search_spaces.errors import InputError
+from search_spaces.reading import parse_json
 
 OWN_LABELS = "its own detections above 0.25"
 _CONFIDENT = Thresholds(confidence=0.25, iou=0.5)
@@ -113,10 +113,12 @@ def read_labels(
     Raises:
         InputError: The file is broken, or labels none of the images.
     """
+    name = f"sensitivity.labels {str(annotations)!r}"
     try:
-        data = json.loads(annotations.read_bytes())
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"sensitivity.labels {str(annotations)!r}: cannot be read as JSON ({error})") from None
+        text = annotations.read_bytes()
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read as JSON ({error})") from None
+    data = parse_json(text, name, "give a COCO json of these images")
     dataset = CocoDataset(*read_coco(data, Path(), annotations), annotations)
     index = {
         category: i for i, category in enumerate(dataset.category_of_class(contract.classes, contract.class_count))

@@ -79,6 +79,15 @@ def test_cut_images_are_named_and_leave_no_entry(tmp_path, records, suffix):
     assert not list((tmp_path / "cache").iterdir())
 
 
+def test_a_png_of_a_wrong_checksum_is_no_image(records):
+    path = records[0].path
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1  # of the last chunk: libpng warns, and decodes
+    path.write_bytes(bytes(data))
+    assert cv2.imread(str(path)) is not None
+    assert read_image(path) is None
+
+
 def test_images_of_another_size_than_their_labels(tmp_path, records):
     wrong = [ImageRecord(r.id, r.path, 7, 9, r.sha256) for r in records[:1]]
     with pytest.raises(InputError, match=r"00_000\.png is \d+ x \d+, labels say 7 x 9"):

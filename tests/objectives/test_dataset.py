@@ -90,6 +90,16 @@ def test_other_files_are_refused(coco, tmp_path):
         load_dataset(*coco)
 
 
+def test_a_number_of_thousands_of_digits_is_one_line(coco):
+    images, annotations = coco
+    text = annotations.read_text()
+    for digits, part in ((6000, "not JSON"), (400, r"id is a huge number")):
+        annotations.write_text(text.replace('"id": 1,', f'"id": {"9" * digits},', 1))
+        with pytest.raises(InputError, match=part) as caught:
+            load_dataset(images, annotations)
+        assert len(str(caught.value)) < 300
+
+
 def test_background_images_are_kept(coco):
     annotations = _changed(coco[1], lambda d: d.update(annotations=[a for a in d["annotations"] if a["image_id"] != 2]))
     assert len(load_dataset(coco[0], annotations)) == 5

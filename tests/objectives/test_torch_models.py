@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 
@@ -94,6 +95,17 @@ def test_junk_is_no_checkpoint(tmp_path, content):
     path = tmp_path / "junk.pt"
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"junk\.pt: not an Ultralytics checkpoint, or damaged"):
+        load_checkpoint(path)
+
+
+def test_an_archive_that_unpacks_to_more_than_it_is_is_refused_unread(tmp_path):
+    path = tmp_path / "bomb.pt"
+    torch.save({"model": torch.zeros(1 << 18)}, tmp_path / "plain.pt")
+    with ZipFile(tmp_path / "plain.pt") as plain, ZipFile(path, "w", ZIP_DEFLATED) as bomb:
+        for name in plain.namelist():
+            bomb.writestr(name, plain.read(name))
+    assert path.stat().st_size < 10_000
+    with pytest.raises(InputError, match=r"bomb\.pt: refused: it unpacks to 10\d{5} bytes"):
         load_checkpoint(path)
 
 

@@ -2,6 +2,7 @@ import pytest
 from tiny_detectors import build_detector
 
 from search_spaces.allocation import Allocation
+from search_spaces.costs import CostTable
 from search_spaces.errors import InputError
 from search_spaces.formats import FORMATS, get_format
 from search_spaces.model_graph import ModelGraph
@@ -13,6 +14,15 @@ FORMAT_NAMES = ["fp16", "int8", "w4a16"]
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> ModelGraph:
     return ModelGraph(build_detector(tmp_path_factory.mktemp("m") / "m.onnx", "end_to_end"))
+
+
+def test_a_cost_table_survives_json_and_a_damaged_one_is_named() -> None:
+    table = CostTable("ms", {("a", "int8"): 0.25, ("b", "fp16"): 1.0}, "test", 2.0)
+    text = table.to_json()
+    assert CostTable.from_json(text) == table
+    for damaged in (text[:-4], "[]", text.replace("0.25", "NaN"), text.replace('"ms"', "1")):
+        with pytest.raises(InputError, match="cost table: not "):
+            CostTable.from_json(damaged)
 
 
 def test_the_seven_formats_name_their_modelopt_config() -> None:

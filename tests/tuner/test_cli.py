@@ -8,8 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 from tiny_detectors import build_detector, write_calibration, write_dataset
 
 from tuner.cli import main
@@ -129,6 +131,17 @@ def test_bad_input_is_one_line_and_writes_nothing(tuner: Tuner, study_file: Stud
         assert_refused(tuner(*arguments), *parts)
         assert snapshot(tmp_path) == before, arguments
     assert not (tmp_path / "run").exists()
+
+
+def test_a_model_of_nan_is_one_line(tuner: Tuner, tmp_path: Path) -> None:
+    images, annotations = write_dataset(tmp_path, build_detector(tmp_path / "m.onnx"), 1)
+    model = onnx.load(tmp_path / "m.onnx")
+    weight = next(tensor for tensor in model.graph.initializer if len(tensor.dims) == 4)
+    weight.CopyFrom(numpy_helper.from_array(np.full(tuple(weight.dims), np.nan, np.float32), weight.name))
+    onnx.save(model, tmp_path / "nan.onnx")
+    done = tuner("eval", tmp_path / "nan.onnx", "--images", images, "--annotations", annotations)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.splitlines()[-1].startswith("tuner: error: output 'output0' holds NaN or infinity (image id 1);")
 
 
 @pytest.mark.parametrize("arguments", [("run",), ("nonsense",), ("front",), ("run", "x", "--trials", "zero")])

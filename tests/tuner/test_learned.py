@@ -23,7 +23,7 @@ def test_the_report_tells_what_was_learned_or_why_not(
     study_file: Callable[..., Path], tmp_path: Path, trials: int
 ) -> None:
     run = launch(read_study(study_file(search={"trials": trials, "sampler": "random"})), tmp_path / "run")
-    found = Learned.from_json(read_json(run.learned))
+    found = read_json(run.learned, Learned)
     page = run.report.read_text(encoding="utf-8")
     assert "What the models learned" in page
     if trials < 8:

@@ -42,9 +42,32 @@ def torn(path: Path) -> None:
         extra.unlink()
 
 
+def triggered(path: Path) -> None:
+    extended(path, "CREATE TRIGGER t AFTER INSERT ON trials BEGIN DELETE FROM trials; END")
+
+
+def viewed(path: Path) -> None:
+    numbers = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x FROM c"
+    extended(path, f"CREATE VIEW endless AS {numbers}")
+
+
+def extended(path: Path, statement: str) -> None:
+    """A sound study with one statement more."""
+    optuna.create_study(storage=open_storage(path), study_name="a").ask()
+    with sqlite3.connect(path) as connection:
+        connection.execute(statement)
+    connection.close()
+
+
 @pytest.mark.parametrize(
     ("damage", "part"),
-    [(foreign, "not of a study"), (text, "not a SQLite database"), (torn, "damaged SQLite")],
+    [
+        (foreign, "not of a study"),
+        (text, "not a SQLite database"),
+        (torn, "damaged SQLite"),
+        (triggered, "it holds 't'"),
+        (viewed, "it holds 'endless'"),
+    ],
 )
 def test_a_file_that_is_not_ours_is_refused_and_left_alone(tmp_path: Path, damage, part: str) -> None:
     path = tmp_path / "study.db"

@@ -180,6 +180,16 @@ def test_two_sittings_at_once_are_refused(study_file: StudyFile, tmp_path: Path)
         resume(tmp_path / "run", trials=5)
 
 
+@pytest.mark.parametrize("name", ["log.jsonl", "cache/seeds.json"])
+def test_a_link_in_a_run_folder_is_refused_and_never_written_through(tmp_path: Path, name: str) -> None:
+    run = RunFolder.create(tmp_path / "run", "name: a\n")
+    (tmp_path / "mine.txt").write_text("mine")
+    (run.path / name).symlink_to(tmp_path / "mine.txt")
+    with pytest.raises(InputError, match=rf"holds a link, '{Path(name).name}'"):
+        RunFolder.open(run.path)
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
 def test_a_shared_storage_keeps_runs_apart(study_file: StudyFile, tmp_path: Path) -> None:
     path = study_file(search={"trials": 3}, storage=f"sqlite:///{tmp_path}/shared.db")
     launch(read_study(path), tmp_path / "one")

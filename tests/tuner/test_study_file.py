@@ -69,6 +69,11 @@ def test_mistakes_are_one_line_that_names_key_value_and_remedy(tmp_path: Path, c
         assert part in message
 
 
+def doubling(levels: int) -> str:
+    """YAML of 2 aliases a level that writes out ``2**levels`` values."""
+    return "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, levels + 1))
+
+
 @pytest.mark.parametrize(
     ("text", "part"),
     [
@@ -78,6 +83,9 @@ def test_mistakes_are_one_line_that_names_key_value_and_remedy(tmp_path: Path, c
         ("a: &a [x]\nb: [" + ", ".join(["*a"] * 40) + "]\n", "aliases"),
         ("x: " + "y" * (1 << 20), "too large"),
         ("[" * 5000, "not YAML"),
+        ("a: " + "[" * 60 + "]" * 60, "nested more than 50 deep"),
+        (doubling(15), "aliases write out more than"),
+        ("a: " + "9" * 6000, "not YAML"),
     ],
 )
 def test_hostile_yaml_is_refused(tmp_path: Path, text: str, part: str) -> None:

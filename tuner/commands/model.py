@@ -126,12 +126,12 @@ def detect(
 
     Example: tuner detect int8.onnx street.jpg --out drawn --reference yolov10s.onnx
     """
-    import cv2
     import numpy as np
 
     from objectives.detection.contract import Thresholds
-    from objectives.detection.drawing import draw, side_by_side
+    from objectives.detection.drawing import draw, side_by_side, write_picture
     from objectives.detection.heads import decode
+    from objectives.detection.image_files import is_file, read_image
     from objectives.detection.letterbox import letterbox
     from tuner.measuring import builder_settings, open_runner
     from tuner.models import onnx_file
@@ -142,10 +142,10 @@ def detect(
     contracts = [_detector(path, head, image_size)[1] for path in models]
     pictures = []
     for path in images:
-        read = cv2.imread(str(path)) if path.is_file() else None
+        read = read_image(path) if is_file(path) else None
         if read is None:
             raise InputError(f"image {str(path)!r}: missing or not a picture that can be read")
-        pictures.append((path, np.asarray(read, dtype=np.uint8)))
+        pictures.append((path, read))
     names = [path.name for path in images]
     if len(set(names)) < len(names):
         raise InputError("images: two have the same file name; their drawings would overwrite each other")
@@ -167,7 +167,7 @@ def detect(
                 drawn.setdefault(name, []).append(draw(picture, found, contract.classes, confidence))
     for name, views in drawn.items():
         picture = views[0] if len(views) == 1 else side_by_side(views[0], views[1], (models[0].stem, models[1].stem))
-        if not cv2.imwrite(str(out / name.name), picture):
+        if not write_picture(out / name.name, picture):
             raise InputError(f"--out {str(out / name.name)!r}: cannot be written; check its format and the folder")
         say(f"{out / name.name}")
 

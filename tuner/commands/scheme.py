@@ -7,8 +7,9 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +19,14 @@ from tuner.console import say, show
 
 if TYPE_CHECKING:
     from tuner.workbench import Workbench
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """Manifest of a folder that holds measurements below a study."""
+
+    identity: dict[str, Any]
+
 
 _WEIGHT_IMAGES = 32  # of the list, as in a study
 
@@ -242,7 +251,7 @@ def _bench(study: Path, changes: Sequence[str], folder: Path | None, suffix: str
         raise InputError(f"--out {str(run.path)!r}: cannot be written ({error.strerror})") from None
     with run.lock():
         if run.manifest.is_file():
-            check_identity(run, read_json(run.manifest)["identity"], now)
+            check_identity(run, read_json(run.manifest, _Prepared).identity, now)
         elif any(entry.name != ".lock" for entry in run.path.iterdir()):
             raise InputError(f"--out {str(run.path)!r}: holds something else; choose another folder")
         else:

@@ -1,0 +1,155 @@
+"""Reads text that anybody may have written: in bounded time and memory, and every fault of it is one line."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Hashable
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from search_spaces.errors import InputError
+
+MAX_YAML_BYTES = 1 << 17
+MAX_YAML_DEPTH = 50
+MAX_YAML_ALIASES = 32
+MAX_YAML_NODES = 1 << 16
+MAX_LITERAL = 1 << 17
+
+T = TypeVar("T")
+_OPENING = (
+    yaml.BlockMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.FlowSequenceStartToken,
+)
+_CLOSING = (yaml.BlockEndToken, yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
+
+
+def read_yaml(path: Path, what: str) -> dict[str, Any]:
+    """Reads a mapping from a YAML file.
+
+    The bounds are those of files that people write: PyYAML's time grows with the square of the nesting, and aliases
+    grow without end once they are written out, in a message for instance.
+
+    Args:
+        path: The file.
+        what: What it should be, e.g. ``study file``.
+
+    Raises:
+        InputError: It is missing, too large, too deep, of too many aliases, not YAML, or not a mapping.
+    """
+    try:
+        size = path.stat().st_size
+        text = path.read_text(encoding="utf-8") if size <= MAX_YAML_BYTES else ""
+    except OSError as error:
+        raise InputError(f"{what} {str(path)!r}: {error.strerror}; give the path of a {what}") from None
+    except ValueError:  # not UTF-8, or no path at all
+        raise InputError(f"{path}: not a text file; give a {what} in YAML") from None
+    if size > MAX_YAML_BYTES:
+        raise InputError(f"{path}: {size} bytes is too large for a {what} (at most {MAX_YAML_BYTES})")
+    data = parse_yaml(text, str(path))
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: must be a mapping of keys, as a {what} is")
+    return data
+
+
+def parse_yaml(text: str, name: str) -> Any:
+    """Parses YAML within the bounds of `read_yaml`.
+
+    Args:
+        text: The YAML.
+        name: What it is, the start of the error's line.
+
+    Raises:
+        InputError: It is not YAML, or beyond the bounds.
+    """
+    try:
+        depth = aliases = 0
+        for token in yaml.scan(text):
+            depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
+            aliases += isinstance(token, yaml.AliasToken)
+            if depth > MAX_YAML_DEPTH:
+                raise InputError(f"{name}: not YAML of ours: nested more than {MAX_YAML_DEPTH} deep; write it flat")
+        if aliases > MAX_YAML_ALIASES:
+            raise InputError(f"{name}: {aliases} YAML aliases (at most {MAX_YAML_ALIASES}); write the values out")
+        data = yaml.safe_load(text)
+    except InputError:
+        raise
+    except Exception as error:  # PyYAML's own, and whatever its constructors of numbers, dates and sets let through
+        raise InputError(f"{name}: not YAML: {' '.join(str(error).split())}; correct that line") from None
+    if aliases and not _is_bounded(data):
+        raise InputError(f"{name}: its YAML aliases write out more than {MAX_YAML_NODES} values; write them out")
+    return data
+
+
+def _is_bounded(data: Any) -> bool:
+    """Whether a tree has few nodes when every alias is written out; one that holds itself never has."""
+    queue, seen = [data], 0
+    while queue:
+        node = queue.pop()
+        seen += 1
+        if isinstance(node, dict):
+            queue += [*node.keys(), *node.values()]
+        elif isinstance(node, (list, tuple, set)):
+            queue += node
+        if seen + len(queue) > MAX_YAML_NODES:
+            return False
+    return True
+
+
+def parse_json(text: str | bytes, name: str, remedy: str) -> Any:
+    """Parses JSON.
+
+    Args:
+        text: The JSON.
+        name: What it is, the start of the error's line.
+        remedy: Its end.
+
+    Raises:
+        InputError: It is not JSON, nested too deep, or holds a number of thousands of digits.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:  # not UTF-8 and not JSON are ValueErrors too
+        raise InputError(f"{name}: not JSON, or truncated ({' '.join(str(error).split())}); {remedy}") from None
+
+
+def record_of(kind: type[T], data: object, name: str, remedy: str = "restore or delete it") -> T:
+    """Turns plain data into dataclasses, lists and mappings of them, checking every type on the way.
+
+    Args:
+        kind: What it should become.
+        data: Parsed JSON.
+        name: What it is, the start of the error's line.
+        remedy: Its end.
+
+    Raises:
+        InputError: It is something else; names the first place that is.
+    """
+    try:
+        adapter: TypeAdapter[T] = _adapter(cast("Hashable", kind))
+        return adapter.validate_python(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        place = ".".join(map(str, first["loc"])) or "it"
+        raise InputError(f"{name}: not one of ours: {place}: {first['msg'].lower()}; {remedy}") from None
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def literal(text: str) -> Any:
+    """Value of a Python literal that a stranger wrote into a model; None where it is none."""
+    if len(text) > MAX_LITERAL:
+        return None
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # as its documentation names them
+        return None
