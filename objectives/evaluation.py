@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from objectives.detection.dataset import CocoDataset
 from objectives.detection.prediction_file import save_predictions
 from objectives.detection.scoring import Predictions, score
 from objectives.faults import fault_at
+from objectives.known_scores import Known, find_known
 from objectives.latency import TimingProtocol, measure
 from objectives.probing import LayerCosts
 from objectives.quantization.calibration import CalibrationTable
@@ -57,6 +58,7 @@ class EvaluatorSettings:
         recovered: File of recovered weights, as `recovery` writes it; None where no format wants them.
         timing: The protocol; None where latency is no objective.
         predictions: Folder where the detections of every artifact are kept, as ``<digest>.npz``; None: not kept.
+        known: Folder of scores of a linked run, as `find_known` reads it: artifacts whose accuracy is not scored again.
         batch: Images of one inference.
         builder: Settings of the engine builder; names the GPU.
         engines: Folder where what every engine became is kept, as ``<digest>.json``; None: not kept.
@@ -77,6 +79,7 @@ class EvaluatorSettings:
     recovered: Path | None = None
     timing: TimingProtocol | None = field(default_factory=TimingProtocol)
     predictions: Path | None = None
+    known: Path | None = None
     batch: int = 1
     builder: BuilderSettings = field(default_factory=BuilderSettings)
     engines: Path | None = None
@@ -141,9 +144,17 @@ class Bench:
     @cached_property
     def _expected(self) -> tuple[Predictions, Accuracy]:
         """The reference's detections and their accuracy on the search images."""
-        found = self._predict(self._reference.runner)
+        known = self._known_reference
+        found = known.found if known else self._predict(self._reference.runner)
         self._keep(found, REFERENCE)
-        return found, score(self._settings.dataset, found)
+        return found, known.accuracy if known else score(self._settings.dataset, found)
+
+    @cached_property
+    def _known_reference(self) -> Known | None:
+        return self._known(REFERENCE, self._graph.digest)
+
+    def _known(self, name: str, artifact: str) -> Known | None:
+        return find_known(self._settings.known, name, artifact, self._images.ids)
 
     def reference(self) -> Scores:
         """Scores the unquantized model itself.
@@ -155,7 +166,8 @@ class Bench:
         with hold(self._backend, alone=False):
             with _step(steps, "build"):
                 opened = self._reference
-            with _step(steps, "evaluate"):
+            known = self._known_reference
+            with _step(steps, "evaluate") if known is None else nullcontext():
                 _, accuracy = self._expected
             latency = None
             if self._settings.timing is not None:
@@ -176,6 +188,7 @@ class Bench:
             1.0,
             self._graph.digest,
             seconds=steps,
+            reused=known.run if known else "",
         )
 
     def evaluate(self, allocation: Allocation) -> Scores | Failure:
@@ -187,17 +200,22 @@ class Bench:
         with hold(self._backend, alone=False), ExitStack() as stack:
             with _step(steps, "build"):
                 opened = stack.enter_context(self._backend.open(artifact.engine_model))
-            with _step(steps, "evaluate"):
-                expected, best = self._expected
-                try:
-                    found = self._predict(opened.runner)
-                except NonFiniteOutputError as error:
-                    return Failure("nan", str(error))
-                if not any(len(rows) for rows in found.detections):
-                    return Failure("no_detections", f"detects nothing in {len(found.detections)} images")
-                accuracy = score(self._settings.dataset, found)
-                close = agreement(found, expected)
-                self._keep(found, allocation.digest)
+            known = self._known(allocation.digest, artifact.digest)
+            if known is not None:
+                accuracy, close, found = known.accuracy, known.agreement, known.found
+            else:
+                with _step(steps, "evaluate"):
+                    expected, _ = self._expected
+                    try:
+                        found = self._predict(opened.runner)
+                    except NonFiniteOutputError as error:
+                        return Failure("nan", str(error))
+                    if not any(len(rows) for rows in found.detections):
+                        return Failure("no_detections", f"detects nothing in {len(found.detections)} images")
+                    accuracy = score(self._settings.dataset, found)
+                    close = agreement(found, expected)
+            self._keep(found, allocation.digest)
+            _, best = self._expected
             latency: Latency | None = None
             if self._settings.timing is not None:
                 with _step(steps, "time"):
@@ -211,7 +229,8 @@ class Bench:
                 _write(self._settings.engines / f"{allocation.digest}.json", json.dumps(report.to_json()))
         broken = accuracy.map_50_95 < BROKEN_SHARE * best.map_50_95
         paired_ms = latency.reference_p50_ms * latency.ratio if latency else 0.0
-        return Scores(accuracy, latency, artifact.size, paired_ms, close, artifact.digest, broken, steps)
+        run = known.run if known is not None else ""
+        return Scores(accuracy, latency, artifact.size, paired_ms, close, artifact.digest, broken, steps, run)
 
     def time(self, allocation: Allocation) -> Latency | Failure:
         """Times one allocation against the reference, and does nothing else."""

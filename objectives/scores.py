@@ -94,6 +94,7 @@ class Scores:
         artifact: SHA-256 of the serialized model.
         broken: Whether the accuracy is below 10 % of the reference's.
         seconds: Wall time of each step: materialize, build, evaluate, time.
+        reused: Id of the run that accuracy and agreement are from; empty where they were scored here.
     """
 
     accuracy: Accuracy
@@ -104,6 +105,7 @@ class Scores:
     artifact: str
     broken: bool = False
     seconds: Mapping[str, float] = field(default_factory=dict)
+    reused: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Returns a JSON object."""

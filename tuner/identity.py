@@ -184,14 +184,15 @@ def check_identity(run: RunFolder, recorded: Mapping[str, Any], now: Mapping[str
     """
     fields = [key for key in {**recorded, **now} if recorded.get(key) != now.get(key)]
     if fields:
-        said = "; ".join(f"{key} is {_short(now.get(key))}, was {_short(recorded.get(key))}" for key in fields)
+        said = "; ".join(f"{key} is {short(now.get(key))}, was {short(recorded.get(key))}" for key in fields)
         raise InputError(
             f"run {str(run.path)!r}: cannot be resumed, its trials would not compare: {said}; "
             "restore what differs, or start another run"
         )
 
 
-def _short(value: object) -> str:
+def short(value: object) -> str:
+    """A value as messages show it: the head of a digest, else all of it."""
     text = str(value)
     return text[:16] if len(text) == 64 else text
 

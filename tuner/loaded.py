@@ -60,6 +60,15 @@ class LoadedRun:
             rescores=self.rescores,
         )
 
+    @property
+    def link(self) -> str:
+        """The run that this one is linked to, and what it took from there; empty where there is none."""
+        if "linked" not in self.manifest:
+            return ""
+        path, run = self.manifest["linked"]["path"], self.manifest["linked"]["run"]
+        reused = sum(record.scores is not None and record.scores.reused != "" for record in self.records)
+        return f"{path} (id {run[:8]}), accuracy of {reused} trials reused"
+
     def record(self, number: int) -> TrialRecord:
         """The trial of that number.
 

@@ -148,6 +148,7 @@ def evaluator_settings(workbench: Workbench) -> EvaluatorSettings:
         recovered=run.recovered if workbench.recovered else None,
         timing=protocol if "latency_ms" in config.objectives else None,
         predictions=run.predictions,
+        known=run.known if run.known.is_dir() else None,
         batch=config.runtime.batch,
         builder=builder_settings(config.runtime),
         engines=run.engines,

@@ -100,6 +100,8 @@ def run_summary(loaded: LoadedRun) -> RunSummary:
     facts["trials"] = ", ".join(f"{states.count(s)} {s.lower()}" for s in dict.fromkeys(states))
     facts["time in trials"] = duration(sum(spent))
     facts["machine"] = ", ".join(str(v) for k, v in recorded.items() if k.startswith("device."))
+    if loaded.link:
+        facts["linked run"] = loaded.link
     facts["runtime"] = f"{config.runtime.name}, {config.runtime.threads} thread(s), batch {config.runtime.batch}"
     facts["sampler"] = f"{config.search.sampler}, seed {config.search.seed}"
     facts["calibration"] = f"{config.calibration.images or 'all'} images, {config.calibration.method}"

@@ -44,6 +44,7 @@ class RunFolder:
         self.path = path
         self.study_file = path / "study.yaml"
         self.manifest = path / "manifest.json"
+        self.linked = path / "linked.json"
         self.database = path / "study.db"
         self.calibration = path / "calibration.json"
         self.sensitivity = path / "sensitivity.json"
@@ -59,6 +60,7 @@ class RunFolder:
         self.seeds = self.cache / "seeds.json"
         self.evaluations = self.cache / "evaluations"
         self.predictions = self.cache / "predictions"
+        self.known = self.cache / "known"
         self.engines = self.cache / "engines"
         self.recovered = self.cache / "weights.npz"
         self.rescores = self.cache / "rescores"
@@ -71,8 +73,13 @@ class RunFolder:
         self.schemes = path / "schemes"
 
     @staticmethod
-    def create(path: Path, study_text: str) -> RunFolder:
+    def create(path: Path, study_text: str, linked: Path | None = None) -> RunFolder:
         """Creates the folder with its study file in one step, so that a crash leaves all or nothing.
+
+        Args:
+            path: The folder.
+            study_text: Of its study file.
+            linked: The run that this one, on a new device, is linked to.
 
         Raises:
             InputError: The folder exists, or cannot be written.
@@ -83,6 +90,8 @@ class RunFolder:
             staging = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
             staging.chmod(0o755)
             write_durably(staging / "study.yaml", study_text)
+            if linked is not None:
+                write_durably(staging / "linked.json", json.dumps({"path": str(linked.resolve())}))
             if path.is_dir():  # empty: `refuse_existing` looked
                 path.rmdir()
             staging.rename(path)

@@ -291,6 +291,7 @@ def _outcome(result: Scores | Failure) -> dict[str, Any]:
         "latency_ms": result.latency_ms,
         "weight_bytes": result.size.weight_bytes,
         "seconds": dict(result.seconds),
+        **({"reused": result.reused} if result.reused else {}),
     }
 
 

@@ -16,6 +16,7 @@ from tuner.console import say
 from tuner.finish import finish
 from tuner.identity import check_identity, identity, new_manifest, read_manifest, write_manifest
 from tuner.interrupts import Interrupted, Interrupts
+from tuner.linked import Link, open_link, recorded_link
 from tuner.live import LiveView
 from tuner.prepare import Inputs, read_inputs
 from tuner.progress import Steps, silent
@@ -31,7 +32,13 @@ from tuner.workers import supervise
 
 
 def launch(
-    config: StudyConfig, path: Path, *, trials: int | None = None, workers: int = 1, steps: Steps = silent
+    config: StudyConfig,
+    path: Path,
+    *,
+    trials: int | None = None,
+    workers: int = 1,
+    steps: Steps = silent,
+    linked: Path | None = None,
 ) -> RunFolder:
     """Starts a study in a new run folder and works until it is done.
 
@@ -41,6 +48,7 @@ def launch(
         trials: In place of the study's ``search.trials``.
         workers: Processes that evaluate; one works in this process.
         steps: Shows the progress of long preparations.
+        linked: A run of the same study on another device, whose accuracy scores are reused.
 
     Raises:
         InputError: Anything the user named is wrong; nothing is left behind then.
@@ -49,7 +57,9 @@ def launch(
     """
     refuse_existing(path)
     inputs = read_inputs(config)
-    run = RunFolder.create(path, write_study(config, path))
+    if linked is not None:
+        open_link(linked, identity(config, digests=inputs.digests))
+    run = RunFolder.create(path, write_study(config, path), linked)
     try:
         with run.lock():
             _work(run, inputs, trials or config.search.trials, workers, steps)
@@ -120,6 +130,10 @@ def _work(run: RunFolder, inputs: Inputs, total: int, workers: int, steps: Steps
         if manifest.get("trials") != total or not known or extended:
             manifest["trials"] = total
             manifest["patience_from"] = _done(storage, inputs.config) if extended else 0
+            if not known and (link := recorded_link(run, now)) is not None:
+                link.take(run)
+                _say_link(link)
+                manifest["linked"] = link.to_json()
             write_manifest(run, manifest)
         run.log("start", resumed=known, trials=total, workers=workers)
         if inputs.dropped:
@@ -170,6 +184,12 @@ def _search(workbench: Workbench, storage: RDBStorage, total: int, workers: int,
             supervise(trials, workers, reference, total, interrupts, view)
             queue(trials, claims, [])
     return reference
+
+
+def _say_link(link: Link) -> None:
+    say(f"linked to {link.source.path} (run {link.id[:8]}): ranges, weights and sensitivity are taken from there")
+    if link.differing:
+        say(f"accuracy is scored again: {'; '.join(link.differing)}")
 
 
 def _done(storage: RDBStorage, config: StudyConfig) -> int:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 
@@ -20,6 +21,12 @@ GOOD = Scores(
 def test_scores_that_can_be_pass() -> None:
     assert checked(GOOD) is GOOD
     assert checked(replace(GOOD, latency=None, latency_ms=0.0)) == replace(GOOD, latency=None, latency_ms=0.0)
+
+
+def test_scores_of_before_they_could_be_reused_are_read() -> None:
+    data = json.loads(json.dumps(GOOD.to_json()))
+    assert data.pop("reused") == "" and Scores.from_json(data) == GOOD
+    assert Scores.from_json({**data, "reused": "ab"}) == replace(GOOD, reused="ab")
 
 
 @pytest.mark.parametrize(

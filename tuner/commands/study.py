@@ -27,6 +27,10 @@ def run(
         typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key, e.g. --set search.seed=1."),
     ] = None,
     workers: Workers = 1,
+    new_device: Annotated[
+        Path | None,
+        typer.Option("--new-device", metavar="RUN", help="The same study, run elsewhere: reuses its accuracy scores."),
+    ] = None,
 ) -> None:
     """Starts a study and works until it is done.
 
@@ -38,7 +42,7 @@ def run(
 
     config = read_study(study, override or ())
     path = folder or Path("runs") / config.name
-    _hint(launch(config, path, trials=trials, workers=workers, steps=bar).path)
+    _hint(launch(config, path, trials=trials, workers=workers, steps=bar, linked=new_device).path)
 
 
 def resume(run: Run, trials: Trials = None, workers: Workers = 1) -> None:
@@ -101,11 +105,14 @@ def status(run: Run, as_json: Json = False) -> None:
         "front": len(loaded.front),
         "hypervolume": volume,
         "eta_seconds": left,
+        "linked": loaded.manifest.get("linked"),
     }
     if as_json:
         show(data)
         return
     print(f"{config.name}: {done} of {total} trials done, {duration(left)} left")
+    if loaded.link:
+        print(f"linked to {loaded.link}")
     print("states: " + ", ".join(f"{name} {count}" for name, count in states.items()))
     print(f"front: {len(loaded.front)} schemes, hypervolume {volume:.4f}" if volume else "front: empty")
 
