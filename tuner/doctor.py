@@ -17,6 +17,8 @@ from pathlib import Path
 
 import psutil
 
+from tuner.cpu import cpu_flags, describe_int8
+
 _GIB = float(2**30)
 _RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
 _TENSORRT = ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-cu11")
@@ -108,36 +110,6 @@ def _onnxruntime() -> list[Check]:
             "" if cuda else "runtime onnxruntime-cuda needs onnxruntime-gpu (Linux or Windows, x86-64)",
         ),
     ]
-
-
-def cpu_flags(text: str) -> frozenset[str]:
-    """Instruction set flags from the text of ``/proc/cpuinfo`` (x86 ``flags``, Arm ``Features``)."""
-    for line in text.splitlines():
-        key, _, value = line.partition(":")
-        if key.strip().lower() in ("flags", "features"):
-            return frozenset(value.lower().split())
-    return frozenset()
-
-
-def describe_int8(flags: frozenset[str]) -> tuple[bool, str]:
-    """Whether int8 is fast with these flags, and why.
-
-    Returns:
-        ``(fast, text)``; `fast` is False where int8 runs through 16-bit instructions or nothing is known.
-    """
-    fast = [
-        ("amx_int8", "AMX int8 tiles"),
-        ("avx512_vnni", "AVX-512 VNNI"),
-        ("avx_vnni", "AVX VNNI"),
-        ("i8mm", "Arm i8mm"),
-        ("asimddp", "Arm dot product"),
-    ]
-    names = [text for flag, text in fast if flag in flags]
-    if names:
-        return True, f"int8 dot products in hardware: {', '.join(names)}"
-    if "avx2" in flags:
-        return False, "AVX2 without VNNI: int8 gains less, and signed-by-unsigned products may saturate"
-    return False, "no int8 instructions found" if flags else "instruction set not readable on this system"
 
 
 def _cpu() -> list[Check]:

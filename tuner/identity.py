@@ -24,6 +24,7 @@ from search_spaces.reading import record_of
 from search_spaces.space import SearchSpace
 from tuner import __version__
 from tuner.config import RuntimeSection, StudyConfig
+from tuner.cpu import int8_instructions
 from tuner.front import reference_point
 from tuner.run_folder import RunFolder, read_json, write_durably
 
@@ -115,7 +116,8 @@ def device(runtime: str, index: int = 0) -> dict[str, Any]:
     """
     if runtime == "replay":
         return {"cpu": "replay"}
-    facts: dict[str, Any] = {"cpu": _cpu_model(), "cores": os.cpu_count() or 0}
+    # Processors of one name differ in what they compute: some hypervisors hide the model, and some the instructions.
+    facts: dict[str, Any] = {"cpu": _cpu_model(), "cores": os.cpu_count() or 0, "int8": int8_instructions()}
     if runtime in ("tensorrt", "onnxruntime-cuda"):
         gpu = find_gpu(index)
         facts |= {"gpu": gpu.name, "gpu_uuid": gpu.uuid, "driver": gpu.driver}

@@ -24,6 +24,7 @@ from tuner.workbench import read_calibration
 _SAME = ("digest.", "weights.", "calibration.", "data.", "model.")  # prefixes of the identity, with the runtime's name
 # What decides how an artifact computes. An engine's arithmetic is its builder's choice, made for one GPU.
 _ARITHMETIC = ("runtime.batch",)
+_PROCESSOR = ("versions.onnxruntime", "device.int8")
 _ENGINE = ("versions.tensorrt", "device.gpu")
 _BUILDER = ("runtime.optimization_level", "runtime.workspace_mib", "runtime.tactic_sources")
 
@@ -73,7 +74,7 @@ class Link:
             return 0
         for path in (source.reference, *sorted(source.evaluations.glob("*.json"))):
             detections = source.predictions / path.with_suffix(".npz").name
-            record = read_json(path)
+            record = read_json(path, dict[str, Any])
             data = record if path == source.reference else record.get("scores")
             if data is None or not detections.is_file():
                 continue  # it failed, which another device may not
@@ -111,13 +112,13 @@ def open_link(path: Path, now: Mapping[str, Any]) -> Link:
         advice = "restore what differs, or leave --new-device out"
         raise InputError(f"--new-device {str(path)!r}: more than the device differs: {'; '.join(fields)}; {advice}")
     read_calibration(source)
-    keys = _ARITHMETIC + (_ENGINE + _BUILDER if now["runtime.name"] == "tensorrt" else ())
+    keys = _ARITHMETIC + (_ENGINE + _BUILDER if now["runtime.name"] == "tensorrt" else _PROCESSOR)
     return Link(source, manifest["id"], tuple(_differing(keys, recorded, now)))
 
 
 def recorded_link(run: RunFolder, now: Mapping[str, Any]) -> Link | None:
     """The link that a run was started with; raises as `open_link` does."""
-    return open_link(Path(read_json(run.linked)["path"]), now) if run.linked.is_file() else None
+    return open_link(Path(read_json(run.linked, dict[str, Any])["path"]), now) if run.linked.is_file() else None
 
 
 def _differing(keys: Sequence[str], recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tuner.doctor import cpu_flags, describe_int8, diagnose, tensorrt_formats
+from tuner.cpu import cpu_flags, describe_int8
+from tuner.doctor import diagnose, tensorrt_formats
 
 
 def test_finds_what_a_run_needs(tmp_path: Path) -> None:
