@@ -93,4 +93,10 @@ class OnnxRuntimeRunner:
 
     def infer(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
         """Runs one batch ``(N, 3, H, W)`` float32 and returns the outputs in graph order."""
-        return tuple(self.session.run(None, {self._input: images}))
+        session = self.session
+        try:
+            return tuple(session.run(None, {self._input: images}))
+        except Exception as error:  # ONNX Runtime raises many classes of its own
+            if self._cuda or not type(error).__module__.startswith("onnxruntime"):
+                raise  # a device may fail whatever the model is
+            raise InputError(f"ONNX Runtime cannot run the model: {str(error).splitlines()[0]}") from None
