@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -39,7 +40,7 @@ def copy_run(base: Path, target: Path, sampler: str, seed: int) -> None:
     study = yaml.safe_load((staging / "study.yaml").read_text())
     study["search"] |= {"sampler": sampler, "seed": seed}
     write_durably(staging / "study.yaml", yaml.safe_dump(study))
-    manifest = read_json(staging / "manifest.json")
+    manifest = read_json(staging / "manifest.json", dict[str, Any])
     manifest["identity"] |= {"search.sampler": sampler, "search.seed": seed}
     write_durably(staging / "manifest.json", json.dumps(manifest))
     staging.rename(target)
@@ -77,7 +78,7 @@ def main() -> None:
             tuner("resume", str(base), "--trials", "1")
         else:
             tuner("run", str(options.study), "--run", str(base), "--trials", "1")
-        waiting = len(read_json(base / "cache" / "seeds.json"))
+        waiting = len(read_json(base / "cache" / "seeds.json", list[Any]))
         tuner("resume", str(base), "--trials", str(waiting))
     runs = []
     for repeat in range(options.repeats):
