@@ -15,7 +15,8 @@ import numpy as np
 import onnx
 import yaml
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+# The root first: the folder tests/tuner must never be taken for the package.
+sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
 
 from kill_workers import prepare
 from tiny_detectors import NAMES, build_detector, write_calibration, write_dataset
