@@ -41,8 +41,9 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-# The root first: the folder tests/tuner must never be taken for the package.
-sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
+# The root before tests/: the folder tests/tuner must never be taken for the package.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from fuzz_guard import Place
 from fuzz_targets import KINDS

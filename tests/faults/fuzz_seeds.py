@@ -15,8 +15,9 @@ import numpy as np
 import onnx
 import yaml
 
-# The root first: the folder tests/tuner must never be taken for the package.
-sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
+# The root before tests/: the folder tests/tuner must never be taken for the package.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from kill_workers import prepare
 from tiny_detectors import NAMES, build_detector, write_calibration, write_dataset

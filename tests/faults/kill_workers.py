@@ -30,8 +30,9 @@ from pathlib import Path
 
 import yaml
 
-# The root first: the folder tests/tuner must never be taken for the package.
-sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
+# The root before tests/: the folder tests/tuner must never be taken for the package.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from chain_model import chain
 
