@@ -17,6 +17,7 @@ from tuner.config import ConstraintsSection
 from tuner.picks import knee, latency_of
 from tuner.records import FrontMember, Rescore, TrialRecord
 from tuner.run_folder import RunFolder, write_durably
+from tuner.samplers.acquisition import nondominated
 from tuner.trials import objective_values, violations
 
 #: The recommended scheme is the fastest that loses at most this much mAP50-95.
@@ -68,9 +69,9 @@ def pareto(points: NDArray[np.float64]) -> NDArray[np.bool_]:
     Returns:
         Shape ``(n,)``.
     """
-    below, above = points[None, :, :], points[:, None, :]
-    worse = np.all(below <= above, axis=2) & np.any(below < above, axis=2)
-    return np.asarray(~np.any(worse, axis=1), dtype=np.bool_)
+    kept = np.zeros(len(points), dtype=np.bool_)
+    kept[nondominated(points)] = True
+    return kept
 
 
 def front_of(
