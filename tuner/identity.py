@@ -29,6 +29,7 @@ from tuner.front import reference_point
 from tuner.run_folder import RunFolder, read_json, write_durably
 
 MANIFEST_VERSION = 1
+_NO_LONGER = ("device.gpu_uuid",)  # what older runs recorded and nothing depends on
 _PACKAGES = ("numpy", "onnx", "optuna", "pycocotools")
 
 
@@ -120,7 +121,7 @@ def device(runtime: str, index: int = 0) -> dict[str, Any]:
     facts: dict[str, Any] = {"cpu": _cpu_model(), "cores": os.cpu_count() or 0, "int8": int8_instructions()}
     if runtime in ("tensorrt", "onnxruntime-cuda"):
         gpu = find_gpu(index)
-        facts |= {"gpu": gpu.name, "gpu_uuid": gpu.uuid, "driver": gpu.driver}
+        facts |= {"gpu": gpu.name, "driver": gpu.driver}  # not which of them: each is timed against its own reference
         facts["compute_capability"] = ".".join(map(str, gpu.compute_capability))
     return facts
 
@@ -184,7 +185,7 @@ def check_identity(run: RunFolder, recorded: Mapping[str, Any], now: Mapping[str
     Raises:
         InputError: They differ; the message names every differing field, its value now and then.
     """
-    fields = [key for key in {**recorded, **now} if recorded.get(key) != now.get(key)]
+    fields = [key for key in {**recorded, **now} if recorded.get(key) != now.get(key) and key not in _NO_LONGER]
     if fields:
         said = "; ".join(f"{key} is {short(now.get(key))}, was {short(recorded.get(key))}" for key in fields)
         raise InputError(

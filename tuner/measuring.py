@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -113,8 +114,9 @@ def _for_engine(graph: ModelGraph) -> bytes:
 
 
 def worker_count() -> int:
-    """Python threads for scoring: one per physical core."""
-    return psutil.cpu_count(logical=False) or 1
+    """Python threads for scoring: one per physical core, as far as this process may use them."""
+    physical = psutil.cpu_count(logical=False) or 1
+    return min(physical, len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else physical
 
 
 @contextmanager

@@ -1,19 +1,24 @@
 """Compares samplers on one real study: the same preparations and seeds, then each sampler on its own.
 
-    python tests/benchmarks/real_samplers.py STUDY.yaml --out DIR --trials 60 --repeats 2
+    python tests/benchmarks/real_samplers.py STUDY.yaml --out DIR --trials 60 --repeats 2 [--cores 2]
 
 Runs the study with its seeds alone once (`DIR/base`), then, for every sampler and repeat, goes on from a copy of that
 run. What one of them evaluated, the others read: an equal scheme is measured once. Latencies of all runs are paired
 with the same reference. Interrupted, it goes on where it stopped. Prints the hypervolume after some trials.
+
+With ``--cores N`` all go on side by side, each on N cores of its own; then they share only what the base evaluated.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +32,19 @@ from tuner.run_folder import read_json, write_durably
 SAMPLERS = ("model", "nsga2", "tpe", "knapsack")
 
 
-def tuner(*arguments: str) -> None:
-    """Runs the command line and fails with it."""
-    subprocess.run([sys.executable, "-m", "tuner", *arguments], check=True, stdout=sys.stderr)
+def tuner(*arguments: str, cores: list[int] | None = None, temporary: Path | None = None) -> None:
+    """Runs the command line and fails with it; on `cores` alone where they are named, with a device lock of its own."""
+    environment = dict(os.environ)
+    if temporary is not None:
+        temporary.mkdir(exist_ok=True)
+        environment["TMPDIR"] = str(temporary)  # the lock lies there
+    subprocess.run(
+        [sys.executable, "-m", "tuner", *arguments],
+        check=True,
+        stdout=sys.stderr,
+        env=environment,
+        preexec_fn=partial(os.sched_setaffinity, 0, cores) if cores else None,
+    )
 
 
 def copy_run(base: Path, target: Path, sampler: str, seed: int) -> None:
@@ -59,8 +74,30 @@ def curve(run: Path, trials: int) -> np.ndarray:
     """Hypervolume after each complete trial, shape ``(trials,)``."""
     loaded = load_run(run)
     config = loaded.config
+    assert loaded.reference is not None, f"{run}: no reference yet"
     found = hypervolume_history(loaded.records, config.objectives, loaded.reference, config.constraints)
     return np.array([*found, *[found[-1]] * max(0, trials - len(found))])[:trials]
+
+
+def show(run: Path, trials: int) -> None:
+    """Prints the hypervolume after some trials."""
+    found = curve(run, trials)
+    print(run.name, " ".join(f"{n}: {found[n - 1]:.4f}" for n in (20, 30, 45, 60) if n <= len(found)), flush=True)
+
+
+def side_by_side(runs: list[Path], trials: int, cores: int) -> None:
+    """Resumes all runs at once, each on cores of its own."""
+    free = sorted(os.sched_getaffinity(0))
+    if len(free) < cores * len(runs):
+        sys.exit(f"--cores {cores}: {len(runs)} runs need {cores * len(runs)} cores, {len(free)} are usable; lower it")
+
+    def resume(index: int) -> None:
+        own = free[index * cores : (index + 1) * cores]
+        tuner("resume", str(runs[index]), "--trials", str(trials), cores=own, temporary=runs[index] / "tmp")
+        show(runs[index], trials)
+
+    with ThreadPoolExecutor(len(runs)) as pool:
+        list(pool.map(resume, range(len(runs))))
 
 
 def main() -> None:
@@ -70,6 +107,9 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=60)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--sampler", action="append", choices=SAMPLERS)
+    parser.add_argument(
+        "--cores", type=int, default=0, help="cores of each run, all side by side; 0: one after another"
+    )
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     base = options.out / "base"
@@ -80,19 +120,19 @@ def main() -> None:
             tuner("run", str(options.study), "--run", str(base), "--trials", "1")
         waiting = len(read_json(base / "cache" / "seeds.json", list[Any]))
         tuner("resume", str(base), "--trials", str(waiting))
-    runs = []
+    runs: list[Path] = []
     for repeat in range(options.repeats):
         for sampler in options.sampler or SAMPLERS:
             run = options.out / f"{sampler}-{repeat}"
             if not run.exists():
                 copy_run(base, run, sampler, repeat)
-            share_evaluations(runs, run)
-            tuner("resume", str(run), "--trials", str(options.trials))
+            if not options.cores:
+                share_evaluations(runs, run)
+                tuner("resume", str(run), "--trials", str(options.trials))
+                show(run, options.trials)
             runs.append(run)
-            found = curve(run, options.trials)
-            print(
-                run.name, " ".join(f"{n}: {found[n - 1]:.4f}" for n in (20, 30, 45, 60) if n <= len(found)), flush=True
-            )
+    if options.cores:
+        side_by_side(runs, options.trials, options.cores)
     curves = {run.name: curve(run, options.trials).tolist() for run in runs}
     (options.out / "curves.json").write_text(json.dumps(curves))
 
