@@ -1,8 +1,10 @@
 """GPTQ: rounds a weight column by column, and lets the columns that follow make up for each error.
 
 Source: Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers", 2022,
-algorithm 1; columns in the order of falling activity (its authors' ``act_order``), which fixed scales allow. Instead of
-blocks of one size, halves of halves: the left one is rounded, its errors move the right one in a single product.
+algorithm 1; columns in the order of falling activity (its authors' ``act_order``), which fixed scales allow. In the
+form of Chee et al., "QuIP: 2-Bit Quantization of Large Language Models With Guarantees", 2023, section 3: their LDLQ
+gives the same codes from a factor of the Hessian itself, so nothing is inverted. Instead of blocks of one size, halves
+of halves: the left one is rounded, its differences move the right one in a single product.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.blas import ssyrk
-from scipy.linalg.lapack import dtrtri
 
 DAMPING = 0.01  # of the mean diagonal, as in the paper
 LEAF = 16  # columns that are gone through one by one
@@ -66,20 +67,22 @@ class Activity:
     """What the inputs of a layer say about its weight; layers that read the same input share one.
 
     Attributes:
-        hessian: Second moments, float64 ``(groups, K, K)``.
+        hessian: Second moments, float32 ``(groups, K, K)``.
         order: Columns by falling activity, ``(groups, K)``.
-        upper: Upper Cholesky factor of the damped inverse, columns in that order, ``(groups, K, K)``.
+        feedback: How far a difference in one column moves those after it, in that order: above the diagonal of
+            ``(groups, K, K)``, float64.
     """
 
-    hessian: NDArray[np.float64]
+    hessian: NDArray[np.float32]
     order: NDArray[np.intp]
-    upper: NDArray[np.float64]
+    feedback: NDArray[np.float64]
 
     @staticmethod
     def of(hessian: NDArray[np.float64]) -> Activity:
         """Orders and factors second moments."""
         order = np.argsort(-np.einsum("gkk->gk", hessian), axis=1, kind="stable")
-        return Activity(hessian, order, _inverse_factor(_ordered(hessian, order)))
+        ordered = np.stack([part[index].take(index, axis=1) for part, index in zip(hessian, order, strict=True)])
+        return Activity(hessian.astype(np.float32), order, _feedback(ordered))
 
     def round(
         self, weight: NDArray[np.float32], unit: NDArray[np.float32], bounds: tuple[float, float]
@@ -108,24 +111,24 @@ def gptq(
     Returns:
         Codes, int8, ``(groups, rows, K)``.
     """
-    order, upper = activity.order[:, :, None], activity.upper
+    order, feedback = activity.order[:, :, None], activity.feedback
     rest = np.take_along_axis(weight.transpose(0, 2, 1).astype(np.float64), order, axis=1)
     step = np.take_along_axis(unit.transpose(0, 2, 1).astype(np.float64), order, axis=1)
-    errors = np.empty_like(rest)
+    moved = np.zeros_like(rest)
     codes = np.empty(rest.shape, dtype=np.int8)
 
     def round_columns(begin: int, end: int) -> None:
         if end - begin > LEAF:
             middle = (begin + end) // 2
             round_columns(begin, middle)
-            rest[:, middle:end] -= upper[:, begin:middle, middle:end].transpose(0, 2, 1) @ errors[:, begin:middle]
+            moved[:, middle:end] += feedback[:, begin:middle, middle:end].transpose(0, 2, 1) @ rest[:, begin:middle]
             round_columns(middle, end)
             return
         for index in range(begin, end):
-            code = np.clip(np.rint(rest[:, index] / step[:, index]), *bounds)
+            code = np.clip(np.rint((rest[:, index] + moved[:, index]) / step[:, index]), *bounds)
             codes[:, index] = code
-            errors[:, index] = (rest[:, index] - code * step[:, index]) / upper[:, index, index, None]
-            rest[:, index + 1 : end] -= upper[:, index, index + 1 : end, None] * errors[:, index, None]
+            rest[:, index] -= code * step[:, index]  # from here on the difference that the code leaves
+            moved[:, index + 1 : end] += feedback[:, index, index + 1 : end, None] * rest[:, index, None]
 
     round_columns(0, rest.shape[1])
     found = np.empty_like(codes)
@@ -137,45 +140,30 @@ def gptq(
     return np.asarray(np.where((ours <= plain)[:, :, None], found, nearest))
 
 
-def output_error(difference: NDArray[np.floating], hessian: NDArray[np.float64]) -> NDArray[np.float64]:
+def output_error(difference: NDArray[np.floating], hessian: NDArray[np.floating]) -> NDArray[np.floating]:
     """Mean squared output error of a weight difference ``(groups, rows, K)``, per row: ``(groups, rows)``."""
     return np.asarray(np.einsum("grk,grk->gr", difference @ hessian, difference))
 
 
-def _ordered(hessian: NDArray[np.float64], order: NDArray[np.intp]) -> NDArray[np.float64]:
-    rows = np.take_along_axis(hessian, order[:, :, None], axis=1)
-    return np.take_along_axis(rows, order[:, None, :], axis=2)
+def _feedback(hessian: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The strict upper part of ``V / diagonal(V)``, where V is upper triangular and ``V V^T`` the damped Hessian.
 
-
-def _upper(hessian: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Upper U with ``U^T U = inverse(hessian)``, at a third of the cost of inverting first.
-
-    Flipped both ways, the lower Cholesky factor is an upper one, ``hessian = V V^T``; then U = inverse(V).
-    """
-    factor = np.linalg.cholesky(hessian[:, ::-1, ::-1])[:, ::-1, ::-1]
-    if hessian.shape[1] < 64:  # many small ones: one batched call
-        return np.asarray(np.triu(np.linalg.inv(factor)))
-    return np.stack([np.triu(dtrtri(part, lower=0)[0]) for part in factor])
-
-
-def _inverse_factor(hessian: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Upper Cholesky factor of the damped inverse, ``(groups, K, K)``.
-
+    The output error of a difference d is ``|d V|^2``: column k of it vanishes where d_k makes up for the d before it.
     An input that is always 0 (or, in a centred Hessian, constant) has no say; it gets the mean's weight so that its
     column is rounded and moves no other.
     """
-    diagonal = np.einsum("gkk->gk", hessian)
+    diagonal = np.einsum("gkk->gk", hessian).copy()
     mean = diagonal.mean(axis=1, keepdims=True)
     mean[mean <= 0] = 1.0
     damping = DAMPING
     while True:
-        damped = hessian.copy()
-        columns = np.einsum("gkk->gk", damped)
-        columns += np.where(diagonal > 0, damping * mean, mean)
-        try:
-            factor = _upper(damped)
+        columns = np.einsum("gkk->gk", hessian)
+        columns[:] = diagonal + np.where(diagonal > 0, damping * mean, mean)
+        try:  # flipped both ways, a lower factor is an upper one
+            factor = np.linalg.cholesky(hessian[:, ::-1, ::-1])[:, ::-1, ::-1]
+            factor = factor / np.einsum("gkk->gk", factor)[:, None, :]
             if np.isfinite(factor).all():
-                return factor
+                return np.asarray(factor)
         except np.linalg.LinAlgError:
             pass
         damping *= 10  # moments of very unequal size: the identity's share grows until the factor exists

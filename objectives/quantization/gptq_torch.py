@@ -75,14 +75,14 @@ class TorchActivity:
 
     hessian: torch.Tensor
     order: torch.Tensor
-    upper: torch.Tensor
+    feedback: torch.Tensor
 
     @staticmethod
     def of(hessian: torch.Tensor) -> TorchActivity:
         """Orders and factors second moments."""
         order = torch.argsort(hessian.diagonal(dim1=1, dim2=2), dim=1, descending=True, stable=True)
         rows = hessian.gather(1, order[:, :, None].expand_as(hessian))
-        return TorchActivity(hessian, order, _inverse_factor(rows.gather(2, order[:, None, :].expand_as(hessian))))
+        return TorchActivity(hessian, order, _feedback(rows.gather(2, order[:, None, :].expand_as(hessian))))
 
     def round(
         self, weight: NDArray[np.float32], unit: NDArray[np.float32], bounds: tuple[float, float]
@@ -94,20 +94,20 @@ class TorchActivity:
         order = self.order[:, :, None].expand(-1, -1, weight.shape[1])
         rest = whole.double().transpose(1, 2).gather(1, order)
         step = steps.double().transpose(1, 2).gather(1, order)
-        errors, codes = torch.empty_like(rest), torch.empty_like(rest)
+        moved, codes = torch.zeros_like(rest), torch.empty_like(rest)
 
         def round_columns(begin: int, end: int) -> None:
             if end - begin > LEAF:
                 middle = (begin + end) // 2
                 round_columns(begin, middle)
-                rest[:, middle:end] -= self.upper[:, begin:middle, middle:end].mT @ errors[:, begin:middle]
+                moved[:, middle:end] += self.feedback[:, begin:middle, middle:end].mT @ rest[:, begin:middle]
                 round_columns(middle, end)
                 return
             for index in range(begin, end):
-                code = (rest[:, index] / step[:, index]).round().clamp(*bounds)
+                code = ((rest[:, index] + moved[:, index]) / step[:, index]).round().clamp(*bounds)
                 codes[:, index] = code
-                errors[:, index] = (rest[:, index] - code * step[:, index]) / self.upper[:, index, index, None]
-                rest[:, index + 1 : end] -= self.upper[:, index, index + 1 : end, None] * errors[:, index, None]
+                rest[:, index] -= code * step[:, index]
+                moved[:, index + 1 : end] += self.feedback[:, index, index + 1 : end, None] * rest[:, index, None]
 
         round_columns(0, rest.shape[1])
         found = torch.empty_like(codes).scatter_(1, order, codes).transpose(1, 2)
@@ -119,7 +119,7 @@ class TorchActivity:
         return ((difference @ self.hessian) * difference).sum(dim=2)
 
 
-def _inverse_factor(hessian: torch.Tensor) -> torch.Tensor:
+def _feedback(hessian: torch.Tensor) -> torch.Tensor:
     diagonal = hessian.diagonal(dim1=1, dim2=2)
     mean = diagonal.mean(dim=1, keepdim=True)
     mean = torch.where(mean > 0, mean, torch.ones_like(mean))
@@ -128,8 +128,8 @@ def _inverse_factor(hessian: torch.Tensor) -> torch.Tensor:
         extra = torch.where(diagonal > 0, damping * mean, mean.expand_as(diagonal))
         factor, failed = torch.linalg.cholesky_ex((hessian + torch.diag_embed(extra)).flip(1, 2))
         if not failed.any():
-            one = torch.eye(hessian.shape[1], dtype=hessian.dtype, device=hessian.device).expand_as(hessian)
-            upper: torch.Tensor = torch.linalg.solve_triangular(factor.flip(1, 2), one, upper=True)
+            flipped = factor.flip(1, 2)
+            upper: torch.Tensor = flipped / flipped.diagonal(dim1=1, dim2=2)[:, None, :]
             if torch.isfinite(upper).all():
                 return upper
         damping *= 10  # as in NumPy: until the factor exists

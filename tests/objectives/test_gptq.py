@@ -23,10 +23,14 @@ def _weight(groups: int, rows: int, width: int) -> tuple[NDArray[np.float32], ND
 
 
 def _plain_loop(weight: NDArray[np.float32], unit: NDArray[np.float32], known: Activity) -> NDArray[np.int8]:
-    """Algorithm 1 of the paper without any batching: every error moves all columns that follow at once."""
+    """Algorithm 1 of the paper, with its inverse and no batching: every error moves all columns that follow at once."""
     codes = np.zeros(weight.shape, np.int8)
     for group, order in enumerate(known.order):
-        rest, upper = weight[group].astype(np.float64), known.upper[group]
+        hessian = known.hessian[group].astype(np.float64)
+        diagonal = hessian.diagonal()
+        hessian += np.diag(np.where(diagonal > 0, 0.01, 1.0) * diagonal.mean())
+        upper = np.linalg.cholesky(np.linalg.inv(hessian[np.ix_(order, order)])).T
+        rest = weight[group].astype(np.float64)
         for place, column in enumerate(order):
             step = unit[group, :, column].astype(np.float64)
             code = np.clip(np.rint(rest[:, column] / step), -8, 7)
