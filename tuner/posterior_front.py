@@ -29,5 +29,5 @@ def posterior_front(loaded: LoadedRun, problem: Problem) -> list[Allocation]:
     schemes = np.array([problem.encode(loaded.space.choices(record.allocation)) for record in records])
     beliefs = Beliefs(problem, history)
     optimised = [objective.optimised for objective in problem.objectives]
-    mean, _ = beliefs.predict(schemes)
+    mean = beliefs.mean(schemes)
     return [records[row].allocation for row in nondominated(beliefs.outcomes(mean)[:, optimised])]

@@ -15,7 +15,7 @@ import numpy as np
 
 from tuner.samplers.evidence import Evidence, Shape, most_evident
 from tuner.samplers.problem import Floats, Ints, Problem
-from tuner.samplers.regression import Features, Posterior
+from tuner.samplers.regression import Features, Posterior, process
 
 #: Losses above this (5 % of the reference's mAP is left) say no more than that the scheme is broken.
 MAX_LOSS = 3.0
@@ -59,6 +59,7 @@ class AccuracyModel:
         # An mAP's noise is absolute, so that of its logarithm grows as the mAP falls.
         spread = np.exp(np.minimum(losses, MAX_LOSS))
         recent = slice(-_EVIDENT, None)
+        alike = process(schemes[recent], schemes[recent])
 
         @cache
         def shape(shrink: float, power: float) -> Shape:
@@ -66,7 +67,7 @@ class AccuracyModel:
 
         @cache
         def trials(shrink: float, power: float) -> Evidence:
-            return Evidence(shape(shrink, power), schemes[recent], none[recent], losses[recent], spread[recent])
+            return Evidence(shape(shrink, power), schemes[recent], none[recent], losses[recent], spread[recent], alike)
 
         found = most_evident(_GRID, _START, lambda s: trials(s["shrink"], s["power"]).of(s))
         self.settings, self.evidence = found
@@ -83,6 +84,10 @@ class AccuracyModel:
     def draw(self, random: np.random.Generator, count: int) -> Floats:
         """Draws effects from the posterior, shape ``(count, groups, formats)``."""
         return np.asarray(np.einsum("gfk,ck->cgf", self._features.choices, self._posterior.draw(random, count)))
+
+    def mean(self, schemes: Ints) -> Floats:
+        """Mean of the loss of schemes, shape ``(schemes,)``."""
+        return self._posterior.mean(schemes, np.zeros((len(schemes), 0)))
 
     def predict(self, schemes: Ints) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the loss of schemes, each of shape ``(schemes,)``."""

@@ -39,6 +39,11 @@ class Beliefs:
                 shares = values / objective.reference
                 self.costs[objective.name] = CostModel(problem, objective, history.schemes, shares)
 
+    def mean(self, schemes: Ints) -> Floats:
+        """Mean of the coordinates, shape ``(schemes, objectives)``."""
+        models = [self.accuracy if o.accuracy else self.costs[o.name] for o in self.problem.objectives]
+        return np.stack([model.mean(schemes) for model in models], axis=1)
+
     def predict(self, schemes: Ints) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the coordinates, each of shape ``(schemes, objectives)``."""
         found = [

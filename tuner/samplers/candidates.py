@@ -41,10 +41,11 @@ def changed(beliefs: Beliefs, front: Ints, random: np.random.Generator) -> Ints:
     position = np.arange(problem.groups)
     crossed = (position >= ends[:, :1]) & (position < ends[:, 1:]) & (np.arange(CHANGED)[:, None] % 2 == 0)
     found = np.where(crossed, second, first)
+    allowed = [np.flatnonzero(row) for row in problem.allowed]
     for row in range(CHANGED):
         flips = random.choice(problem.groups, min(problem.groups, int(random.geometric(0.4))), replace=False)
         for group in flips:
-            found[row, group] = random.choice(np.flatnonzero(problem.allowed[group]))
+            found[row, group] = random.choice(allowed[group])
     return found
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from tuner.samplers.accuracy_model import effect_shape
 from tuner.samplers.evidence import Evidence, Shape, most_evident
 from tuner.samplers.problem import REFORMAT_SHARE, Floats, Ints, Objective, Problem
-from tuner.samplers.regression import Features, Posterior
+from tuner.samplers.regression import Features, Posterior, process
 
 _EVIDENT = 250
 _GRID = {"spread": (0.05, 0.15, 0.4), "noise": (0.0005, 0.003, 0.01, 0.03), "residual": (0.0, 0.003, 0.01)}
@@ -32,7 +32,8 @@ class CostModel:
         recent = slice(-_EVIDENT, None)
 
         shape = self._shape()
-        trials = Evidence(shape, schemes[recent], mismatches[recent], shares[recent], ones[recent])
+        alike = process(schemes[recent], schemes[recent])
+        trials = Evidence(shape, schemes[recent], mismatches[recent], shares[recent], ones[recent], alike)
         self.settings, _ = most_evident(_GRID, _START, trials.of)
         prior = shape.prior(self.settings)
         self._features = prior.features
@@ -55,6 +56,10 @@ class CostModel:
         choices = np.einsum("gfk,ck->cgf", self._features.choices, drawn)
         edges = self._features.edges
         return choices, np.zeros((count, len(self._problem.edges))) if edges is None else drawn @ edges.T
+
+    def mean(self, schemes: Ints) -> Floats:
+        """Mean of the share, shape ``(schemes,)``."""
+        return self._posterior.mean(schemes, self._mismatches(schemes))
 
     def predict(self, schemes: Ints) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the share, each of shape ``(schemes,)``."""

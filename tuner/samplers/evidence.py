@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tuner.samplers.problem import Floats, Ints
-from tuner.samplers.regression import Features, Prior, log_evidence, process
+from tuner.samplers.regression import Features, Prior, log_evidence
 
 SWEEPS = 2
 
@@ -46,13 +46,16 @@ class Evidence:
         mismatches: Their reformats, shape ``(n, edges)``.
         values: Observations, shape ``(n,)``.
         spread: Factors of the noise, shape ``(n,)``.
+        alike: `regression.process` of the schemes, which all shapes share, shape ``(n, n)``.
     """
 
-    def __init__(self, shape: Shape, schemes: Ints, mismatches: Floats, values: Floats, spread: Floats) -> None:
+    def __init__(
+        self, shape: Shape, schemes: Ints, mismatches: Floats, values: Floats, spread: Floats, alike: Floats
+    ) -> None:
         design = shape.features.design(schemes, mismatches)
         own, shared = design * shape.own, design * shape.shared
         self._own, self._shared = own @ own.T, shared @ shared.T
-        self._process = process(schemes, schemes)
+        self._process = alike
         self._error = values - shape.offset - design @ shape.mean
         self._variance = spread**2
 

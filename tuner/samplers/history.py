@@ -42,10 +42,9 @@ def read_history(study: Study, problem: Problem, asked: int = -1) -> History:
     """
     schemes, values, agreement, running, held = [], [], [], [], set()
     for trial in study.get_trials(deepcopy=False):
-        choices = _choices(trial, problem)
-        if trial.number == asked or choices is None:
+        scheme = None if trial.number == asked else _scheme(trial, problem)
+        if scheme is None:
             continue
-        scheme = problem.encode(choices)
         held.add(scheme.tobytes())
         if trial.state is TrialState.COMPLETE:
             found = _values(trial, problem)
@@ -65,13 +64,14 @@ def read_history(study: Study, problem: Problem, asked: int = -1) -> History:
     )
 
 
-def _choices(trial: FrozenTrial, problem: Problem) -> Mapping[str, Any] | None:
-    params = trial.params or {}
+def _scheme(trial: FrozenTrial, problem: Problem) -> Ints | None:
+    params = trial.params
     if len(params) < problem.groups:
         params = {**trial.system_attrs.get("fixed_params", {}), **params}
-    if not params.keys() >= problem.parameters.keys():
+    try:
+        return problem.encode(params)
+    except KeyError:  # of another space, or not chosen yet
         return None
-    return params if all(params[g] in names for g, names in problem.parameters.items()) else None
 
 
 def _scores(trial: FrozenTrial) -> Mapping[str, Any]:

@@ -44,7 +44,7 @@ def _choose(problem: Problem, history: History, random: np.random.Generator) -> 
     beliefs = Beliefs(problem, history)
     known = np.concatenate([history.schemes, history.running])
     # Evaluated schemes count as the models believe them, not as noise showed them; running ones as expected.
-    believed = beliefs.outcomes(beliefs.predict(known)[0])
+    believed = beliefs.outcomes(beliefs.mean(known))
     parents = known[nondominated(believed)]
     found = np.unique(np.concatenate([drawn(beliefs, random), changed(beliefs, parents, random)]), axis=0)
     new = np.array([scheme.tobytes() not in history.held for scheme in found], dtype=np.bool_)

@@ -98,10 +98,20 @@ class Problem:
         """Number of groups."""
         return len(self.parameters)
 
-    def encode(self, choices: Mapping[str, str]) -> Ints:
-        """Format numbers of a scheme, shape ``(groups,)``."""
+    @cached_property
+    def _numbers(self) -> Mapping[tuple[str, str], int]:
+        """Format numbers of the pairs that the space knows."""
         number = {name: index for index, name in enumerate(self.formats)}
-        return np.array([number[choices[group]] for group in self.parameters], dtype=np.int64)
+        return {(group, name): number[name] for group, names in self.parameters.items() for name in names}
+
+    def encode(self, choices: Mapping[str, str]) -> Ints:
+        """Format numbers of a scheme, shape ``(groups,)``.
+
+        Raises:
+            KeyError: A group has no choice, or one that the space does not know.
+        """
+        numbers = self._numbers
+        return np.array([numbers[group, choices[group]] for group in self.parameters], dtype=np.int64)
 
     def decode(self, scheme: Ints) -> dict[str, str]:
         """``{group: format}`` of format numbers."""

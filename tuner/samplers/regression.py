@@ -108,10 +108,17 @@ class Posterior:
         self._scaled = design * prior.deviation
         self._error = values - prior.offset - design @ prior.mean
         self._noise = (prior.noise * spread) ** 2
-        covariance = self._scaled @ self._scaled.T + self._process(schemes)
+        covariance = self._scaled @ self._scaled.T + self._own_process
         covariance[np.diag_indices_from(covariance)] += self._noise + 1e-12
         self._factor = cho_factor(covariance, lower=True, overwrite_a=True, check_finite=False)
         self._weights = cho_solve(self._factor, self._error, check_finite=False)
+
+    def mean(self, schemes: Ints, mismatches: Floats) -> Floats:
+        """Mean of the noise-free value of schemes, shape ``(schemes,)``: a small part of the work of `predict`."""
+        prior = self._prior
+        design = prior.features.design(schemes, mismatches)
+        carried = design @ (prior.deviation * (self._scaled.T @ self._weights))
+        return np.asarray(prior.offset + design @ prior.mean + carried + self._process(schemes) @ self._weights)
 
     def predict(self, schemes: Ints, mismatches: Floats) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the noise-free value of schemes, each of shape ``(schemes,)``."""
@@ -147,10 +154,14 @@ class Posterior:
         """Cholesky factor of the covariance of what the features do not carry: process and noise."""
         if self._prior.residual == 0:
             return np.diag(np.sqrt(self._noise))
-        covariance = self._process(self._schemes) + np.diag(self._noise + 1e-12)
+        covariance = self._own_process + np.diag(self._noise + 1e-12)
         return np.asarray(np.linalg.cholesky(covariance), dtype=np.float64)
 
-    def _process(self, schemes: Ints) -> Floats | float:
+    @cached_property
+    def _own_process(self) -> Floats:
+        return self._process(self._schemes)
+
+    def _process(self, schemes: Ints) -> Floats:
         if self._prior.residual == 0:
-            return 0.0
+            return np.zeros((1, len(self._schemes)))
         return np.asarray(self._prior.residual**2 * process(schemes, self._schemes))
