@@ -186,6 +186,20 @@ class SearchSection(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 
+class S3Section(Section):
+    """A bucket of an S3-compatible server; credentials are found as boto3 finds them, and never lie in a study file."""
+
+    bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._/-]*$", max_length=500)] = ""
+    endpoint_url: Annotated[str, Field(pattern=r"^https?://[^\s/@?#]+(/[^\s@?#]*)?$")] | None = None
+
+
+class ArtifactsSection(Section):
+    """Where the dashboard's files are kept: the run folder, or a bucket."""
+
+    s3: S3Section | None = None
+
+
 class StudyConfig(Section):
     """A whole study file; after `tuner.study_file.read_study` every path in it is absolute."""
 
@@ -202,6 +216,7 @@ class StudyConfig(Section):
     constraints: ConstraintsSection = ConstraintsSection()
     search: SearchSection = SearchSection()
     storage: Text | None = None
+    artifacts: ArtifactsSection = ArtifactsSection()
 
     @model_validator(mode="after")
     def _check(self) -> StudyConfig:

@@ -65,7 +65,7 @@ def _code(error: Exception) -> int | None:
     name = type(error).__name__
     if name == "RepeatedFailureError":
         return FAILURES
-    if name == "WorkerStorageError":
+    if name in ("WorkerStorageError", "ArtifactStoreError"):
         return STORAGE
     if name == "RuntimeUnavailable" or isinstance(error, ImportError):
         return ENVIRONMENT

@@ -12,6 +12,7 @@ import optuna
 from objectives.scores import Scores
 from search_spaces.errors import InputError
 from search_spaces.space import SearchSpace
+from tuner.artifacts import Artifacts, open_artifacts
 from tuner.config import StudyConfig
 from tuner.front import front_of
 from tuner.identity import read_manifest, recorded_space
@@ -59,6 +60,10 @@ class LoadedRun:
             bounds=config.constraints,
             rescores=self.rescores,
         )
+
+    def artifacts(self) -> Artifacts:
+        """Opens the store of the files that its dashboard hands out; raises as `open_artifacts` does."""
+        return open_artifacts(self.config.artifacts, self.run.artifacts, self.manifest["id"])
 
     @property
     def link(self) -> str:

@@ -77,7 +77,7 @@ def write_report_of(loaded: LoadedRun, layers: Sequence[Layer] | None = None) ->
         records=loaded.records,
         front=front,
         baselines=baselines,
-        artifact_dir=run.artifacts,
+        artifacts=loaded.artifacts(),
         report=page,
     )
     return page

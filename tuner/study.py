@@ -10,6 +10,7 @@ from optuna.storages import RDBStorage
 
 from objectives.scores import Scores
 from search_spaces.errors import InputError
+from tuner.artifacts import check_artifacts
 from tuner.claims import open_claims
 from tuner.config import StudyConfig
 from tuner.console import say
@@ -127,6 +128,7 @@ def _work(run: RunFolder, inputs: Inputs, total: int, workers: int, steps: Steps
         storage = open_storage(run.database, inputs.config.storage, pooled=True)
         stack.callback(close_storage, storage)
         _check_study(storage, inputs, run, known)
+        check_artifacts(inputs.config.artifacts, manifest["id"])
         if manifest.get("trials") != total or not known or extended:
             manifest["trials"] = total
             manifest["patience_from"] = _done(storage, inputs.config) if extended else 0

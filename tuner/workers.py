@@ -45,6 +45,7 @@ def supervise(
         RepeatedFailureError: A worker ended so, or workers die at once.
     """
     folder = trials.run.workers
+    folder.mkdir(exist_ok=True)  # claims on a server need none
     logs = [folder / f"worker-{index}.log" for index in range(count)]
     workers: list[subprocess.Popen[bytes] | None] = [_start(trials.run.path, log) for log in logs]
     ended, deaths = counted(trials.records()), 0

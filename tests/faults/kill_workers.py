@@ -75,8 +75,8 @@ def fork_worker(run: Path) -> int:
         os._exit(code)
 
 
-def prepare(folder: Path, name: str, trials: int, delay: float, storage: str | None) -> Path:
-    """Starts a study of replayed scores with one trial, and raises its goal for the workers to come."""
+def write_study(folder: Path, name: str, trials: int, delay: float, storage: str | None) -> Path:
+    """Writes the file of a study of replayed scores, and its model."""
     folder.mkdir(parents=True)
     chain(folder / "model.onnx", 8)
     (folder / "replay.json").write_text(json.dumps({"delay": delay}))
@@ -85,11 +85,16 @@ def prepare(folder: Path, name: str, trials: int, delay: float, storage: str | N
         "model": {"path": "model.onnx"},
         "runtime": {"name": "replay", "file": "replay.json"},
         "constraints": {"min_map": 0.3},
-        "search": {"trials": 1, "sampler": "random"},
+        "search": {"trials": trials, "sampler": "random"},
         "storage": storage,
     }
     (folder / "study.yaml").write_text(yaml.safe_dump(study))
-    run = launch(read_study(folder / "study.yaml"), folder / "run")
+    return folder / "study.yaml"
+
+
+def prepare(folder: Path, name: str, trials: int, delay: float, storage: str | None) -> Path:
+    """Starts a study of replayed scores with one trial, and raises its goal for the workers to come."""
+    run = launch(read_study(write_study(folder, name, 1, delay, storage)), folder / "run")
     manifest = json.loads(run.manifest.read_text())
     run.manifest.write_text(json.dumps({**manifest, "trials": trials}))
     return run.path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -121,8 +122,10 @@ def _workers(parent: int, count: int) -> list[int]:
     found: list[int] = []
 
     def enough() -> bool:
-        living = [p for p in psutil.Process(parent).children() if p.status() != psutil.STATUS_ZOMBIE]
-        found[:] = [p.pid for p in living if "worker" in p.cmdline()]
+        found.clear()
+        for child in psutil.Process(parent).children():
+            with contextlib.suppress(psutil.NoSuchProcess):  # ended meanwhile, or a zombie
+                found.extend([child.pid] * ("worker" in child.cmdline()))
         return len(found) == count
 
     _until(enough)

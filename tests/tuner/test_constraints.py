@@ -60,7 +60,7 @@ def test_only_feasible_schemes_stand_in_front_report_and_dashboard(loaded: Loade
 def dashboard_study(loaded: LoadedRun) -> dict:
     """What optuna-dashboard's page is told of the study."""
     url = f"sqlite:///{loaded.run.database}"
-    with DashboardServer(url, loaded.run.artifacts, 0, writable=False) as server:
+    with DashboardServer(url, loaded.artifacts(), 0, writable=False) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:

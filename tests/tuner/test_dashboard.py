@@ -15,6 +15,7 @@ import pytest
 from objectives.scores import Accuracy, Latency, Scores, Size
 from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError
+from tuner.artifacts import FolderArtifacts
 from tuner.records import Baseline, FrontMember, RunSummary, TrialRecord
 from tuner.report.dashboard import DashboardServer, attach, serve
 
@@ -56,7 +57,7 @@ def attach_to(run: Path) -> optuna.Study:
         records=RECORDS,
         front=[FrontMember(RECORDS[1], None, True)],
         baselines=[Baseline("ORT static", 0.38, 46.0)],
-        artifact_dir=run / "artifacts",
+        artifacts=FolderArtifacts(run / "artifacts"),
         report=run / "report.html",
     )
     return study
@@ -79,7 +80,7 @@ class Client:
 
 def served(run: Path, *, writable: bool) -> Iterator[Client]:
     url = f"sqlite:///{run / 'study.db'}"
-    with DashboardServer(url, run / "artifacts", 0, writable=writable) as server:
+    with DashboardServer(url, FolderArtifacts(run / "artifacts"), 0, writable=writable) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -170,12 +171,12 @@ def test_a_port_in_use_is_named(run: Path) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(InputError, match=rf"port {port} is in use: .*--port"):
-            serve(f"sqlite:///{run / 'study.db'}", run / "artifacts", port)
+            serve(f"sqlite:///{run / 'study.db'}", FolderArtifacts(run / "artifacts"), port)
     with pytest.raises(InputError, match="between 0 and 65535"):
-        serve(f"sqlite:///{run / 'study.db'}", run / "artifacts", 70000)
+        serve(f"sqlite:///{run / 'study.db'}", FolderArtifacts(run / "artifacts"), 70000)
 
 
 def test_listens_on_loopback_only(run: Path) -> None:
-    with DashboardServer(f"sqlite:///{run / 'study.db'}", run / "artifacts", 0) as server:
+    with DashboardServer(f"sqlite:///{run / 'study.db'}", FolderArtifacts(run / "artifacts"), 0) as server:
         assert server._server.socket.getsockname()[0] == "127.0.0.1"
         assert server.url == f"http://127.0.0.1:{server.port}/dashboard"

@@ -264,7 +264,7 @@ def dashboard(
     from tuner.storage import storage_url
 
     loaded = load_run(run)
-    serve(storage_url(loaded.run.database, loaded.config.storage), loaded.run.artifacts, port)
+    serve(storage_url(loaded.run.database, loaded.config.storage), loaded.artifacts(), port)
 
 
 def _hint(path: Path) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import filecmp
 import hashlib
 import html
 import json
 import mimetypes
-import os
-import shutil
 import uuid
 import warnings
 from collections.abc import Sequence
@@ -17,7 +14,7 @@ from pathlib import Path
 import optuna
 from optuna_dashboard import get_note, save_note, save_plotly_graph_object
 
-from search_spaces.errors import InputError
+from tuner.artifacts import Artifacts
 from tuner.records import Baseline, FrontMember, RunSummary, TrialRecord
 from tuner.report.pareto import pareto_figure
 from tuner.report.server import DashboardServer, serve
@@ -38,8 +35,8 @@ def attach(
     records: Sequence[TrialRecord],
     front: Sequence[FrontMember],
     baselines: Sequence[Baseline],
-    artifact_dir: Path,
-    report: Path | None,
+    artifacts: Artifacts,
+    report: Path,
 ) -> None:
     """Puts the figure, the note and the artifacts into the study's storage; a second call changes nothing.
 
@@ -51,34 +48,29 @@ def attach(
         records: All trials.
         front: The front's members.
         baselines: Points to compare with.
-        artifact_dir: Folder of the artifact store; made if missing.
+        artifacts: Where the files go.
         report: The report.html; ``front.json`` and ``schemes/<trial>/`` are looked for beside it.
-            None: beside `artifact_dir`.
 
     Raises:
-        InputError: `artifact_dir` cannot be made.
+        InputError: The folder of the artifacts cannot be made.
+        ArtifactStoreError: A bucket cannot be written.
     """
-    run = Run.of(summary, records, front, baselines)
-    folder = report.parent if report is not None else artifact_dir.parent
-    try:
-        artifact_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"artifact folder {artifact_dir}: cannot be made ({error.strerror}); choose another") from None
+    run, folder = Run.of(summary, records, front, baselines), report.parent
     _name_objectives(study, summary.objectives)
     _save_figure(study, run)
     note = _note(run, folder)
     if get_note(study) != note:
         save_note(study, note)
     for path in (report, folder / "front.json"):
-        if path is not None and path.is_file():
-            _publish(study, artifact_dir, path)
+        if path.is_file():
+            _publish(study, artifacts, path)
     trial_ids = {trial.number: trial._trial_id for trial in study.get_trials(deepcopy=False)}
     for member in run.members:
         number = member.record.number
         for name in ("model.onnx", "scheme.json"):
             path = folder / "schemes" / str(number) / name
             if number in trial_ids and path.is_file():
-                _publish(study, artifact_dir, path, trial_ids[number])
+                _publish(study, artifacts, path, trial_ids[number])
 
 
 def _name_objectives(study: optuna.Study, names: Sequence[str]) -> None:
@@ -115,7 +107,7 @@ def _note(run: Run, folder: Path) -> str:
     )
 
 
-def _publish(study: optuna.Study, artifact_dir: Path, path: Path, trial_id: int | None = None) -> None:
+def _publish(study: optuna.Study, artifacts: Artifacts, path: Path, trial_id: int | None = None) -> None:
     """Puts a file into the artifact store under an id made of its scope and name, so that it has one entry.
 
     optuna's `upload_artifact` refuses finished trials and makes a new entry at each call; the dashboard
@@ -123,7 +115,7 @@ def _publish(study: optuna.Study, artifact_dir: Path, path: Path, trial_id: int 
     """
     scope = "study" if trial_id is None else str(trial_id)
     artifact_id = str(uuid.uuid5(_NAMESPACE, f"{study.study_name}/{scope}/{path.name}"))
-    _store(path, artifact_dir / artifact_id)
+    artifacts.put(artifact_id, path)
     mimetype, encoding = mimetypes.guess_type(path.name)
     meta = {
         "artifact_id": artifact_id,
@@ -136,19 +128,3 @@ def _publish(study: optuna.Study, artifact_dir: Path, path: Path, trial_id: int 
     text = json.dumps(meta)
     if storage.get_study_system_attrs(study_id).get(prefix + artifact_id) != text:
         storage.set_study_system_attr(study_id, prefix + artifact_id, text)
-
-
-def _store(path: Path, target: Path) -> None:
-    """Makes `target` hold the content of `path`: a hard link where the file system can, else a copy."""
-    if target.exists() and (target.samefile(path) or filecmp.cmp(path, target, shallow=False)):
-        return
-    partial = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-    partial.unlink(missing_ok=True)
-    try:
-        try:
-            os.link(path, partial)
-        except OSError:
-            shutil.copyfile(path, partial)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)

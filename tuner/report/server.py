@@ -7,16 +7,15 @@ import json
 import re
 import socketserver
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 import optuna_dashboard
-from optuna.artifacts import FileSystemArtifactStore
 from optuna.storages import BaseStorage
 
 from search_spaces.errors import InputError
+from tuner.artifacts import Artifacts
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -99,7 +98,7 @@ class DashboardServer:
 
     Args:
         storage: Optuna storage or its URL; it must exist.
-        artifact_dir: Folder of the artifact store; may be missing, then no artifacts are shown.
+        artifacts: Holds the files that the page hands out.
         port: TCP port; 0 takes a free one.
         writable: Lets the page change the study (notes, deletions).
 
@@ -107,10 +106,9 @@ class DashboardServer:
         InputError: The port is in use or not allowed.
     """
 
-    def __init__(self, storage: BaseStorage | str, artifact_dir: Path, port: int, *, writable: bool = False) -> None:
+    def __init__(self, storage: BaseStorage | str, artifacts: Artifacts, port: int, *, writable: bool = False) -> None:
         if not 0 <= port <= 65535:
             raise InputError(f"port {port}: must be between 0 and 65535; 0 takes a free one")
-        store = FileSystemArtifactStore(str(artifact_dir)) if artifact_dir.is_dir() else None
         try:
             self._server = _ThreadingServer((_LOOPBACK, port), _Handler)
         except OSError as error:
@@ -119,7 +117,7 @@ class DashboardServer:
                 raise InputError(f"port {port} is in use: {remedy}") from None
             raise InputError(f"port {port}: {error.strerror}; {remedy}") from None
         try:
-            self._server.set_app(Guard(optuna_dashboard.wsgi(storage, artifact_store=store), writable=writable))
+            self._server.set_app(Guard(optuna_dashboard.wsgi(storage, artifact_store=artifacts), writable=writable))
         except BaseException:
             self._server.server_close()
             raise
@@ -151,7 +149,7 @@ class DashboardServer:
 
 def serve(
     storage: BaseStorage | str,
-    artifact_dir: Path,
+    artifacts: Artifacts,
     port: int,
     *,
     writable: bool = False,
@@ -161,7 +159,7 @@ def serve(
 
     Args:
         storage: Optuna storage or its URL.
-        artifact_dir: Folder of the artifact store.
+        artifacts: Holds the files that the page hands out.
         port: TCP port; 0 takes a free one.
         writable: Lets the page change the study.
         ready: Called with the URL once the port is open.
@@ -170,7 +168,7 @@ def serve(
         InputError: The port is in use or not allowed.
         KeyboardInterrupt: On Ctrl-C, after the port is closed.
     """
-    with DashboardServer(storage, artifact_dir, port, writable=writable) as server:
+    with DashboardServer(storage, artifacts, port, writable=writable) as server:
         if ready is not None:
             ready(server.url)
         server.serve_forever()
