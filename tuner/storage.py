@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,6 @@ from sqlalchemy import event
 
 from search_spaces.errors import InputError
 
-_HEADER = b"SQLite format 3\0"
 _BUSY_SECONDS = 60
 
 
@@ -110,13 +110,10 @@ def check_sqlite(path: Path) -> None:
     if not path.exists():
         return
     advice = "it was left as it is; move it away or choose another --run DIR"
-    try:
-        with path.open("rb") as file:
-            header = file.read(len(_HEADER))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); {advice}") from None
-    if header and header != _HEADER:
-        raise InputError(f"{path}: not a SQLite database; {advice}")
+    # SQLite alone may open the file: closing any other handle on it drops all locks that this process holds there
+    # (https://www.sqlite.org/howtocorrupt.html, 2.2), and the next reader to leave removes the log of a living writer.
+    if not (path.is_file() and os.access(path, os.R_OK)):
+        raise InputError(f"{path}: cannot be read; {advice}")
     try:
         connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
         try:
@@ -129,6 +126,8 @@ def check_sqlite(path: Path) -> None:
     except sqlite3.OperationalError as error:  # the disk's fault, not the file's
         raise sqlite3.OperationalError(f"{path}: {error}; make room or check the disk, then resume") from None
     except sqlite3.Error as error:
+        if "not a database" in str(error):
+            raise InputError(f"{path}: not a SQLite database; {advice}") from None
         raise InputError(f"{path}: damaged SQLite database ({error}); {advice}") from None
     if state != "ok":
         raise InputError(f"{path}: damaged SQLite database ({state.splitlines()[0]}); {advice}")

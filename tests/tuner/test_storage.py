@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import optuna
@@ -8,7 +10,7 @@ import pytest
 import sqlalchemy
 
 from search_spaces.errors import InputError
-from tuner.storage import open_storage
+from tuner.storage import close_storage, open_storage
 
 
 def test_sqlite_commits_without_fsync(tmp_path: Path) -> None:
@@ -81,3 +83,18 @@ def test_a_file_that_is_not_ours_is_refused_and_left_alone(tmp_path: Path, damag
 def test_a_bad_url_is_an_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be opened"):
         open_storage(tmp_path / "study.db", "nosuchdb://host/name")
+
+
+def test_opening_the_file_once_more_leaves_a_writers_locks_alone(tmp_path: Path) -> None:
+    """A reader that leaves must not take itself for the last one and remove the log that the writer goes on in."""
+    database = tmp_path / "study.db"
+    writer = open_storage(database, pooled=True)
+    study = optuna.create_study(study_name="s", storage=writer, directions=["maximize", "minimize"])
+    study.add_trial(optuna.trial.create_trial(values=[1.0, 2.0]))
+    assert open_storage(database).get_all_studies()  # as a report does at the end of a run, in its process
+    reader = f"import sqlite3; c = sqlite3.connect({str(database)!r}); c.execute('select * from trials'); c.close()"
+    subprocess.run([sys.executable, "-c", reader], check=True)
+    assert (tmp_path / "study.db-wal").exists()
+    study.add_trial(optuna.trial.create_trial(values=[3.0, 4.0]))
+    close_storage(writer)
+    assert len(optuna.load_study(study_name="s", storage=open_storage(database)).trials) == 2
