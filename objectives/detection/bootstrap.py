@@ -71,9 +71,9 @@ class MatchTable:
 
 
 def difference_interval(
-    candidate: MatchTable, reference: MatchTable, samples: int, seed: int
+    candidate: MatchTable, reference: MatchTable, samples: int, seed: int, level: float = 0.95
 ) -> tuple[float, tuple[float, float]]:
-    """Returns the mAP difference and its paired 95 % bootstrap interval over images."""
+    """Returns the mAP difference and its paired bootstrap interval over images, `level` of the samples wide."""
     images = candidate.objects.shape[1]
     once = np.ones((images, 1))
     difference = float((candidate.mean_average_precision(once) - reference.mean_average_precision(once))[0])
@@ -83,7 +83,8 @@ def difference_interval(
         count = min(_CHUNK, samples - start)
         weights = generator.multinomial(images, np.full(images, 1 / images), size=count).T.astype(np.float64)
         drawn.append(candidate.mean_average_precision(weights) - reference.mean_average_precision(weights))
-    low, high = np.quantile(np.concatenate(drawn), [0.025, 0.975]) if drawn else (difference, difference)
+    tail = (1 - level) / 2
+    low, high = np.quantile(np.concatenate(drawn), [tail, 1 - tail]) if drawn else (difference, difference)
     return difference, (float(low), float(high))
 
 

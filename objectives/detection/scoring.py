@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +45,11 @@ class Predictions:
         kept = [(i, d) for i, d in zip(self.ids, self.detections, strict=True) if i in ids]
         return Predictions(tuple(i for i, _ in kept), tuple(d for _, d in kept), self.classes, self.class_count)
 
+    def ordered(self, ids: Sequence[int]) -> Predictions:
+        """The predictions of some images, in that order."""
+        held = dict(zip(self.ids, self.detections, strict=True))
+        return Predictions(tuple(ids), tuple(held[i] for i in ids), self.classes, self.class_count)
+
 
 def score(dataset: CocoDataset, predictions: Predictions) -> Accuracy:
     """Scores predictions on all images of a dataset.
@@ -65,7 +71,12 @@ def score(dataset: CocoDataset, predictions: Predictions) -> Accuracy:
 
 
 def bootstrap_difference(
-    dataset: CocoDataset, candidate: Predictions, reference: Predictions, samples: int = 1000, seed: int = 0
+    dataset: CocoDataset,
+    candidate: Predictions,
+    reference: Predictions,
+    samples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
 ) -> tuple[float, tuple[float, float]]:
     """Paired bootstrap over images of the difference in mAP50-95, candidate minus reference.
 
@@ -75,12 +86,13 @@ def bootstrap_difference(
         reference: Predictions of the other, on the same images.
         samples: Resamples of the images.
         seed: Of the resampling.
+        level: Share of the resamples between the interval's ends.
 
     Returns:
-        The difference on the images themselves, and the 95 % interval (low, high), all in [-1, 1].
+        The difference on the images themselves, and the interval (low, high), all in [-1, 1].
     """
     tables = [match_table(dataset, predictions) for predictions in (candidate, reference)]
-    return difference_interval(tables[0], tables[1], samples, seed)
+    return difference_interval(tables[0], tables[1], samples, seed, level)
 
 
 def match_table(dataset: CocoDataset, predictions: Predictions) -> MatchTable:
