@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from objectives.detection.bootstrap import resampled
 from objectives.detection.dataset import CocoDataset
 from objectives.detection.prediction_file import load_predictions
-from objectives.detection.scoring import Predictions, bootstrap_difference
+from objectives.detection.scoring import Predictions, match_table
 from objectives.scores import FirstLook, Latency, Scores, Size
 
-_SAMPLES = 1000
+_SAMPLES = 500
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Screener:
         self._settings = settings
         self._dataset = dataset.only({ids[row] for row in self.rows})
         self._predictions = predictions
+        self._leaders: dict[str, NDArray[np.float64]] = {}
 
     def leader(self, front: Mapping[str, Scores], latency: Latency | None, size: Size) -> str | None:
         """Digest of the most accurate scheme that costs no more.
@@ -79,17 +82,26 @@ class Screener:
             leader: Digest of the leader.
             accuracy: Its mAP50-95 on all search images.
         """
-        kept, ids = load_predictions(self._predictions / f"{leader}.npz"), set(found.ids)
-        if kept is None or not ids <= set(kept.ids):
+        theirs, settings = self._kept(leader), self._settings
+        if theirs is None:
             return None
-        settings = self._settings
-        level = 2 * settings.confidence - 1  # the upper end of that interval is the one-sided bound
-        difference, (_, upper) = bootstrap_difference(
-            self._dataset, found, kept.only(ids), _SAMPLES, settings.seed, level
-        )
+        drawn = self._resampled(found) - theirs
+        difference, upper = float(drawn[0]), float(np.quantile(drawn[1:], settings.confidence))
         expected = min(1.0, max(0.0, accuracy + difference))
         total = len(self.rows) + len(self.rest)
-        return FirstLook(leader, len(ids), total, difference, upper, settings.confidence, expected)
+        return FirstLook(leader, len(found), total, difference, upper, settings.confidence, expected)
+
+    def _kept(self, digest: str) -> NDArray[np.float64] | None:
+        """What `_resampled` gives of a scheme that was scored in full; the leaders of a study are few."""
+        if digest not in self._leaders:
+            kept, ids = load_predictions(self._predictions / f"{digest}.npz"), {i.id for i in self._dataset.images}
+            if kept is None or not ids <= set(kept.ids):
+                return None
+            self._leaders[digest] = self._resampled(kept.only(ids))
+        return self._leaders[digest]
+
+    def _resampled(self, found: Predictions) -> NDArray[np.float64]:
+        return resampled(match_table(self._dataset, found), _SAMPLES, self._settings.seed)
 
     def _costs(self, latency: Latency | None, size: Size) -> Sequence[float]:
         """Costs that compare between schemes: of the latency the ratio to the reference, of the size the bytes."""

@@ -71,12 +71,7 @@ def score(dataset: CocoDataset, predictions: Predictions) -> Accuracy:
 
 
 def bootstrap_difference(
-    dataset: CocoDataset,
-    candidate: Predictions,
-    reference: Predictions,
-    samples: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
+    dataset: CocoDataset, candidate: Predictions, reference: Predictions, samples: int = 1000, seed: int = 0
 ) -> tuple[float, tuple[float, float]]:
     """Paired bootstrap over images of the difference in mAP50-95, candidate minus reference.
 
@@ -86,13 +81,12 @@ def bootstrap_difference(
         reference: Predictions of the other, on the same images.
         samples: Resamples of the images.
         seed: Of the resampling.
-        level: Share of the resamples between the interval's ends.
 
     Returns:
-        The difference on the images themselves, and the interval (low, high), all in [-1, 1].
+        The difference on the images themselves, and the 95 % interval (low, high), all in [-1, 1].
     """
     tables = [match_table(dataset, predictions) for predictions in (candidate, reference)]
-    return difference_interval(tables[0], tables[1], samples, seed, level)
+    return difference_interval(tables[0], tables[1], samples, seed)
 
 
 def match_table(dataset: CocoDataset, predictions: Predictions) -> MatchTable:
