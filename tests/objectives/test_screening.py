@@ -19,7 +19,7 @@ from objectives.evaluation import Bench, EvaluatorSettings
 from objectives.evaluator import Evaluator
 from objectives.quantization.calibration import calibrate
 from objectives.quantization.weights import WeightSettings
-from objectives.scores import Scores, Screened, checked
+from objectives.scores import Latency, Scores, Screened, checked
 from objectives.screening import Screener, ScreeningSettings
 from search_spaces.allocation import Allocation
 from search_spaces.formats import Granularity
@@ -130,6 +130,14 @@ def test_only_a_scheme_that_costs_no_more_leads(settings: EvaluatorSettings, sco
     screener = Screener(SIZE_ONLY, settings.dataset, Path())
     assert screener.leader({"larger": larger}, None, mine.size) is None
     assert screener.leader({"larger": larger, "equal": scored["good"], "same": mine}, None, mine.size) == "equal"
+
+
+def test_a_leader_is_faster_by_more_than_timing_noise(settings: EvaluatorSettings, scored: dict[str, Scores]) -> None:
+    timed = Latency(10.0, 10.0, 10.0, 10.0, 0.01, 100, 1.0, 10.0)
+    screener = Screener(replace(SIZE_ONLY, costs=("latency_ms", "weight_mib")), settings.dataset, Path())
+    for ratio, leads in ((0.97, True), (0.99, False)):
+        other = replace(scored["good"], latency=replace(timed, ratio=ratio))
+        assert screener.leader({"other": other}, timed, scored["bad"].size) == ("other" if leads else None)
 
 
 def test_the_first_look_is_a_fixed_part_of_the_images(settings: EvaluatorSettings) -> None:

@@ -39,7 +39,7 @@ from tuner.workbench import Workbench
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("screening")
     model = build_detector(path / "m.onnx")
-    images, labels = write_dataset(path, model, 40)
+    images, labels = write_dataset(path, model, 24)
     study = {
         "name": "screened",
         "model": {"path": "m.onnx"},
@@ -52,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "weights": {"method": "rtn", "granularity": "per_tensor"},
         "objectives": ["map_50_95", "weight_mib"],
         "sensitivity": {"images": 2},
-        "search": {"trials": 20, "sampler": "random", "screening": {"images": 20, "confidence": 0.95}},
+        "search": {"trials": 20, "sampler": "random", "screening": {"images": 16, "confidence": 0.95}},
     }
     (path / "study.yaml").write_text(yaml.safe_dump(study))
     return path
@@ -161,9 +161,11 @@ def test_status_and_report_tell_what_it_saved_and_risked(
     passed = [r.scores.seconds["evaluate"] for r in loaded.records if r.scores and "look" in r.scores.seconds]
     assert passed and summary.saved == pytest.approx(len(screened) * median(passed)) and summary.spent > 0
     alone = summarize(screened)
-    assert alone.saved == pytest.approx(sum(r.screened.seconds["look"] for r in screened))  # 20 of 40 images
+    assert alone.saved == pytest.approx(
+        sum(r.screened.seconds["look"] for r in screened) / 2
+    )  # 8 of 24 images are left
     sentence = str(summary)
-    assert f"{len(screened)} of {summary.compared} schemes screened after 20 of 40 images" in sentence
+    assert f"{len(screened)} of {summary.compared} schemes screened after 16 of 24 images" in sentence
     assert "probability below 5 % per scheme" in sentence
     page = loaded.run.report.read_text()
     assert sentence in page and "Screened schemes" in page and f"{len(screened)} screened" in page
@@ -186,7 +188,7 @@ def test_without_screening_nothing_is_told() -> None:
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("search.screening.images=40", "search.screening.images 40: trials are scored on 40 images"),
+        ("search.screening.images=24", "search.screening.images 24: trials are scored on 24 images"),
         ("search.screening.images=8", "search.screening.images"),
         ("search.screening.confidence=1.0", "search.screening.confidence"),
         ("runtime.name=replay", "a replay has no images"),
