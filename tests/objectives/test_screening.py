@@ -145,3 +145,15 @@ def test_the_first_look_is_a_fixed_part_of_the_images(settings: EvaluatorSetting
     other = Screener(replace(SIZE_ONLY, seed=4), settings.dataset, Path())
     assert first.rows == again.rows != other.rows
     assert len(first.rows) == 16 and sorted(first.rows + first.rest) == list(range(24))
+
+
+def test_one_bad_image_is_no_clear_difference(
+    graph: ModelGraph, settings: EvaluatorSettings, scored: dict[str, Scores]
+) -> None:
+    screener, digest = Screener(SIZE_ONLY, settings.dataset, settings.predictions), _good(graph).digest
+    kept = load_predictions(settings.predictions / f"{digest}.npz")
+    found = kept.only({settings.dataset.images[row].id for row in screener.rows})
+    for lost, dominated in ((1, False), (len(found), True)):
+        emptied = [rows[:0] if place < lost else rows for place, rows in enumerate(found.detections)]
+        look = screener.look(replace(found, detections=tuple(emptied)), digest, scored["good"].accuracy.map_50_95)
+        assert look.difference < 0 and look.dominated == dominated

@@ -52,7 +52,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "weights": {"method": "rtn", "granularity": "per_tensor"},
         "objectives": ["map_50_95", "weight_mib"],
         "sensitivity": {"images": 2},
-        "search": {"trials": 20, "sampler": "random", "screening": {"images": 16, "confidence": 0.95}},
+        "search": {
+            "trials": 14,
+            "sampler": "random",
+            "seeds": ["uniform"],
+            "screening": {"images": 16, "confidence": 0.95},
+        },
     }
     (path / "study.yaml").write_text(yaml.safe_dump(study))
     return path
@@ -60,10 +65,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def half(folder: Path) -> list[TrialRecord]:
-    """The records of the first sitting; the second adds six trials by two workers."""
+    """The records of the first sitting; the second adds four trials by two workers."""
     launch(read_study(folder / "study.yaml"), folder / "run")
     found = list(load_run(folder / "run").records)
-    resume(folder / "run", trials=26, workers=2)
+    resume(folder / "run", trials=18, workers=2)
     return found
 
 
@@ -79,7 +84,7 @@ def _screened(loaded: LoadedRun) -> list[TrialRecord]:
 def test_screened_trials_are_told_apart_and_count(loaded: LoadedRun, half: list[TrialRecord]) -> None:
     states = Counter(record.state for record in loaded.records)
     assert set(states) == {"COMPLETE", "PRUNED"} and states["PRUNED"] >= 3
-    assert counted(loaded.records) == 26 and list(loaded.records[:20]) == half
+    assert counted(loaded.records) == 18 and list(loaded.records[:14]) == half
     screened = _screened(loaded)
     assert states["PRUNED"] == len(screened) and all(r.origin == "sampler" and r.scores is None for r in screened)
     assert max(Counter(record.allocation.digest for record in loaded.records).values()) == 1
@@ -87,7 +92,7 @@ def test_screened_trials_are_told_apart_and_count(loaded: LoadedRun, half: list[
         assert loaded.run.evaluation(record.allocation) == record.screened
     entries = [json.loads(line) for line in loaded.run.log_file.read_text().splitlines()]
     evaluated = [entry for entry in entries if entry["event"] == "evaluated"]
-    assert len(evaluated) == 26 and sum("screened" in entry for entry in evaluated) == len(screened)
+    assert len(evaluated) == 18 and sum("screened" in entry for entry in evaluated) == len(screened)
 
 
 def test_no_screened_scheme_belongs_in_the_front(loaded: LoadedRun, folder: Path) -> None:
@@ -125,7 +130,7 @@ def test_every_sampler_goes_on_from_a_study_that_screened(loaded: LoadedRun) -> 
     problem = study_problem(Workbench(read_inputs(loaded.config), loaded.run), loaded.reference)
     held = {record.allocation.digest for record in loaded.records}
     history = read_history(loaded.trials.study, problem)
-    assert len(history.schemes) == 26
+    assert len(history.schemes) == 18
     record = _screened(loaded)[0]
     row = [problem.decode(scheme) for scheme in history.schemes].index(loaded.space.choices(record.allocation))
     screened = record.screened
@@ -157,7 +162,7 @@ def test_status_and_report_tell_what_it_saved_and_risked(
     loaded: LoadedRun, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     summary, screened = summarize(loaded.records), _screened(loaded)
-    assert summary is not None and summary.screened == len(screened) <= summary.compared <= 26
+    assert summary is not None and summary.screened == len(screened) <= summary.compared <= 15
     passed = [r.scores.seconds["evaluate"] for r in loaded.records if r.scores and "look" in r.scores.seconds]
     assert passed and summary.saved == pytest.approx(len(screened) * median(passed)) and summary.spent > 0
     alone = summarize(screened)
