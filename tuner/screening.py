@@ -69,7 +69,7 @@ class ScreeningSummary:
         return (
             f"{self.screened} of {self.compared} schemes screened after {few} of {all_} images, about "
             f"{self.saved:.0f} s saved for {self.spent:.0f} s of comparing; risk: a scheme that belongs in the front "
-            f"is screened with probability below {risk} per scheme (paired bootstrap over these images)"
+            f"is screened with probability below {risk} per scheme (nominal; paired bootstrap over these images)"
         )
 
 

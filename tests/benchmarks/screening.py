@@ -5,9 +5,9 @@
 Trial after trial, in their order, the detections that the run kept are put before the rule that a study with
 `search.screening` follows; a screened scheme dominates no later one. `--all` looks at the seeds too, which a study
 scores in full. Prints a Markdown row per setting, summed over draws of the images of the first look: schemes compared,
-screened, screened although as accurate as their leader on all images (wronged), screened although in the measured front
-of the run, the share of the images that was saved, the hypervolume that was kept, and the seconds of one comparison.
-Nothing is run again.
+those of them that are as accurate as their leader on all images (innocent), all screened, the innocent ones among them
+(wronged; their share of the innocent is what `confidence` bounds), those of the run's measured front, the share of the
+images that was saved, the hypervolume that was kept, and the seconds of one comparison. Nothing is run again.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class Tally:
 
     trials: int = 0
     compared: int = 0
+    innocent: int = 0
     screened: int = 0
     wronged: int = 0
     lost: int = 0
@@ -68,10 +69,12 @@ def replay(loaded: LoadedRun, config: StudyConfig, dataset: CocoDataset, records
             start = time.perf_counter()
             look = screener.look(found.only(ids), leader, rivals[leader].accuracy.map_50_95)
             tally.seconds += time.perf_counter() - start
+            innocent = record.scores.accuracy.map_50_95 >= rivals[leader].accuracy.map_50_95
             tally.compared += look is not None
+            tally.innocent += look is not None and innocent
             if look is not None and look.dominated:
                 tally.screened += 1
-                tally.wronged += record.scores.accuracy.map_50_95 >= rivals[leader].accuracy.map_50_95
+                tally.wronged += innocent
                 tally.lost += record.number in front
                 tally.saved += 1 - look.images / look.total
                 continue
@@ -95,8 +98,9 @@ def main() -> None:
         replace(r, origin="sampler") if options.all and not r.allocation.unquantized else r for r in loaded.records
     ]
     print(f"{loaded.config.name}: {len([r for r in records if r.scores])} trials of {len(dataset)} images")
-    print("| images | confidence | compared | screened | wronged | of the front | images saved | volume kept | s |")
-    print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    names = ["images", "confidence", "compared", "innocent", "screened", "wronged", "of the front"]
+    names += ["images saved", "volume kept", "s"]
+    print(f"| {' | '.join(names)} |\n|{' ---: |' * len(names)}")
     for images in options.images:
         for confidence in options.confidence:
             tally = Tally()
@@ -105,12 +109,10 @@ def main() -> None:
                 search = loaded.config.search.model_copy(update={"screening": screening, "seed": seed})
                 config = loaded.config.model_copy(update={"search": search})
                 replay(loaded, config, dataset, records, tally)
-            print(
-                f"| {images} | {confidence:g} | {tally.compared} | {tally.screened} | {tally.wronged} | {tally.lost} "
-                f"| {100 * tally.saved / tally.trials:.1f} % | {100 * tally.kept / options.draws:.2f} % "
-                f"| {tally.seconds / max(1, tally.compared):.2f} |",
-                flush=True,
-            )
+            counts = [tally.compared, tally.innocent, tally.screened, tally.wronged, tally.lost]
+            saved, kept = tally.saved / tally.trials, tally.kept / options.draws
+            cells = [str(images), f"{confidence:g}", *map(str, counts), f"{100 * saved:.1f} %", f"{100 * kept:.2f} %"]
+            print(f"| {' | '.join(cells)} | {tally.seconds / max(1, tally.compared):.2f} |", flush=True)
 
 
 if __name__ == "__main__":
