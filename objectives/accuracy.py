@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
@@ -36,8 +36,9 @@ def predict(
     workers: int = 1,
     progress: Callable[[int], None] | None = None,
     batch: int = 1,
+    rows: Sequence[int] | None = None,
 ) -> Predictions:
-    """Detects on all images.
+    """Detects on images.
 
     Args:
         runner: An active runner; with `workers` > 1 its `infer` is called from several threads at once.
@@ -47,29 +48,31 @@ def predict(
         workers: Python threads; inference and decoding of different images overlap.
         progress: Called with the number of images done, in order.
         batch: Images per inference; the last batch is filled up by repeating its last image.
+        rows: Positions of the images to run, in the order that they come back in; None: all.
 
     Raises:
         NonFiniteOutputError: An output holds NaN or infinity; names the image by its id.
     """
     chosen = thresholds or Thresholds()
+    wanted = range(len(images)) if rows is None else rows
 
     def detect(start: int) -> list[NDArray[np.float32]]:
-        stop = min(start + batch, len(images))
-        pixels = images.batch(start, stop)
-        if stop - start < batch:
-            pixels = np.concatenate([pixels, np.repeat(pixels[-1:], batch - (stop - start), 0)])
-        outputs = [np.asarray(output)[: stop - start] for output in runner.infer(pixels)]
+        taken = wanted[start : start + batch]
+        pixels = images.at(taken)
+        if len(taken) < batch:
+            pixels = np.concatenate([pixels, np.repeat(pixels[-1:], batch - len(taken), 0)])
+        outputs = [np.asarray(output)[: len(taken)] for output in runner.infer(pixels)]
         if not np.isfinite(outputs[contract.output_index]).all():
             raise NonFiniteOutputError(
-                f"output {contract.output!r} holds NaN or infinity (image id {images.ids[start]}); "
+                f"output {contract.output!r} holds NaN or infinity (image id {images.ids[taken[0]]}); "
                 "give a model of finite outputs"
             )
         found = decode(outputs, contract, chosen)
-        for rows, place in zip(found, images.letterboxes[start:stop], strict=True):
-            rows[:, :4] = place.to_image(rows[:, :4])
+        for boxes, row in zip(found, taken, strict=True):
+            boxes[:, :4] = images.letterboxes[row].to_image(boxes[:, :4])
         return found
 
-    starts = range(0, len(images), batch)
+    starts = range(0, len(wanted), batch)
     detections: list[NDArray[np.float32]] = []
     with ThreadPoolExecutor(max_workers=max(1, workers), thread_name_prefix="predict") as pool:
         jobs = [pool.submit(detect, start) for start in starts]
@@ -81,4 +84,5 @@ def predict(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return Predictions(images.ids, tuple(detections), contract.classes, contract.class_count)
+    ids = tuple(images.ids[row] for row in wanted)
+    return Predictions(ids, tuple(detections), contract.classes, contract.class_count)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,7 +20,7 @@ from objectives.detection.agreement import agreement
 from objectives.detection.cache import PreprocessedImages
 from objectives.detection.contract import DetectorContract
 from objectives.detection.dataset import CocoDataset
-from objectives.detection.prediction_file import save_predictions
+from objectives.detection.prediction_file import merge_predictions, save_predictions
 from objectives.detection.scoring import Predictions, score
 from objectives.faults import fault_at
 from objectives.known_scores import Known, find_known
@@ -32,7 +32,8 @@ from objectives.quantization.recovery import load_recovered
 from objectives.quantization.weights import WeightSettings
 from objectives.runners.runner import Runner, RuntimeUnavailable
 from objectives.runners.tensorrt_rules import BuilderSettings
-from objectives.scores import Accuracy, Failure, Latency, Scores, Size
+from objectives.scores import Accuracy, Failure, FirstLook, Latency, Outcome, Scores, Screened, Size
+from objectives.screening import Screener, ScreeningSettings
 from search_spaces.allocation import Allocation
 from search_spaces.formats import UNQUANTIZED
 from search_spaces.model_graph import ModelGraph
@@ -58,6 +59,7 @@ class EvaluatorSettings:
         recovered: File of recovered weights, as `recovery` writes it; None where no format wants them.
         timing: The protocol; None where latency is no objective.
         predictions: Folder where the detections of every artifact are kept, as ``<digest>.npz``; None: not kept.
+        screening: When a scheme is not scored in full, which needs `predictions`; None: all are.
         known: Folder of scores of a linked run, as `find_known` reads it: artifacts whose accuracy is not scored again.
         batch: Images of one inference.
         builder: Settings of the engine builder; names the GPU.
@@ -79,6 +81,7 @@ class EvaluatorSettings:
     recovered: Path | None = None
     timing: TimingProtocol | None = field(default_factory=TimingProtocol)
     predictions: Path | None = None
+    screening: ScreeningSettings | None = None
     known: Path | None = None
     batch: int = 1
     builder: BuilderSettings = field(default_factory=BuilderSettings)
@@ -119,6 +122,13 @@ class Bench:
         batch = self._settings.batch
         pixels = self._images.batch(0, min(batch, len(self._images)))
         return np.resize(pixels, (batch, *pixels.shape[1:]))
+
+    @cached_property
+    def _screener(self) -> Screener | None:
+        settings = self._settings
+        if settings.screening is None or settings.predictions is None:
+            return None
+        return Screener(settings.screening, settings.dataset, settings.predictions)
 
     @cached_property
     def _materializer(self) -> Materializer:
@@ -191,8 +201,14 @@ class Bench:
             reused=known.run if known else "",
         )
 
-    def evaluate(self, allocation: Allocation) -> Scores | Failure:
-        """Scores one allocation against the reference."""
+    def evaluate(self, allocation: Allocation, front: Mapping[str, Scores] | None = None) -> Outcome:
+        """Scores one allocation against the reference.
+
+        Args:
+            allocation: The scheme.
+            front: ``{allocation digest: scores}`` of the front so far: a scheme that it clearly dominates is screened,
+                where the study does so. None: it is scored in full.
+        """
         steps: dict[str, float] = {}
         with _step(steps, "materialize"):
             fault_at("materialize")
@@ -200,35 +216,39 @@ class Bench:
         with hold(self._backend, alone=False), ExitStack() as stack:
             with _step(steps, "build"):
                 opened = stack.enter_context(self._backend.open(artifact.engine_model))
+            latency: Latency | None = None
+            if self._settings.timing is not None:  # before it is scored: its costs tell whom to compare it with
+                with _step(steps, "time"):
+                    timed = self._measure(opened, self._reference)
+                if isinstance(timed, Failure):
+                    return timed
+                latency = timed
+            paired_ms = latency.reference_p50_ms * latency.ratio if latency else 0.0
             known = self._known(allocation.digest, artifact.digest)
             if known is not None:
                 accuracy, close, found = known.accuracy, known.agreement, known.found
             else:
                 with _step(steps, "evaluate"):
                     expected, _ = self._expected
-                    try:
-                        found = self._predict(opened.runner)
-                    except NonFiniteOutputError as error:
-                        return Failure("nan", str(error))
+                try:
+                    found, look = self._detect(opened.runner, front or {}, latency, artifact.size, steps)
+                except NonFiniteOutputError as error:
+                    return Failure("nan", str(error))
+                if look is not None and look.dominated:
+                    close = agreement(found, expected.ordered(found.ids))
+                    return Screened(look, latency, artifact.size, paired_ms, close, artifact.digest, steps)
+                with _step(steps, "evaluate"):
                     if not any(len(rows) for rows in found.detections):
                         return Failure("no_detections", f"detects nothing in {len(found.detections)} images")
                     accuracy = score(self._settings.dataset, found)
                     close = agreement(found, expected)
             self._keep(found, allocation.digest)
             _, best = self._expected
-            latency: Latency | None = None
-            if self._settings.timing is not None:
-                with _step(steps, "time"):
-                    timed = self._measure(opened, self._reference)
-                if isinstance(timed, Failure):
-                    return timed
-                latency = timed
             if isinstance(self._backend, TensorRtBackend) and self._settings.engines is not None:
                 with _step(steps, "inspect"), hold(self._backend, alone=True):  # it times each layer
                     report = self._backend.report(opened, self._graph, allocation, artifact.folded)
                 _write(self._settings.engines / f"{allocation.digest}.json", json.dumps(report.to_json()))
         broken = accuracy.map_50_95 < BROKEN_SHARE * best.map_50_95
-        paired_ms = latency.reference_p50_ms * latency.ratio if latency else 0.0
         run = known.run if known is not None else ""
         return Scores(accuracy, latency, artifact.size, paired_ms, close, artifact.digest, broken, steps, run)
 
@@ -290,10 +310,33 @@ class Bench:
         if self._settings.predictions is not None:
             save_predictions(found, self._settings.predictions / f"{name}.npz")
 
-    def _predict(self, runner: Runner) -> Predictions:
+    def _detect(
+        self,
+        runner: Runner,
+        front: Mapping[str, Scores],
+        latency: Latency | None,
+        size: Size,
+        steps: dict[str, float],
+    ) -> tuple[Predictions, FirstLook | None]:
+        """Detections, and what the first look showed, where there was one: only on its images if it was enough."""
+        screener = self._screener
+        leader = screener.leader(front, latency, size) if screener is not None else None
+        if screener is None or leader is None:
+            with _step(steps, "evaluate"):
+                return self._predict(runner), None
+        with _step(steps, "look"):
+            first = self._predict(runner, screener.rows)
+        with _step(steps, "compare"):
+            look = screener.look(first, leader, front[leader].accuracy.map_50_95)
+        if look is not None and look.dominated:
+            return first, look
+        with _step(steps, "evaluate"):
+            return merge_predictions(first, self._predict(runner, screener.rest)).ordered(self._images.ids), look
+
+    def _predict(self, runner: Runner, rows: Sequence[int] | None = None) -> Predictions:
         fault_at("evaluate", lambda: hold(self._backend, alone=True))
-        settings = self._settings
-        return predict(runner, self._images, settings.contract, workers=settings.workers, batch=settings.batch)
+        settings, workers = self._settings, self._settings.workers
+        return predict(runner, self._images, settings.contract, workers=workers, batch=settings.batch, rows=rows)
 
 
 def _write(path: Path, text: str) -> None:
@@ -314,4 +357,4 @@ def _step(steps: dict[str, float], name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        steps[name] = round(time.perf_counter() - start, 4)
+        steps[name] = round(steps.get(name, 0.0) + time.perf_counter() - start, 4)

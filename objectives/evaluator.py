@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -18,13 +19,13 @@ from objectives.evaluation import Bench, Built, EvaluatorSettings, UnstableError
 from objectives.probing import LayerCosts
 from objectives.runners.build_log import BuildError
 from objectives.runners.runner import RuntimeUnavailable
-from objectives.scores import Failure, Latency, Scores
+from objectives.scores import Failure, Latency, Outcome, Scores, Screened
 from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError
 
 __all__ = ["Evaluator", "EvaluatorSettings"]
 
-Answer = Scores | Latency | LayerCosts | Built | Failure
+Answer = Scores | Screened | Latency | LayerCosts | Built | Failure
 # Failures that leave a CUDA context behind in which every further call fails.
 _FATAL = ("device",)
 
@@ -68,10 +69,10 @@ class Evaluator:
         assert isinstance(result, Scores)
         return result
 
-    def evaluate(self, allocation: Allocation) -> Scores | Failure:
-        """Scores one allocation, or says why it has no scores."""
-        result = self._call("evaluate", allocation)
-        assert isinstance(result, Scores | Failure)
+    def evaluate(self, allocation: Allocation, front: Mapping[str, Scores] | None = None) -> Outcome:
+        """Scores one allocation, or says why it has no scores; `front` as of `Bench.evaluate`."""
+        result = self._call("evaluate", allocation, *([front] if front else []))
+        assert isinstance(result, Outcome)
         return result
 
     def time(self, allocation: Allocation) -> Latency | Failure:
@@ -92,11 +93,11 @@ class Evaluator:
             if child is not None:
                 child.close()
 
-    def _call(self, verb: str, allocation: Allocation | None) -> Answer:
+    def _call(self, verb: str, allocation: Allocation | None, *more: object) -> Answer:
         begin = self._log_size()
         built = self._builder.ask("build", allocation) if self._builder is not None else None
-        result = built if isinstance(built, Failure) else self._bench.ask(verb, allocation)
-        if isinstance(built, Built) and isinstance(result, Scores):
+        result = built if isinstance(built, Failure) else self._bench.ask(verb, allocation, *more)
+        if isinstance(built, Built) and isinstance(result, Scores | Screened):
             steps = {**result.seconds, "build": round(built.seconds + result.seconds["build"], 4)}
             result = replace(result, seconds=steps)
         if isinstance(result, Failure) and allocation is not None:
@@ -146,11 +147,11 @@ class _Child:
             self._process.join()
         self._process = self._pipe = None
 
-    def ask(self, verb: str, allocation: Allocation | None) -> Answer:
+    def ask(self, verb: str, allocation: Allocation | None, *more: object) -> Answer:
         """Its answer, or why there is none."""
         pipe = self._started()
         try:
-            pipe.send((verb, allocation))
+            pipe.send((verb, allocation, *more))
             if not pipe.poll(self._settings.limit_s):
                 self.close()
                 return Failure("timeout", f"no result after {self._settings.limit_s:.0f} s; the child was ended")
@@ -191,7 +192,7 @@ class _Child:
 
 
 def _serve(pipe: Connection, settings: EvaluatorSettings, parent: int) -> None:
-    """The child: answers ``(verb, allocation) -> Answer`` until the pipe closes or the parent is gone."""
+    """The child: answers ``(verb, allocation, ...) -> Answer`` until the pipe closes or the parent is gone."""
     for kind in (signal.SIGINT, signal.SIGTERM):
         signal.signal(kind, signal.SIG_IGN)  # the terminal signals the whole group; only the parent decides
     if settings.log is not None:
@@ -202,12 +203,12 @@ def _serve(pipe: Connection, settings: EvaluatorSettings, parent: int) -> None:
     bench: Bench | None = None
     while True:
         try:
-            verb, allocation = pipe.recv()
+            verb, *given = pipe.recv()
         except (EOFError, OSError):
             return
         try:
             bench = bench or Bench(settings)
-            result = bench.reference() if verb == "reference" else getattr(bench, verb)(allocation)
+            result = bench.reference() if verb == "reference" else getattr(bench, verb)(*given)
         except MemoryError as error:
             result = Failure("memory", str(error) or "out of memory while evaluating")
         except BuildError as error:

@@ -96,8 +96,8 @@ class ReplayEvaluator:
         """Scores of the unquantized model."""
         return self._scores(Allocation.uniform([layer.name for layer in self._layers], UNQUANTIZED))
 
-    def evaluate(self, allocation: Allocation) -> Scores | Failure:
-        """Scores of one allocation, after the configured delay."""
+    def evaluate(self, allocation: Allocation, front: Mapping[str, Scores] | None = None) -> Scores | Failure:
+        """Scores of one allocation, after the configured delay; `front` changes nothing, for there are no images."""
         time.sleep(self._settings.delay)
         kind = self._settings.failures.get(allocation.digest, self._settings.failures.get("*"))
         if kind is not None and not allocation.unquantized:

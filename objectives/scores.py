@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from objectives.devices import GpuState
 from search_spaces.reading import record_of
@@ -93,7 +93,7 @@ class Scores:
         agreement: Label-free agreement with the reference's detections in [0, 1]; 1 is identical.
         artifact: SHA-256 of the serialized model.
         broken: Whether the accuracy is below 10 % of the reference's.
-        seconds: Wall time of each step: materialize, build, evaluate, time.
+        seconds: Wall time of each step: materialize, build, time, look, compare, evaluate.
         reused: Id of the run that accuracy and agreement are from; empty where they were scored here.
     """
 
@@ -122,6 +122,66 @@ class Scores:
 
 
 @dataclass(frozen=True)
+class FirstLook:
+    """How a scheme compares on a part of the search images with its leader, one that costs no more.
+
+    Attributes:
+        leader: Allocation digest of the leader: of the schemes that are no dearer in any cost, the most accurate.
+        images: Images that were looked at.
+        total: All search images.
+        difference: mAP50-95 minus the leader's on these images, in [-1, 1].
+        upper: Upper bound of `difference` by a paired bootstrap over these images.
+        confidence: Of the bound.
+        map_50_95: Expected on all images: the leader's plus `difference`.
+    """
+
+    leader: str
+    images: int
+    total: int
+    difference: float
+    upper: float
+    confidence: float
+    map_50_95: float
+
+    @property
+    def dominated(self) -> bool:
+        """Whether the leader is more accurate, by all that can be said with that confidence."""
+        return self.upper < 0
+
+
+@dataclass(frozen=True)
+class Screened:
+    """A scheme that was not scored in full, for a first look showed that it is dominated.
+
+    Attributes:
+        look: What it showed.
+        latency: None where the study has no latency objective.
+        size: Of the artifact.
+        latency_ms: As of `Scores`.
+        agreement: As of `Scores`, on the images of the first look.
+        artifact: SHA-256 of the serialized model.
+        seconds: Wall time of each step: materialize, build, time, look, compare.
+    """
+
+    look: FirstLook
+    latency: Latency | None
+    size: Size
+    latency_ms: float
+    agreement: float
+    artifact: str
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def saved(self) -> float:
+        """Seconds that the other images would have taken, at the pace of the first."""
+        return self.seconds.get("look", 0.0) * (self.look.total - self.look.images) / self.look.images
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns a JSON object."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class Failure:
     """Why an allocation has no scores.
 
@@ -144,7 +204,12 @@ class Failure:
         return asdict(self)
 
 
-def checked(result: Scores | Failure) -> Scores | Failure:
+#: What an evaluation comes to.
+Outcome = Scores | Screened | Failure
+Some = TypeVar("Some", bound=Outcome)
+
+
+def checked(result: Some) -> Some | Failure:
     """Returns scores that can be, and a failure in place of those that cannot.
 
     No study may learn from a NaN, from a latency that is not positive, or from a share outside [0, 1].
@@ -152,7 +217,8 @@ def checked(result: Scores | Failure) -> Scores | Failure:
     if isinstance(result, Failure):
         return result
     latency = result.latency
-    shares = {"map_50_95": result.accuracy.map_50_95, "map_50": result.accuracy.map_50, "agreement": result.agreement}
+    accuracy = {"map_50_95": result.look.map_50_95} if isinstance(result, Screened) else _maps(result.accuracy)
+    shares = {**accuracy, "agreement": result.agreement}
     times = {"latency_ms": result.latency_ms} if latency is not None else {}
     if latency is not None:
         times |= {"p50_ms": latency.p50_ms, "latency_ratio": latency.ratio}
@@ -170,3 +236,7 @@ def checked(result: Scores | Failure) -> Scores | Failure:
         if value < 0:
             return Failure("impossible", f"{name} is {value}, below 0")
     return result
+
+
+def _maps(accuracy: Accuracy) -> dict[str, float]:
+    return {"map_50_95": accuracy.map_50_95, "map_50": accuracy.map_50}

@@ -171,6 +171,17 @@ class ConstraintsSection(Section):
     max_weight_mib: PositiveFloat | None = None
 
 
+class ScreeningSection(Section):
+    """A first look at the sampler's proposals.
+
+    A proposal is run on `images` of the search images, always the same ones. If a scheme of the front that costs no
+    more is more accurate there, by a paired bootstrap at this `confidence`, the other images are not run.
+    """
+
+    images: Annotated[int, Field(ge=16)]
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.99
+
+
 class SearchSection(Section):
     """Who proposes, from which seeds, and for how long.
 
@@ -183,6 +194,7 @@ class SearchSection(Section):
     trials: Positive = 100
     hours: PositiveFloat | None = None
     patience: Positive | None = None
+    screening: ScreeningSection | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 
@@ -229,6 +241,8 @@ class StudyConfig(Section):
                 raise ValueError("data.annotations: missing; give the COCO json of the evaluation images")
             if data.calibration is None:
                 raise ValueError("data.calibration: missing; give a list of calibration images")
+        if self.replayed and self.search.screening is not None:
+            raise ValueError("search.screening: a replay has no images to look at first; leave it out")
         if "map_50_95" not in self.objectives or len(self.objectives) < 2:
             raise ValueError("objectives: map_50_95 and at least one of latency_ms, weight_mib are needed")
         if len(set(self.objectives)) != len(self.objectives):

@@ -86,6 +86,12 @@ def duration(seconds: float | None) -> str:
 
 def describe(record: TrialRecord) -> str:
     """One trial in a few words."""
+    if record.screened is not None:
+        look = record.screened.look
+        return (
+            f"trial {record.number} ({record.origin}): screened, mAP {100 * look.difference:+.1f} points to one that "
+            f"costs no more, on {look.images} of {look.total} images"
+        )
     if record.scores is None:
         failure = record.failure
         return f"trial {record.number} ({record.origin}): {failure.kind if failure else record.state}"

@@ -30,6 +30,7 @@ from search_spaces.errors import InputError, nearest
 from search_spaces.formats import Granularity
 from search_spaces.model_graph import ModelGraph
 from tuner.config import RuntimeSection, WeightsSection
+from tuner.screening import screening_settings
 
 if TYPE_CHECKING:
     from tuner.workbench import Evaluator, Workbench
@@ -150,6 +151,7 @@ def evaluator_settings(workbench: Workbench) -> EvaluatorSettings:
         recovered=run.recovered if workbench.recovered else None,
         timing=protocol if "latency_ms" in config.objectives else None,
         predictions=run.predictions,
+        screening=screening_settings(config),
         known=run.known if run.known.is_dir() else None,
         batch=config.runtime.batch,
         builder=builder_settings(config.runtime),

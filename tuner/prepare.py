@@ -88,7 +88,13 @@ def read_inputs(config: StudyConfig) -> Inputs:
     full.category_of_class(contract.classes, contract.class_count)
     calibration = load_calibration(Path(config.data.calibration), config.calibration.images)
     check_disjoint(calibration, full)
-    return Inputs(config, graph, space, Data(contract, full, full.subset(config.data.search_images), calibration))
+    search = full.subset(config.data.search_images)
+    screening = config.search.screening
+    if screening is not None and screening.images >= len(search):
+        raise InputError(
+            f"search.screening.images {screening.images}: trials are scored on {len(search)} images; give fewer"
+        )
+    return Inputs(config, graph, space, Data(contract, full, search, calibration))
 
 
 def read_model(model: ModelSection, runtime: str) -> ModelGraph:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
-from objectives.scores import Accuracy, Failure, Scores
+from objectives.scores import Accuracy, Failure, Scores, Screened
 from search_spaces.allocation import Allocation
 from tuner.config import ConstraintsSection
 
@@ -17,11 +17,12 @@ class TrialRecord:
 
     Attributes:
         number: Optuna's trial number.
-        state: ``COMPLETE``, ``FAIL``, ``RUNNING`` or ``WAITING``.
+        state: ``COMPLETE``, ``PRUNED`` (it was screened), ``FAIL``, ``RUNNING`` or ``WAITING``.
         origin: What proposed it: ``reference``, ``uniform:int8``, ``ladder:int8:20``, ``knapsack:3``, ``sampler``.
         allocation: The scheme.
         scores: None unless complete.
         failure: None unless failed.
+        screened: None unless screened.
     """
 
     number: int
@@ -30,6 +31,7 @@ class TrialRecord:
     allocation: Allocation
     scores: Scores | None = None
     failure: Failure | None = None
+    screened: Screened | None = None
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from tuner.report import write_report
 from tuner.report.dashboard import attach
 from tuner.rescore import Detector
 from tuner.run_folder import RunFolder, read_json, read_text, write_durably
+from tuner.screening import summarize
 from tuner.workbench import Workbench
 
 _PREVIEWS = 4
@@ -95,10 +96,12 @@ def run_summary(loaded: LoadedRun) -> RunSummary:
             f"mAP50-95 {reference.accuracy.map_50_95:.4f} on {reference.accuracy.images} search images, "
             f"{reference.latency_ms:.2f} ms"
         )
-    states = [record.state for record in loaded.records]
+    states = [record.state.replace("PRUNED", "SCREENED") for record in loaded.records]
     spent = [t.duration.total_seconds() for t in loaded.trials.study.get_trials(deepcopy=False) if t.duration]
     facts["trials"] = ", ".join(f"{states.count(s)} {s.lower()}" for s in dict.fromkeys(states))
     facts["time in trials"] = duration(sum(spent))
+    if screening := summarize(loaded.records):
+        facts["screening"] = str(screening)
     facts["machine"] = ", ".join(str(v) for k, v in recorded.items() if k.startswith("device."))
     if loaded.link:
         facts["linked run"] = loaded.link

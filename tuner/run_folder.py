@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import filelock
 
-from objectives.scores import Failure, Scores, checked
+from objectives.scores import Failure, Outcome, Scores, Screened, checked
 from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError
 from search_spaces.reading import parse_json, record_of
@@ -31,6 +31,7 @@ class _Evaluation:
     allocation: dict[str, str]
     scores: Scores | None = None
     failure: Failure | None = None
+    screened: Screened | None = None
 
 
 class RunFolder:
@@ -150,22 +151,26 @@ class RunFolder:
         with self.log_file.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"time": f"{stamp}Z", "event": event, **fields}) + "\n")
 
-    def save_evaluation(self, allocation: Allocation, result: Scores | Failure) -> None:
+    def save_evaluation(self, allocation: Allocation, result: Outcome) -> None:
         """Makes one evaluation durable: it is never repeated afterwards."""
-        kind = "scores" if isinstance(result, Scores) else "failure"
-        record = {"allocation": allocation.formats, kind: result.to_json()}
+        record = {"allocation": allocation.formats, _kind(result): result.to_json()}
         write_durably(self.evaluations / f"{allocation.digest}.json", json.dumps(record))
 
-    def evaluation(self, allocation: Allocation) -> Scores | Failure | None:
+    def evaluation(self, allocation: Allocation) -> Outcome | None:
         """Returns the durable evaluation of an allocation, if there is one."""
         path = self.evaluations / f"{allocation.digest}.json"
         if not path.is_file():
             return None
         record = read_json(path, _Evaluation)
-        result = record.scores or record.failure
-        if result is None or (record.scores is not None and checked(record.scores) is not record.scores):
+        result = record.scores or record.screened or record.failure
+        if result is None or checked(result) is not result:
             raise InputError(f"{path}: holds no scores that can be; {_REMEDY}")
         return result
+
+
+def _kind(result: Outcome) -> str:
+    """The field of `_Evaluation` that holds it."""
+    return {Scores: "scores", Screened: "screened", Failure: "failure"}[type(result)]
 
 
 def refuse_existing(path: Path) -> None:

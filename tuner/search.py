@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
-from objectives.scores import Failure, Scores, checked
+from objectives.scores import Failure, Outcome, Scores, Screened, checked
 from search_spaces.allocation import Allocation
 from search_spaces.blocked import Blocked
 from search_spaces.errors import InputError
@@ -31,6 +31,7 @@ from tuner.prepare import Inputs
 from tuner.run_folder import RunFolder, read_json, read_text, write_durably
 from tuner.samplers import make_sampler
 from tuner.samplers.problem import Problem
+from tuner.screening import leaders
 from tuner.stopping import Patience
 from tuner.trials import BLOCKED, INTERRUPTED, Trials, counted, directions
 from tuner.workbench import Evaluator
@@ -134,9 +135,10 @@ def search(
         result = run.evaluation(allocation)
         if result is None:
             run.log("evaluating", trial=trial.number, digest=allocation.digest, worker=claims.worker)
+            front = leaders(config, trials.records(), reference, trial.number) if settings.screening else {}
             try:
                 with interrupts.allowed():
-                    result = _evaluate(evaluator, allocation, reference)
+                    result = _evaluate(evaluator, allocation, reference, front)
             except Interrupted:
                 with claims.turn():
                     trials.requeue(trial)
@@ -193,7 +195,7 @@ def _repeated(study: optuna.Study, since: datetime) -> bool:
     """Whether the last trials of the study that ended after `since`, whoever evaluated them, failed alike."""
     ended = [
         trial
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
         if trial.datetime_complete is not None and trial.datetime_complete >= since
     ]
     ended.sort(key=lambda trial: trial.datetime_complete or since)
@@ -208,12 +210,12 @@ def read_blocked(run: RunFolder) -> Blocked:
     return Blocked.from_json(read_text(run.blocked)) if run.blocked.exists() else Blocked()
 
 
-def _evaluate(evaluator: Evaluator, allocation: Allocation, reference: Scores) -> Scores | Failure:
+def _evaluate(evaluator: Evaluator, allocation: Allocation, reference: Scores, front: Mapping[str, Scores]) -> Outcome:
     """Scores one allocation, its latency in the study's milliseconds.
 
     The unquantized allocation is scored like any other: its artifact and its ratio are measured, not assumed.
     """
-    result = checked(evaluator.evaluate(allocation))
+    result = checked(evaluator.evaluate(allocation, front))
     if isinstance(result, Failure) or result.latency is None:
         return result
     return replace(result, latency_ms=reference.latency_ms * result.latency.ratio)
@@ -269,23 +271,26 @@ def _out_of_time(study: optuna.Study, config: StudyConfig) -> bool:
 
 
 def _seconds(study: optuna.Study) -> list[float]:
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
+    states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+    trials = study.get_trials(deepcopy=False, states=states)
     return [trial.duration.total_seconds() for trial in trials if trial.duration is not None]
 
 
 def progress(trials: Trials, config: StudyConfig, reference: Scores, total: int) -> Progress:
     """Where a study stands, for the terminal."""
     records = trials.records()
-    ended = [record for record in records if record.scores or record.failure]
+    ended = [record for record in records if record.scores or record.screened or record.failure]
     front = front_of(records, config.objectives, reference, bounds=config.constraints)
     done = counted(records)
     left = seconds_left(trials.study, total - done)
     return Progress(config.name, done, total, left, ended[-1] if ended else None, front, reference)
 
 
-def _outcome(result: Scores | Failure) -> dict[str, Any]:
+def _outcome(result: Outcome) -> dict[str, Any]:
     if isinstance(result, Failure):
         return {"failure": result.kind, "message": result.message}
+    if isinstance(result, Screened):
+        return {"screened": asdict(result.look), "seconds": dict(result.seconds)}
     return {
         "map_50_95": result.accuracy.map_50_95,
         "latency_ms": result.latency_ms,

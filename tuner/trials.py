@@ -11,7 +11,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from objectives.scores import Failure, Scores
+from objectives.scores import Failure, Outcome, Scores, Screened
 from search_spaces.allocation import Allocation
 from search_spaces.blocked import Blocked
 from search_spaces.errors import InputError
@@ -138,8 +138,11 @@ class Trials:
             self.tell(trial, Failure(BLOCKED, "holds a pair that cannot be built; queued again without it"))
             self.enqueue([(origin, repaired)])
 
-    def tell(self, trial: Trial, result: Scores | Failure) -> None:
+    def tell(self, trial: Trial, result: Outcome) -> None:
         """Finishes a trial. The result must be durable already, unless it is an interruption.
+
+        A screened scheme is pruned, as Optuna calls a trial that ended early because it promised nothing: its samplers
+        take it for a bad one, and its dashboard tells it from a failure.
 
         Where another worker took this one for dead meanwhile, for its connection was cut, nothing is left to tell.
         """
@@ -148,6 +151,10 @@ class Trials:
         if isinstance(result, Failure):
             trial.set_user_attr("failure", result.to_json())
             self.study.tell(trial, state=TrialState.FAIL)
+            return
+        if isinstance(result, Screened):
+            trial.set_user_attr("screened", result.to_json())
+            self.study.tell(trial, state=TrialState.PRUNED)
             return
         excesses = violations(result, self.config.constraints)
         for name, excess in excesses.items():
@@ -253,7 +260,7 @@ class Trials:
         choices = self._choices(trial)
         attrs, name = trial.user_attrs, f"study.db: trial {trial.number}"
         complete = trial.state is TrialState.COMPLETE
-        failed = trial.state is TrialState.FAIL
+        failed, pruned = trial.state is TrialState.FAIL, trial.state is TrialState.PRUNED
         record = TrialRecord(
             number=trial.number,
             state=trial.state.name,
@@ -261,21 +268,23 @@ class Trials:
             allocation=self.space.allocation(choices) if choices is not None else Allocation(()),
             scores=record_of(Scores, attrs["scores"], name) if complete and "scores" in attrs else None,
             failure=record_of(Failure, attrs["failure"], name) if failed and "failure" in attrs else None,
+            screened=record_of(Screened, attrs["screened"], name) if pruned and "screened" in attrs else None,
         )
-        if complete or failed:  # it changes no more
+        if complete or failed or pruned:  # it changes no more
             self._ended[trial.number] = record
         return record
 
 
 def counted(records: Iterable[TrialRecord]) -> int:
-    """Trials that count towards ``--trials``: complete ones and real failures."""
-    return sum(_counts(r.state == "COMPLETE", r.failure.kind if r.failure else None) for r in records)
+    """Trials that count towards ``--trials``: complete ones, screened ones and real failures."""
+    return sum(_counts(r.state in ("COMPLETE", "PRUNED"), r.failure.kind if r.failure else None) for r in records)
 
 
 def ended_trials(study: optuna.Study) -> int:
     """The same of a study whose space is not at hand."""
     trials = study.get_trials(deepcopy=False)
-    return sum(_counts(t.state is TrialState.COMPLETE, t.user_attrs.get("failure", {}).get("kind")) for t in trials)
+    scored = (TrialState.COMPLETE, TrialState.PRUNED)
+    return sum(_counts(t.state in scored, t.user_attrs.get("failure", {}).get("kind")) for t in trials)
 
 
 def _counts(complete: bool, failure: str | None) -> bool:

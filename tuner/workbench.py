@@ -27,7 +27,7 @@ from objectives.quantization.weights import weight_key
 from objectives.replay import ReplayEvaluator, ReplaySettings
 from objectives.runners.engine_cache import EngineCache
 from objectives.runners.tensorrt_rules import dialect
-from objectives.scores import Failure, Scores
+from objectives.scores import Outcome, Scores
 from objectives.sensitivity.range_choice import range_errors
 from objectives.sensitivity.reports import write_reports
 from search_spaces.allocation import Allocation
@@ -54,8 +54,8 @@ AUTO_FALLBACK = "percentile"
 class Evaluator(Protocol):
     """What the study asks of an evaluator, real or replayed."""
 
-    def evaluate(self, allocation: Allocation) -> Scores | Failure:
-        """Scores one allocation."""
+    def evaluate(self, allocation: Allocation, front: Mapping[str, Scores] | None = None) -> Outcome:
+        """Scores one allocation, in full unless the front so far clearly dominates it."""
 
     def reference(self) -> Scores:
         """Scores the unquantized model."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,14 +77,30 @@ def difference_interval(
     images = candidate.objects.shape[1]
     once = np.ones((images, 1))
     difference = float((candidate.mean_average_precision(once) - reference.mean_average_precision(once))[0])
-    generator = np.random.default_rng(seed)
-    drawn = []
-    for start in range(0, samples, _CHUNK):
-        count = min(_CHUNK, samples - start)
-        weights = generator.multinomial(images, np.full(images, 1 / images), size=count).T.astype(np.float64)
-        drawn.append(candidate.mean_average_precision(weights) - reference.mean_average_precision(weights))
+    drawn = [
+        candidate.mean_average_precision(weights) - reference.mean_average_precision(weights)
+        for weights in _draws(images, samples, seed)
+    ]
     low, high = np.quantile(np.concatenate(drawn), [0.025, 0.975]) if drawn else (difference, difference)
     return difference, (float(low), float(high))
+
+
+def resampled(table: MatchTable, samples: int, seed: int) -> NDArray[np.float64]:
+    """MAP50-95 of the images themselves, and of each resample, shape (1 + samples,).
+
+    Resamples of one seed are the same for every model, so that the results of two are paired.
+    """
+    images = table.objects.shape[1]
+    drawn = [table.mean_average_precision(weights) for weights in _draws(images, samples, seed)]
+    return np.concatenate([table.mean_average_precision(np.ones((images, 1))), *drawn])
+
+
+def _draws(images: int, samples: int, seed: int) -> Iterator[NDArray[np.float64]]:
+    """How often each image occurs in each resample, shape (images, up to `_CHUNK`)."""
+    generator = np.random.default_rng(seed)
+    for start in range(0, samples, _CHUNK):
+        count = min(_CHUNK, samples - start)
+        yield generator.multinomial(images, np.full(images, 1 / images), size=count).T.astype(np.float64)
 
 
 def _curves(found: Sequence[Mapping[str, Any] | None], images: int) -> tuple[_Curve, ...]:

@@ -48,6 +48,11 @@ class PreprocessedImages:
         scaled: NDArray[np.float32] = self.pixels[start:stop].astype(np.float32) / np.float32(255)
         return scaled
 
+    def at(self, rows: Sequence[int]) -> NDArray[np.float32]:
+        """The images of those positions, as `batch` gives them."""
+        scaled: NDArray[np.float32] = self.pixels[list(rows)].astype(np.float32) / np.float32(255)
+        return scaled
+
     def first(self, n: int) -> PreprocessedImages:
         """The first `n` images."""
         return PreprocessedImages(self.pixels[:n], self.letterboxes[:n], self.ids[:n], f"{self.digest}:{n}")

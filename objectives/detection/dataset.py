@@ -66,14 +66,15 @@ class CocoDataset:
         if n < 1:
             raise InputError(f"{n} images cannot be scored; ask for at least 1 (the set has {len(self.images)})")
         chosen = sorted(self.images, key=lambda image: (image.sha256, image.id))[:n]
-        return self._only({image.id for image in chosen})
+        return self.only({image.id for image in chosen})
 
     def without(self, other: CocoDataset) -> CocoDataset | None:
         """Returns the images that `other` lacks; None where there are none."""
         rest = {image.id for image in self.images} - {image.id for image in other.images}
-        return self._only(rest) if rest else None
+        return self.only(rest) if rest else None
 
-    def _only(self, ids: set[int]) -> CocoDataset:
+    def only(self, ids: set[int]) -> CocoDataset:
+        """Returns the images of those ids."""
         return replace(
             self,
             images=tuple(image for image in self.images if image.id in ids),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,11 @@ class Predictions:
         """The predictions of some images."""
         kept = [(i, d) for i, d in zip(self.ids, self.detections, strict=True) if i in ids]
         return Predictions(tuple(i for i, _ in kept), tuple(d for _, d in kept), self.classes, self.class_count)
+
+    def ordered(self, ids: Sequence[int]) -> Predictions:
+        """The predictions of some images, in that order."""
+        held = dict(zip(self.ids, self.detections, strict=True))
+        return Predictions(tuple(ids), tuple(held[i] for i in ids), self.classes, self.class_count)
 
 
 def score(dataset: CocoDataset, predictions: Predictions) -> Accuracy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -86,6 +87,7 @@ def status(run: Run, as_json: Json = False) -> None:
     from tuner.front import hypervolume
     from tuner.live import duration
     from tuner.loaded import load_run
+    from tuner.screening import summarize
     from tuner.search import seconds_left
     from tuner.trials import counted
 
@@ -97,15 +99,17 @@ def status(run: Run, as_json: Json = False) -> None:
     if reference is not None:
         volume = hypervolume(loaded.records, config.objectives, reference, config.constraints)
     left = seconds_left(loaded.trials.study, total - done)
+    screening = summarize(loaded.records)
     data = {
         "study": config.name,
-        "states": {name: states.get(name, 0) for name in ("COMPLETE", "FAIL", "RUNNING", "WAITING")},
+        "states": {name: states.get(name, 0) for name in ("COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING")},
         "trials": total,
         "done": done,
         "front": len(loaded.front),
         "hypervolume": volume,
         "eta_seconds": left,
         "linked": loaded.manifest.get("linked"),
+        "screening": asdict(screening) if screening else None,
     }
     if as_json:
         show(data)
@@ -113,7 +117,11 @@ def status(run: Run, as_json: Json = False) -> None:
     print(f"{config.name}: {done} of {total} trials done, {duration(left)} left")
     if loaded.link:
         print(f"linked to {loaded.link}")
-    print("states: " + ", ".join(f"{name} {count}" for name, count in states.items()))
+    print(
+        "states: " + ", ".join(f"{'SCREENED' if name == 'PRUNED' else name} {count}" for name, count in states.items())
+    )
+    if screening:
+        print(f"screening: {screening}")
     print(f"front: {len(loaded.front)} schemes, hypervolume {volume:.4f}" if volume else "front: empty")
 
 

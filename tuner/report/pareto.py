@@ -74,6 +74,8 @@ def pareto_figure(run: Run, *, width: int = 1130, compact: bool = False) -> go.F
         _records(figure, run, axes, [run.reference], "reference (unquantized)", marker)
     if run.failed:
         _legend_only(figure, f"failed: {len(run.failed)} (no point; listed under Failures)")
+    if run.screened:
+        _legend_only(figure, f"screened: {len(run.screened)} (no point; not scored in full)")
     _annotate(
         figure,
         run,
@@ -106,7 +108,8 @@ def _compact_title(run: Run) -> dict[str, Any]:
         symbols.append((theme.TRIAL, "✕ infeasible"))
     line = "  ".join(f'<span style="color:{colour}">{text}</span>' for colour, text in symbols)
     failed = f", {len(run.failed)} failed" if run.failed else ""
-    text = f"<b>Pareto front</b> of {len(run.complete)} trials{failed}<br><sup>{line}</sup>"
+    screened = f", {len(run.screened)} screened" if run.screened else ""
+    text = f"<b>Pareto front</b> of {len(run.complete)} trials{screened}{failed}<br><sup>{line}</sup>"
     return {"text": text, "x": 0.02, "y": 0.95, "font": {"size": 15}}
 
 

@@ -115,6 +115,11 @@ class Run:
         return tuple(r for r in self.records if r.scores is None and (r.failure or r.state == "FAIL"))
 
     @cached_property
+    def screened(self) -> tuple[TrialRecord, ...]:
+        """Trials that were not scored in full."""
+        return tuple(record for record in self.records if record.screened is not None)
+
+    @cached_property
     def reference(self) -> TrialRecord | None:
         """The unquantized trial, if it is among the records."""
         named = [record for record in self.complete if record.origin == "reference"]

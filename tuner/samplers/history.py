@@ -18,7 +18,8 @@ class History:
     """Trials of a study.
 
     Attributes:
-        schemes: Of complete trials, shape ``(n, groups)``.
+        schemes: Of complete trials, and of screened ones as the first look expects them, shape ``(n, groups)``. The
+            scheme that dominates a screened one is among them: the front is that of complete trials.
         values: Of the problem's objectives, bounded-only quantities included, shape ``(n, objectives)``.
         agreement: Label-free agreement with the reference in (0, 1], shape ``(n,)``; NaN where a trial has none.
         running: Schemes that other workers evaluate now, shape ``(m, groups)``.
@@ -46,12 +47,12 @@ def read_history(study: Study, problem: Problem, asked: int = -1) -> History:
         if scheme is None:
             continue
         held.add(scheme.tobytes())
-        if trial.state is TrialState.COMPLETE:
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
             found = _values(trial, problem)
             if found is not None:
                 schemes.append(scheme)
                 values.append(found)
-                agreement.append(float(_scores(trial).get("agreement", np.nan)))
+                agreement.append(float(_measured(trial).get("agreement", np.nan)))
         elif trial.state in (TrialState.RUNNING, TrialState.WAITING):
             running.append(scheme)
     groups = problem.groups
@@ -74,14 +75,20 @@ def _scheme(trial: FrozenTrial, problem: Problem) -> Ints | None:
         return None
 
 
-def _scores(trial: FrozenTrial) -> Mapping[str, Any]:
-    scores = trial.user_attrs.get("scores", {})
-    return scores if isinstance(scores, dict) else {}
+def _measured(trial: FrozenTrial) -> Mapping[str, Any]:
+    found = trial.user_attrs.get("scores") or trial.user_attrs.get("screened")
+    return found if isinstance(found, dict) else {}
 
 
 def _values(trial: FrozenTrial, problem: Problem) -> Sequence[float] | None:
     """Values of all objectives; of the size where it is only bounded from the scores, which tell it exactly."""
-    told = iter(trial.values)
-    size = _scores(trial).get("size", {}).get("weight_bytes")
-    found = [next(told) if o.optimised else size and size / 2**20 for o in problem.objectives]
-    return None if any(value is None for value in found) else [float(value) for value in found]
+    size = _measured(trial).get("size", {}).get("weight_bytes")
+    if trial.state is TrialState.PRUNED:
+        look, latency = _measured(trial).get("look", {}), _measured(trial).get("latency_ms")
+        known = {"map_50_95": look.get("map_50_95"), "latency_ms": latency, "weight_mib": size and size / 2**20}
+        found = [known.get(o.name) for o in problem.objectives]
+    else:
+        told = iter(trial.values)
+        found = [next(told) if o.optimised else size and size / 2**20 for o in problem.objectives]
+    values = [float(value) for value in found if value is not None]
+    return values if len(values) == len(found) else None
