@@ -79,19 +79,18 @@ def find_gpu(index: int = 0) -> Gpu:
         if not 0 <= index < len(names):
             said = f" (CUDA_VISIBLE_DEVICES={visible})" if visible is not None else ""
             raise RuntimeUnavailable(f"runtime.device: {index}: {len(names)} GPUs are visible{said}")
-        try:
-            handle = _handle(nvml, names[index])
-        except nvml.NVMLError as error:
-            raise RuntimeUnavailable(f"GPU {names[index]!r}: {error}; correct CUDA_VISIBLE_DEVICES") from None
-        major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
-        return Gpu(
-            index,
-            _text(nvml.nvmlDeviceGetName(handle)),
-            _text(nvml.nvmlDeviceGetUUID(handle)),
-            _text(nvml.nvmlSystemGetDriverVersion()),
-            (int(major), int(minor)),
-            int(nvml.nvmlDeviceGetMemoryInfo(handle).total) // 2**20,
-        )
+        return _gpu(nvml, index, names[index])
+
+
+def visible_gpus() -> list[Gpu]:
+    """All visible GPUs, in CUDA's order.
+
+    Raises:
+        RuntimeUnavailable: There is no driver, or ``CUDA_VISIBLE_DEVICES`` names what is no GPU.
+    """
+    with _nvml() as nvml:
+        names = visible_devices(os.environ.get("CUDA_VISIBLE_DEVICES"), nvml.nvmlDeviceGetCount())
+        return [_gpu(nvml, index, name) for index, name in enumerate(names)]
 
 
 def read_state(gpu: Gpu, own: Collection[int] | None = None) -> GpuState:
@@ -213,6 +212,22 @@ def _nvml() -> Any:
         yield pynvml
     finally:
         pynvml.nvmlShutdown()
+
+
+def _gpu(nvml: Any, index: int, name: str) -> Gpu:
+    try:
+        handle = _handle(nvml, name)
+    except nvml.NVMLError as error:
+        raise RuntimeUnavailable(f"GPU {name!r}: {error}; correct CUDA_VISIBLE_DEVICES") from None
+    major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
+    return Gpu(
+        index,
+        _text(nvml.nvmlDeviceGetName(handle)),
+        _text(nvml.nvmlDeviceGetUUID(handle)),
+        _text(nvml.nvmlSystemGetDriverVersion()),
+        (int(major), int(minor)),
+        int(nvml.nvmlDeviceGetMemoryInfo(handle).total) // 2**20,
+    )
 
 
 def _handle(nvml: Any, name: str) -> Any:

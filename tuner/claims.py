@@ -141,6 +141,11 @@ class ServerClaims:
         return (int(worker, 16) >> 1) or 1
 
 
+def serves_hosts(url: str | None) -> bool:
+    """Whether workers of several hosts can share this storage and its claims; else those of one can."""
+    return url is not None and url.startswith(("postgresql:", "postgresql+"))
+
+
 @contextmanager
 def open_claims(folder: Path, url: str | None, study: str) -> Iterator[Claims]:
     """Starts a worker's claims.
@@ -150,8 +155,7 @@ def open_claims(folder: Path, url: str | None, study: str) -> Iterator[Claims]:
         url: Of the storage, where the user named one.
         study: Name of the study.
     """
-    server = url is not None and sqlalchemy.make_url(url).get_backend_name() == "postgresql"
-    claims: Claims = ServerClaims(url, study) if server and url is not None else FileClaims(folder)
+    claims: Claims = ServerClaims(url, study) if url is not None and serves_hosts(url) else FileClaims(folder)
     try:
         yield claims
     finally:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import optuna
@@ -19,8 +20,11 @@ from tuner.identity import check_identity, identity, new_manifest, read_manifest
 from tuner.interrupts import Interrupted, Interrupts
 from tuner.linked import Link, open_link, recorded_link
 from tuner.live import LiveView
+from tuner.local_workers import local_start
 from tuner.prepare import Inputs, read_inputs
 from tuner.progress import Steps, silent
+from tuner.ray_cluster import RayCluster
+from tuner.ray_workers import ray_start
 from tuner.run_folder import RunFolder, refuse_existing
 from tuner.search import open_trials, queue, score_reference, search
 from tuner.search_problem import study_problem
@@ -29,7 +33,7 @@ from tuner.storage import close_storage, damage_named, open_storage
 from tuner.study_file import read_study, write_study
 from tuner.trials import Trials, ended_trials
 from tuner.workbench import Workbench
-from tuner.workers import supervise
+from tuner.workers import Start, supervise
 
 
 def launch(
@@ -40,6 +44,7 @@ def launch(
     workers: int = 1,
     steps: Steps = silent,
     linked: Path | None = None,
+    ray: RayCluster | None = None,
 ) -> RunFolder:
     """Starts a study in a new run folder and works until it is done.
 
@@ -47,9 +52,10 @@ def launch(
         config: The study, with absolute paths.
         path: The run folder; must not exist, or be empty.
         trials: In place of the study's ``search.trials``.
-        workers: Processes that evaluate; one works in this process.
+        workers: Processes that evaluate; one works in this process, unless it is placed by Ray.
         steps: Shows the progress of long preparations.
         linked: A run of the same study on another device, whose accuracy scores are reused.
+        ray: Where the workers are placed; this host by default.
 
     Raises:
         InputError: Anything the user named is wrong; nothing is left behind then.
@@ -60,29 +66,52 @@ def launch(
     inputs = read_inputs(config)
     if linked is not None:
         open_link(linked, identity(config, digests=inputs.digests))
-    run = RunFolder.create(path, write_study(config, path), linked)
-    try:
-        with run.lock():
-            _work(run, inputs, trials or config.search.trials, workers, steps)
-    except InputError:
-        if not any(run.evaluations.iterdir()):
-            run.remove()
-        raise
+    with _crew(config, workers, ray) as start:
+        run = RunFolder.create(path, write_study(config, path), linked)
+        try:
+            with run.lock():
+                _work(run, inputs, trials or config.search.trials, workers, start, steps)
+        except InputError:
+            if not any(run.evaluations.iterdir()):
+                run.remove()
+            raise
     return run
 
 
-def resume(path: Path, *, trials: int | None = None, workers: int = 1, steps: Steps = silent) -> RunFolder:
+def resume(
+    path: Path,
+    *,
+    trials: int | None = None,
+    workers: int = 1,
+    steps: Steps = silent,
+    ray: RayCluster | None = None,
+) -> RunFolder:
     """Continues a study, up to `trials` trials in all; raises as `launch` does."""
     run = RunFolder.open(path)
     config = read_study(run.study_file)
-    with run.lock():
+    with run.lock(), _crew(config, workers, ray) as start:
         recorded = read_manifest(run).get("trials") if run.manifest.is_file() else None
-        _work(run, read_inputs(config), trials or recorded or config.search.trials, workers, steps, trials is not None)
+        total, extended = trials or recorded or config.search.trials, trials is not None
+        _work(run, read_inputs(config), total, workers, start, steps, extended)
     return run
 
 
-def work(path: Path) -> None:
+@contextmanager
+def _crew(config: StudyConfig, workers: int, ray: RayCluster | None) -> Iterator[Start | None]:
+    """How worker processes are started; None where this process works alone."""
+    if ray is not None:
+        with ray_start(ray, config, workers) as start:
+            yield start
+    else:
+        yield local_start(config.runtime, workers) if workers > 1 else None
+
+
+def work(path: Path, device: int | None = None) -> None:
     """Joins the workers of a prepared run, and works until it is done.
+
+    Args:
+        path: The run folder.
+        device: Among the GPUs that this process sees; by default the study's.
 
     Raises:
         InputError: The folder is no run, is not prepared, or its trials would not compare with this machine's.
@@ -93,7 +122,7 @@ def work(path: Path) -> None:
     manifest = read_manifest(run)
     if not (run.reference.is_file() and run.seeds.is_file()):
         raise InputError(f"run {str(path)!r}: not prepared yet; start workers once `tuner run` evaluates its trials")
-    inputs = read_inputs(read_study(run.study_file))
+    inputs = read_inputs(read_study(run.study_file, [] if device is None else [f"runtime.device={device}"]))
     check_identity(run, manifest["identity"], identity(inputs.config, digests=inputs.digests))
     workbench = Workbench(inputs, run)
     with Interrupts() as interrupts, ExitStack() as stack:
@@ -118,7 +147,15 @@ def work(path: Path) -> None:
         )
 
 
-def _work(run: RunFolder, inputs: Inputs, total: int, workers: int, steps: Steps, extended: bool = False) -> None:
+def _work(
+    run: RunFolder,
+    inputs: Inputs,
+    total: int,
+    workers: int,
+    start: Start | None,
+    steps: Steps,
+    extended: bool = False,
+) -> None:
     """Works on a run that this process holds; `extended`: by a user who asked for more, whatever ended it before."""
     now = identity(inputs.config, digests=inputs.digests)
     manifest = read_manifest(run) if run.manifest.is_file() else new_manifest(inputs.config, inputs.space, now)
@@ -147,7 +184,7 @@ def _work(run: RunFolder, inputs: Inputs, total: int, workers: int, steps: Steps
         try:
             with interrupts.allowed():
                 workbench.prepare_images()
-            reference = _search(workbench, storage, total, workers, interrupts)
+            reference = _search(workbench, storage, total, workers, start, interrupts)
             with interrupts.allowed():
                 finish(workbench, reference)
         except Interrupted as error:
@@ -156,7 +193,9 @@ def _work(run: RunFolder, inputs: Inputs, total: int, workers: int, steps: Steps
     run.log("end")
 
 
-def _search(workbench: Workbench, storage: RDBStorage, total: int, workers: int, interrupts: Interrupts) -> Scores:
+def _search(
+    workbench: Workbench, storage: RDBStorage, total: int, workers: int, start: Start | None, interrupts: Interrupts
+) -> Scores:
     """Prepares the run and evaluates its trials, here or in worker processes; returns the reference's scores."""
     run, inputs = workbench.run, workbench.inputs
     with ExitStack() as stack:
@@ -170,7 +209,7 @@ def _search(workbench: Workbench, storage: RDBStorage, total: int, workers: int,
             trials = open_trials(run, inputs=inputs, storage=storage, claims=claims, blocked=workbench.blocked)
             queue(trials, claims, seeds)
             view = stack.enter_context(LiveView())
-            if workers == 1:
+            if start is None:
                 search(
                     trials,
                     problem=problem,
@@ -182,8 +221,8 @@ def _search(workbench: Workbench, storage: RDBStorage, total: int, workers: int,
                     view=view,
                     start=int(read_manifest(run).get("patience_from", 0)),
                 )
-        if workers > 1:  # the preparing child has ended: each worker has one of its own
-            supervise(trials, workers, reference, total, interrupts, view)
+        if start is not None:  # the preparing child has ended: each worker has one of its own
+            supervise(trials, workers, start, reference, total, interrupts, view)
             queue(trials, claims, [])
     return reference
 

@@ -1,11 +1,11 @@
-"""The worker processes of one host: started, watched, replaced when they die, ended together."""
+"""The worker processes of a study: watched, replaced when they die, ended together; wherever they run."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from objectives.runners.runner import RuntimeUnavailable
 from objectives.scores import Scores
@@ -16,7 +16,7 @@ from tuner.live import LiveView
 from tuner.search import RepeatedFailureError, progress
 from tuner.trials import Trials, counted
 
-#: Workers that die one after the other without any trial ended between them.
+#: Times that a worker dies and its successors die, one after the other, without any trial ended between.
 MAX_DEATHS = 10
 #: Time that workers have to queue their trials again.
 GRACE_SECONDS = 4.0
@@ -27,14 +27,35 @@ class WorkerStorageError(OSError):
     """A worker could not write; its last line says why."""
 
 
+class Worker(Protocol):
+    """A worker process, on this host or another; it ends when this process does, however that ends."""
+
+    def poll(self) -> int | None:
+        """Its exit status; None as long as it runs, or waits for a place to run."""
+
+    def waiting(self) -> bool:
+        """Whether it waits for a place to run."""
+
+    def terminate(self) -> None:
+        """Asks it to queue its trial again and to end."""
+
+    def end(self, seconds: float) -> None:
+        """Waits so long for its end, then kills it."""
+
+
+#: Starts the worker of an index, for a run folder, with a file that its words are added to.
+Start = Callable[[int, Path, Path], Worker]
+
+
 def supervise(
-    trials: Trials, count: int, reference: Scores, total: int, interrupts: Interrupts, view: LiveView
+    trials: Trials, count: int, start: Start, reference: Scores, total: int, interrupts: Interrupts, view: LiveView
 ) -> None:
     """Runs workers until each of them finds that nothing is left to do.
 
     Args:
         trials: The study; its run is prepared.
         count: Number of workers.
+        start: Starts one.
         reference: Scores of the unquantized model.
         total: Trials in all.
         interrupts: Where signals arrive.
@@ -44,65 +65,67 @@ def supervise(
         Interrupted: By a signal; the workers have ended and their trials are queued again.
         RepeatedFailureError: A worker ended so, or workers die at once.
     """
-    folder = trials.run.workers
+    path, folder = trials.run.path.resolve(), trials.run.workers.resolve()
     folder.mkdir(exist_ok=True)  # claims on a server need none
     logs = [folder / f"worker-{index}.log" for index in range(count)]
-    workers: list[subprocess.Popen[bytes] | None] = [_start(trials.run.path, log) for log in logs]
-    ended, deaths = counted(trials.records()), 0
+    workers: dict[int, Worker] = {}
+    ended, deaths, over = counted(trials.records()), [0] * count, False
     try:
-        while any(workers):
+        for index, log in enumerate(logs):
+            workers[index] = start(index, path, log)
+        while workers:
             # Entered anew each time: a signal that arrives within a destructor is raised there, and lost.
             with interrupts.allowed():
                 time.sleep(_LOOK_SECONDS)
                 now = counted(trials.records())
                 if now != ended:
-                    ended, deaths = now, 0
+                    ended, deaths = now, [0] * count
                     view.update(progress(trials, trials.config, reference, total))
-                for index, worker in enumerate(workers):
-                    if worker is None or worker.poll() is None:
+                for index, worker in list(workers.items()):
+                    status = worker.poll()
+                    if over and worker.waiting():  # for a place that it may never get, and does not need
+                        worker.end(0.0)
+                        status = DONE
+                    if status is None:
                         continue
-                    if worker.returncode == DONE:
-                        workers[index] = None
+                    if status == DONE:
+                        del workers[index]
+                        over = True
                         continue
-                    _raise_for(worker.returncode, logs[index])
-                    deaths += 1
-                    trials.run.log("worker died", status=worker.returncode, log=str(logs[index]))
-                    if deaths >= MAX_DEATHS:
+                    _raise_for(status, logs[index])
+                    deaths[index] += 1
+                    trials.run.log("worker died", status=status, log=str(logs[index]))
+                    if deaths[index] >= MAX_DEATHS:
                         raise RepeatedFailureError(
-                            f"{deaths} workers died without a result (the last with status {worker.returncode}): "
-                            f"{_last_line(logs[index])}; see {logs[index]}"
+                            f"a worker and its successors died {MAX_DEATHS} times without a result (the last with "
+                            f"status {status}): {last_line(logs[index])}; see {logs[index]}"
                         )
-                    workers[index] = _start(trials.run.path, logs[index])
+                    if over:
+                        del workers[index]
+                    else:
+                        workers[index] = start(index, path, logs[index])
     finally:
-        end([worker for worker in workers if worker is not None])
+        end(list(workers.values()))
 
 
-def end(workers: list[subprocess.Popen[bytes]]) -> None:
+def end(workers: list[Worker]) -> None:
     """Asks workers to end, and ends those that do not."""
     for worker in workers:
         worker.terminate()
     limit = time.monotonic() + GRACE_SECONDS
     for worker in workers:
-        try:
-            worker.wait(max(0.0, limit - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            worker.kill()
-            worker.wait()
-        finally:
-            if worker.stdin is not None:
-                worker.stdin.close()
+        worker.end(max(0.0, limit - time.monotonic()))
 
 
-def _start(run: Path, log: Path) -> subprocess.Popen[bytes]:
-    """A worker in a session of its own, out of reach of the terminal's Ctrl-C; it ends with our end of its stdin."""
-    command = [sys.executable, "-m", "tuner", "worker", str(run), "--attached"]
-    with log.open("ab") as file:
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=file, start_new_session=True)
+def last_line(log: Path) -> str:
+    """What a worker said last."""
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.is_file() else []
+    return lines[-1] if lines else "it said nothing"
 
 
 def _raise_for(status: int, log: Path) -> None:
     """Raises what a worker's exit code says, where another worker would fare no better."""
-    said = _last_line(log).removeprefix("tuner: error: ")
+    said = last_line(log).removeprefix("tuner: error: ")
     if status == FAILURES:
         raise RepeatedFailureError(said)
     if status == BAD_INPUT:
@@ -111,8 +134,3 @@ def _raise_for(status: int, log: Path) -> None:
         raise RuntimeUnavailable(said)
     if status == STORAGE:
         raise WorkerStorageError(said)
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing"

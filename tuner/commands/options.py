@@ -11,6 +11,7 @@ from search_spaces.errors import InputError
 
 if TYPE_CHECKING:
     from tuner.config import RuntimeSection
+    from tuner.ray_cluster import RayCluster
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 Model = Annotated[
@@ -20,6 +21,13 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, e.g. runs/
 Study = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="Study file.", show_default=False)]
 Trials = Annotated[int | None, typer.Option("--trials", min=1, help="Trials in all, in place of the study's.")]
 Workers = Annotated[int, typer.Option("--workers", metavar="N", min=1, max=64, help="Processes that evaluate trials.")]
+Ray = Annotated[
+    str | None,
+    typer.Option("--ray", metavar="ADDRESS", help="Place workers on a Ray cluster, HOST:PORT; auto: this host's."),
+]
+RayShare = Annotated[
+    float, typer.Option("--ray-share", metavar="X", help="GPUs of Ray's per worker; CPUs where the runtime uses none.")
+]
 Runtime = Annotated[str, typer.Option("--runtime", help="onnxruntime-cpu, onnxruntime-cuda or tensorrt.")]
 Builder = Annotated[
     list[str] | None,
@@ -43,6 +51,13 @@ def parse_builder(runtime: str, pairs: list[str] | None) -> RuntimeSection:
 
     check_runtime(runtime)
     return runtime_section(runtime, pairs or [])
+
+
+def ray_cluster(address: str | None, share: float) -> RayCluster | None:
+    """The cluster that ``--ray`` names; None without it."""
+    from tuner.ray_cluster import RayCluster
+
+    return RayCluster(address, share) if address is not None else None
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tuner.commands.options import Json, Model, Run, Study, Trials, Workers
+from tuner.commands.options import Json, Model, Ray, RayShare, Run, Study, Trials, Workers, ray_cluster
 from tuner.console import say, show, show_table
 
 
@@ -32,6 +32,8 @@ def run(
         Path | None,
         typer.Option("--new-device", metavar="RUN", help="The same study, run elsewhere: reuses its accuracy scores."),
     ] = None,
+    ray: Ray = None,
+    ray_share: RayShare = 1.0,
 ) -> None:
     """Starts a study and works until it is done.
 
@@ -43,10 +45,11 @@ def run(
 
     config = read_study(study, override or ())
     path = folder or Path("runs") / config.name
-    _hint(launch(config, path, trials=trials, workers=workers, steps=bar, linked=new_device).path)
+    cluster = ray_cluster(ray, ray_share)
+    _hint(launch(config, path, trials=trials, workers=workers, steps=bar, linked=new_device, ray=cluster).path)
 
 
-def resume(run: Run, trials: Trials = None, workers: Workers = 1) -> None:
+def resume(run: Run, trials: Trials = None, workers: Workers = 1, ray: Ray = None, ray_share: RayShare = 1.0) -> None:
     """Continues a study that was interrupted, or adds trials to one that ended.
 
     Example: tuner resume runs/demo --trials 80
@@ -54,7 +57,8 @@ def resume(run: Run, trials: Trials = None, workers: Workers = 1) -> None:
     from tuner.progress import bar
     from tuner.study import resume as resume_study
 
-    _hint(resume_study(run, trials=trials, workers=workers, steps=bar).path)
+    cluster = ray_cluster(ray, ray_share)
+    _hint(resume_study(run, trials=trials, workers=workers, steps=bar, ray=cluster).path)
 
 
 def worker(
@@ -63,6 +67,9 @@ def worker(
     ],
     study: Annotated[
         str | None, typer.Option("--study", metavar="NAME", help="Which study of the storage, if it holds several.")
+    ] = None,
+    device: Annotated[
+        int | None, typer.Option("--device", metavar="N", min=0, help="GPU, in place of the study's runtime.device.")
     ] = None,
     attached: Annotated[bool, typer.Option("--attached", hidden=True)] = False,
 ) -> None:
@@ -76,7 +83,7 @@ def worker(
 
     if attached:
         end_with_parent()
-    work(run_of(run, study) if "://" in run else Path(run))
+    work(run_of(run, study) if "://" in run else Path(run), device)
 
 
 def status(run: Run, as_json: Json = False) -> None:
