@@ -69,7 +69,7 @@ def joined(address: str) -> Iterator[Any]:
     before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise InputError(f"--ray {address!r}: no cluster to join ({' '.join(str(error).split())}); {advice}") from None
     finally:
         signal.signal(signal.SIGTERM, before)  # Ray put its own in its place

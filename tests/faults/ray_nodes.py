@@ -1,10 +1,10 @@
 """Kills a node of a Ray cluster in the middle of a study and counts what it lost, repeated or left running.
 
-Two nodes run on this machine, on loopback in a network namespace of their own where the system lets us make one; four
-workers replay scores, two a node. In the middle one node dies: all of its processes at once (`--how machine`), or its
-raylet alone (`--how raylet`), whose workers must then end by themselves. Or the command that placed them is ended
-(`--how sigterm`, `--how sigkill`), and all workers must be gone. `kill_workers.audit` resumes a study that has not
-ended, without Ray, and counts as it does there; besides:
+Two nodes run on this machine, on loopback in a network namespace of their own, for whoever reaches a Ray cluster can
+run anything on it; four workers replay scores, two a node. In the middle one node dies: all of its processes at once
+(`--how machine`), or its raylet alone (`--how raylet`), whose workers must then end by themselves. Or the command that
+placed them is ended (`--how sigterm`, `--how sigkill`), and all workers must be gone. `kill_workers.audit` resumes a
+study that has not ended, without Ray, and counts as it does there; besides:
 
 - victims: workers that had to go, and seconds until none of them was left;
 - replaced: workers that Ray found another place for.
@@ -60,10 +60,8 @@ def start_cluster(hosts: int):
     from ray.cluster_utils import Cluster
 
     common = {"num_cpus": WORKERS, "object_store_memory": 80 * 2**20, "include_dashboard": False}
-    address = {"node_ip_address": "127.0.0.1"} if os.environ.get(_INSIDE) else {}
-    cluster = Cluster(initialize_head=True, head_node_args={**common, **address})
-    other = {"node_ip_address": "127.0.0.2"} if hosts == 2 else address
-    return cluster, cluster.add_node(**common, **other)
+    cluster = Cluster(initialize_head=True, head_node_args={**common, "node_ip_address": "127.0.0.1"})
+    return cluster, cluster.add_node(**common, node_ip_address=f"127.0.0.{hosts}")
 
 
 def workers_of(raylet: psutil.Process) -> list[psutil.Process]:
@@ -165,7 +163,7 @@ def strike_a_study(folder: Path, how: str, hosts: int, trials: int, delay: float
 
 
 def main() -> None:
-    """Runs within the network of its own where there is one."""
+    """Runs itself again within a network of its own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--how", choices=("machine", "raylet", "sigterm", "sigkill"), default="machine")
     parser.add_argument("--postgres", action="store_true")
@@ -174,19 +172,18 @@ def main() -> None:
     parser.add_argument("--delay", type=float, default=0.2)
     parser.add_argument("--storage", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if not os.environ.get(_INSIDE) and (network := own_network()):
-        with postgres() if options.postgres else nullcontext() as storage:  # a socket is seen from within, too
+    if not os.environ.get(_INSIDE):
+        if not (network := own_network()):
+            parser.error("no network namespace can be made here (unshare, ip)")
+        with postgres() if options.postgres else nullcontext() as storage:  # its socket is seen from within, too
             command = [*network, sys.executable, __file__, *sys.argv[1:]]
             command += ["--storage", storage] if storage else []
             sys.exit(subprocess.run(command, env={**os.environ, _INSIDE: "1"}, check=False).returncode)
-    if options.hosts == 2 and not os.environ.get(_INSIDE):
-        parser.error("--hosts 2 needs a network namespace (unshare, ip)")
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as scratch:  # Ray's sockets need a short path
         os.environ |= {"RAY_TMPDIR": scratch, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
         (Path(scratch) / "ray").mkdir()
         folder = Path(scratch) / Path(scratch).name
-        with postgres() if options.postgres and not options.storage else nullcontext(options.storage) as storage:
-            found = strike_a_study(folder, options.how, options.hosts, options.trials, options.delay, storage)
+        found = strike_a_study(folder, options.how, options.hosts, options.trials, options.delay, options.storage)
     print(json.dumps(found))
 
 

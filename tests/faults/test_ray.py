@@ -14,6 +14,10 @@ from ray_nodes import own_network
 
 pytest.importorskip("ray", reason="the extra `ray` is not installed")
 
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not own_network(), reason="no network namespace can be made here (unshare, ip)"),
+]
 SCRIPT = Path(__file__).with_name("ray_nodes.py")
 
 
@@ -28,7 +32,6 @@ def assert_nothing_lost(found: dict, trials: int) -> None:
     assert [found[key] for key in ("lost", "twice", "running", "unsound", "given_up")] == [0] * 5
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", ["machine", "raylet"])
 def test_a_study_outlives_a_node(how: str) -> None:
     found = strike("--how", how, "--trials", "80")
@@ -38,7 +41,6 @@ def test_a_study_outlives_a_node(how: str) -> None:
     assert found["states_after"].get("RUNNING", 0) == 0
 
 
-@pytest.mark.slow
 def test_a_signal_ends_the_workers_everywhere() -> None:
     found = strike("--how", "sigterm", "--trials", "80")
     assert found["status"] == 143 and found["said"].startswith("tuner: interrupted")
@@ -46,15 +48,12 @@ def test_a_signal_ends_the_workers_everywhere() -> None:
     assert_nothing_lost(found, 80)
 
 
-@pytest.mark.slow
 def test_workers_end_with_the_command_that_placed_them() -> None:
     found = strike("--how", "sigkill", "--trials", "80")
     assert found["status"] == -9 and found["victims"] == 4
     assert_nothing_lost(found, 80)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not own_network(), reason="no network namespace can be made here")
 @pytest.mark.skipif(bool(MISSING), reason=MISSING)
 def test_two_addresses_share_a_study_on_postgresql() -> None:
     found = strike("--hosts", "2", "--postgres", "--trials", "80")
@@ -62,14 +61,11 @@ def test_two_addresses_share_a_study_on_postgresql() -> None:
     assert_nothing_lost(found, 80)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not own_network(), reason="no network namespace can be made here")
 def test_sqlite_is_refused_on_nodes_of_other_hosts() -> None:
     found = strike("--hosts", "2")
     assert found["status"] == 2 and "127.0.0.2" in found["said"] and "postgresql" in found["said"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("address", "said"), [("127.0.0.1:1", "nobody answers"), ("ray://x:1", "must be HOST:PORT"), ("x", "HOST:PORT")]
 )
