@@ -15,6 +15,7 @@ from ray_nodes import own_network
 pytest.importorskip("ray", reason="the extra `ray` is not installed")
 
 pytestmark = [
+    pytest.mark.timeout(600),
     pytest.mark.slow,
     pytest.mark.skipif(not own_network(), reason="no network namespace can be made here (unshare, ip)"),
 ]
@@ -74,3 +75,12 @@ def test_an_address_without_a_cluster_is_refused(tmp_path: Path, address: str, s
     command = [sys.executable, "-m", "tuner", "resume", run, "--ray", address]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2 and said in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_a_worker_sees_the_gpu_that_ray_gave_it() -> None:
+    command = [*own_network(), sys.executable, SCRIPT.with_name("ray_gpus.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["seen"] == ["0", "1"] and found["status"] == [2, 2]
+    assert all("not a run" in text and "on node" in text for text in found["said"])
