@@ -24,8 +24,11 @@ def binaries() -> Path | None:
 
 
 @contextmanager
-def private_postgres() -> Iterator[str]:
+def private_postgres(on_socket: bool = False) -> Iterator[str]:
     """Starts a server; yields its URL for SQLAlchemy, with psycopg as the driver.
+
+    Args:
+        on_socket: Whether it listens on a socket in its folder, which other network namespaces see, in place of a port.
 
     Raises:
         FileNotFoundError: PostgreSQL is not installed.
@@ -53,11 +56,16 @@ def private_postgres() -> Iterator[str]:
 
         begin = (tools / "initdb", "-D", data, "-U", _USER, f"--pwfile={secret}", "--auth=scram-sha-256")
         call(*begin, "--encoding=UTF8", "--no-locale")
-        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories="
+        listen = "-c listen_addresses=127.0.0.1 -c unix_socket_directories="
+        where = f"127.0.0.1:{port}/postgres"
+        if on_socket:
+            folder.chmod(0o755)
+            listen = f"-c listen_addresses= -c unix_socket_directories={folder}"
+            where = f"/postgres?host={folder}&port={port}"
         server = (tools / "pg_ctl", "-D", data, "-w")
-        call(*server, "-l", folder / "server.log", "-o", options, "start")
+        call(*server, "-l", folder / "server.log", "-o", f"-p {port} {listen}", "start")
         try:
-            yield f"postgresql+psycopg://{_USER}:{password}@127.0.0.1:{port}/postgres"
+            yield f"postgresql+psycopg://{_USER}:{password}@{where}"
         finally:
             call(*server, "-m", "immediate", "stop")
 

@@ -37,7 +37,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests/faults")]
 
 from kill_workers import Tally, audit, prepare  # noqa: E402
-from postgres import postgres  # noqa: E402
+from private_postgres import private_postgres  # noqa: E402
 
 from tuner.loaded import load_run  # noqa: E402
 from tuner.trials import counted  # noqa: E402
@@ -175,7 +175,9 @@ def main() -> None:
     if not os.environ.get(_INSIDE):
         if not (network := own_network()):
             parser.error("no network namespace can be made here (unshare, ip)")
-        with postgres() if options.postgres else nullcontext() as storage:  # its socket is seen from within, too
+        with (
+            private_postgres(on_socket=True) if options.postgres else nullcontext() as storage
+        ):  # its socket is seen from within, too
             command = [*network, sys.executable, __file__, *sys.argv[1:]]
             command += ["--storage", storage] if storage else []
             sys.exit(subprocess.run(command, env={**os.environ, _INSIDE: "1"}, check=False).returncode)

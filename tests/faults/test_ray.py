@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from kill_workers import prepare
-from postgres import MISSING
+from private_postgres import binaries
 from ray_nodes import own_network
 
 pytest.importorskip("ray", reason="the extra `ray` is not installed")
@@ -55,7 +55,7 @@ def test_workers_end_with_the_command_that_placed_them() -> None:
     assert_nothing_lost(found, 80)
 
 
-@pytest.mark.skipif(bool(MISSING), reason=MISSING)
+@pytest.mark.skipif(binaries() is None, reason="PostgreSQL is not installed")
 def test_two_addresses_share_a_study_on_postgresql() -> None:
     found = strike("--hosts", "2", "--postgres", "--trials", "80")
     assert found["status"] == 0, found["said"]

@@ -16,7 +16,6 @@ import optuna
 import psutil
 import pytest
 from kill_workers import kill_workers, prepare
-from postgres import MISSING, postgres
 
 from tuner.claims import FileClaims
 from tuner.loaded import load_run
@@ -45,17 +44,6 @@ def test_workers_share_a_study_without_repeating(tmp_path: Path) -> None:
     assert max(Counter(record.allocation.digest for record in loaded.records).values()) == 1
     events = [json.loads(line) for line in (path / "log.jsonl").read_text().splitlines()]
     assert len({event["worker"] for event in events if event["event"] == "evaluating"}) >= 3
-
-
-@pytest.mark.skipif(bool(MISSING), reason=MISSING)
-def test_workers_share_a_study_on_postgresql(tmp_path: Path) -> None:
-    pytest.importorskip("psycopg", reason="the driver psycopg is not installed")
-    with postgres() as url:
-        path = prepare(tmp_path / "study", "served", 20, 0.02, url)
-        done = subprocess.run([*TUNER, "resume", path, "--workers", "2"], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        records = load_run(path).records
-    assert counted(records) == 20 and {record.state for record in records} == {"COMPLETE"}
 
 
 def test_a_killed_worker_is_replaced_and_signals_end_all(tmp_path: Path) -> None:
