@@ -36,7 +36,10 @@ def test_a_worker_sees_its_own_gpu_alone(study_file, tmp_path: Path) -> None:
     run = launch(read_study(study_file(search={"trials": 2})), tmp_path / "run")
     run.workers.mkdir(exist_ok=True)
     worker = LocalWorker(run.path, run.workers / "worker-0.log", one_gpu=True, gpu="GPU-7")
-    (process,) = [p for p in psutil.Process().children() if str(run.path) in p.cmdline()]
+    found: list[psutil.Process] = []
+    while not found and worker.poll() is None:  # for a moment after its start a process has no command line
+        found = [p for p in psutil.Process().children() if str(run.path) in p.cmdline()]
+    (process,) = found
     assert process.environ()["CUDA_VISIBLE_DEVICES"] == "GPU-7"
     assert process.cmdline()[-2:] == ["--device", "0"]
     assert worker.wait() == 0, RunFolder(run.path).workers.joinpath("worker-0.log").read_text()
