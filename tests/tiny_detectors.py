@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,8 +17,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from objectives.accuracy import predict
 from objectives.detection.cache import PreprocessedImages
+from objectives.detection.calibration_set import load_calibration
 from objectives.detection.contract import Thresholds, recognise
+from objectives.detection.dataset import load_dataset
 from objectives.detection.image_files import ImageRecord, hash_files
+from objectives.evaluation import EvaluatorSettings
+from objectives.quantization.calibration import calibrate
 from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
 from search_spaces.model_graph import ModelGraph
 
@@ -240,3 +245,28 @@ def write_calibration(folder: Path, count: int = 4, seed: int = 9) -> Path:
     target = folder / "calibration.txt"
     target.write_text("# calibration images\n" + "".join(f"calibration/{path.name}\n" for path in paths))
     return target
+
+
+def evaluator_settings(folder: Path, graph: ModelGraph, count: int, **choices: Any) -> EvaluatorSettings:
+    """What an evaluator needs to score a tiny detector: `count` labelled images, and ranges of three others.
+
+    Args:
+        folder: Where all of it goes.
+        graph: The detector.
+        count: Images that it is scored on.
+        choices: Other fields of the settings.
+    """
+    images, annotations = write_dataset(folder, graph.path, count)
+    calibration = load_calibration(write_calibration(folder, 3), None)
+    contract = recognise(graph)
+    cached = PreprocessedImages.build(calibration.images, contract.image_size, folder / "cache")
+    (folder / "calibration.json").write_text(calibrate(graph, cached.singles(), "max").to_json())
+    return EvaluatorSettings(
+        model=graph.path,
+        calibration=folder / "calibration.json",
+        contract=contract,
+        dataset=load_dataset(images, annotations),
+        cache=folder / "cache",
+        predictions=folder / "predictions",
+        **choices,
+    )

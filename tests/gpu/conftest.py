@@ -8,17 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tiny_detectors import build_detector, write_calibration, write_dataset
+from tiny_detectors import build_detector, evaluator_settings
 
 from objectives.backends import TensorRtBackend, tensorrt_version
-from objectives.detection.cache import PreprocessedImages
-from objectives.detection.calibration_set import load_calibration
-from objectives.detection.contract import recognise
-from objectives.detection.dataset import load_dataset
 from objectives.devices import find_gpu
 from objectives.evaluation import EvaluatorSettings
 from objectives.latency import TimingProtocol
-from objectives.quantization.calibration import calibrate
 from objectives.runners.runner import RuntimeUnavailable
 from objectives.runners.tensorrt_rules import BuilderSettings
 from search_spaces.model_graph import ModelGraph
@@ -57,21 +52,12 @@ def settings(
     graph: ModelGraph, builder: BuilderSettings, tmp_path_factory: pytest.TempPathFactory
 ) -> EvaluatorSettings:
     folder = tmp_path_factory.mktemp("data")
-    images, annotations = write_dataset(folder, graph.path, 6)
-    calibration = load_calibration(write_calibration(folder, 3), None)
-    contract = recognise(graph)
-    cached = PreprocessedImages.build(calibration.images, contract.image_size, folder / "cache")
-    table = calibrate(graph, (cached.batch(i, i + 1) for i in range(len(cached))), "max")
-    (folder / "calibration.json").write_text(table.to_json())
-    return EvaluatorSettings(
-        model=graph.path,
-        calibration=folder / "calibration.json",
-        contract=contract,
-        dataset=load_dataset(images, annotations),
-        cache=folder / "cache",
+    return evaluator_settings(
+        folder,
+        graph,
+        6,
         runtime="tensorrt",
         timing=TimingProtocol(warmup_ms=50, min_seconds=0.3, min_iterations=100, max_cov=0.1),
-        predictions=folder / "predictions",
         engines=folder / "engines",
         failures=folder / "failures",
         log=folder / "child.log",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -122,8 +124,12 @@ def test_a_long_build_gives_way_to_measurements_and_rests_meanwhile(tmp_path: Pa
 
 def test_who_does_not_share_a_device_has_no_way_to_give() -> None:
     give_way("gpu")
+    assert device_users("gpu") == frozenset()  # nothing was taken that had not been held
     with device_lock("gpu"):
-        give_way("gpu")
+        give_way("gpu", timeout=0.0)
+        outside = "from objectives.device_lock import device_lock\nwith device_lock('gpu', timeout=0.2): pass"
+        found = subprocess.run([sys.executable, "-c", outside], check=False, capture_output=True, text=True)
+        assert "Timeout" in found.stderr  # it is still held alone
 
 
 def test_a_dead_user_is_forgotten(tmp_path: Path) -> None:

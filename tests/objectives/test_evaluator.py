@@ -6,17 +6,12 @@ import time
 
 import psutil
 import pytest
-from tiny_detectors import build_detector, write_calibration, write_dataset
+from tiny_detectors import build_detector, evaluator_settings
 
-from objectives.detection.cache import PreprocessedImages
-from objectives.detection.calibration_set import load_calibration
-from objectives.detection.contract import recognise
-from objectives.detection.dataset import load_dataset
 from objectives.detection.prediction_file import load_predictions
 from objectives.detection.scoring import score
 from objectives.evaluator import Evaluator, EvaluatorSettings
 from objectives.latency import TimingProtocol
-from objectives.quantization.calibration import calibrate
 from objectives.scores import Failure, Scores
 from search_spaces.allocation import Allocation
 from search_spaces.model_graph import ModelGraph
@@ -32,20 +27,11 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> ModelGraph:
 @pytest.fixture(scope="module")
 def settings(graph: ModelGraph, tmp_path_factory: pytest.TempPathFactory) -> EvaluatorSettings:
     folder = tmp_path_factory.mktemp("data")
-    images, annotations = write_dataset(folder, graph.path, 6)
-    calibration = load_calibration(write_calibration(folder, 3), None)
-    contract = recognise(graph)
-    cached = PreprocessedImages.build(calibration.images, contract.image_size, folder / "cache")
-    table = calibrate(graph, (cached.batch(i, i + 1) for i in range(len(cached))), "max")
-    (folder / "calibration.json").write_text(table.to_json())
-    return EvaluatorSettings(
-        model=graph.path,
-        calibration=folder / "calibration.json",
-        contract=contract,
-        dataset=load_dataset(images, annotations),
-        cache=folder / "cache",
+    return evaluator_settings(
+        folder,
+        graph,
+        6,
         timing=QUICK,
-        predictions=folder / "predictions",
         log=folder / "child.log",
     )
 

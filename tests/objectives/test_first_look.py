@@ -8,16 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_detectors import build_detector, write_calibration, write_dataset
+from tiny_detectors import build_detector, evaluator_settings
 
-from objectives.detection.cache import PreprocessedImages
-from objectives.detection.calibration_set import load_calibration
-from objectives.detection.contract import recognise
-from objectives.detection.dataset import load_dataset
 from objectives.detection.prediction_file import load_predictions
 from objectives.evaluation import Bench, EvaluatorSettings
 from objectives.evaluator import Evaluator
-from objectives.quantization.calibration import calibrate
 from objectives.quantization.weights import WeightSettings
 from objectives.scores import Latency, Scores, Screened, checked
 from objectives.screening import Screener, ScreeningSettings
@@ -36,20 +31,12 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> ModelGraph:
 @pytest.fixture(scope="module")
 def settings(graph: ModelGraph, tmp_path_factory: pytest.TempPathFactory) -> EvaluatorSettings:
     folder = tmp_path_factory.mktemp("data")
-    images, annotations = write_dataset(folder, graph.path, 24)
-    calibration = load_calibration(write_calibration(folder, 3), None)
-    contract = recognise(graph)
-    cached = PreprocessedImages.build(calibration.images, contract.image_size, folder / "cache")
-    (folder / "calibration.json").write_text(calibrate(graph, cached.singles(), "max").to_json())
-    return EvaluatorSettings(
-        model=graph.path,
-        calibration=folder / "calibration.json",
-        contract=contract,
-        dataset=load_dataset(images, annotations),
-        cache=folder / "cache",
+    return evaluator_settings(
+        folder,
+        graph,
+        24,
         timing=None,
         weights=WeightSettings("rtn", Granularity.PER_TENSOR),
-        predictions=folder / "predictions",
         screening=SIZE_ONLY,
     )
 
