@@ -9,7 +9,7 @@ from search_spaces.blocked import Blocked
 from search_spaces.costs import CostTable, weight_costs
 from tuner.config import ConstraintsSection
 from tuner.front import reference_point
-from tuner.samplers.problem import Problem, build_problem
+from tuner.samplers.problem import Problem, build_problem, reformat_share
 from tuner.trials import objective_values
 from tuner.workbench import Workbench
 
@@ -25,7 +25,8 @@ def study_problem(workbench: Workbench, reference: Scores, blocked: Blocked | No
     config, graph = workbench.inputs.config, workbench.inputs.graph
     names = list(config.objectives)
     # Of what is no objective only the size is known of every trial.
-    bounded = [name for name in _bounds(config.constraints) if name not in names and name == "weight_mib"]
+    bounds = _bounds(config.constraints)
+    bounded = [name for name in bounds if name not in names and name == "weight_mib"]
     layers = {layer.name: layer for layer in graph.quantizable}
     return build_problem(
         workbench.inputs.space,
@@ -34,20 +35,21 @@ def study_problem(workbench: Workbench, reference: Scores, blocked: Blocked | No
         edges=graph.edges,
         elements={name: int(np.prod(layer.output_shape)) for name, layer in layers.items()},
         blocks={name: layer.block for name, layer in layers.items()},
+        bounds=bounds,
         bounded=bounded,
+        reformat=reformat_share(config.runtime.name),
         blocked=blocked,
     )
 
 
 def _objective(name: str, workbench: Workbench, reference: Scores) -> tuple[str, float, float, CostTable | None]:
     """Name, the reference's value, the worst value that counts, and the prior of a cost."""
-    bounds = _bounds(workbench.inputs.config.constraints)
     value = objective_values(reference, [name])[0]
     worst = value * reference_point([name])[0]
     if name == "map_50_95":
-        return name, value, max(worst, bounds.get(name, worst)), None
+        return name, value, worst, None
     table = workbench.costs if name == "latency_ms" else weight_costs(workbench.inputs.graph.layers)
-    return name, value, min(worst, bounds.get(name, worst)), table
+    return name, value, worst, table
 
 
 def _bounds(constraints: ConstraintsSection) -> dict[str, float]:

@@ -107,7 +107,7 @@ def make_instance(seed: int, layers: int = 100, correlation: float = 0.8, object
         parameters,
         (
             Objective("map_50_95", REFERENCE_MAP, WORST[0]),
-            Objective("latency_ms", 1.0, WORST[1], costs * 0.85 / costs[:, 0].sum(), 0.15, True),
+            Objective("latency_ms", 1.0, WORST[1], costs * 0.85 / costs[:, 0].sum(), 0.15, 0.008),
             Objective("weight_mib", 1.0, WORST[2], size),
         )[:objectives],
         prior,

@@ -14,6 +14,7 @@ from tuner.samplers import make_sampler
 from tuner.samplers.accuracy_model import AccuracyModel
 from tuner.samplers.acquisition import expected_improvement, improvement, nondominated
 from tuner.samplers.beliefs import Beliefs
+from tuner.samplers.candidates import drawn
 from tuner.samplers.cost_model import CostModel
 from tuner.samplers.evidence import Shape
 from tuner.samplers.history import History
@@ -36,7 +37,7 @@ def make_problem(
     costs /= costs[:, 0].sum() / 0.8
     return Problem(
         dict.fromkeys(names, FORMATS),
-        (Objective("map_50_95", 0.5, 0.25), Objective("latency_ms", 20.0, 22.0, costs, 0.2, True)),
+        (Objective("map_50_95", 0.5, 0.25), Objective("latency_ms", 20.0, 22.0, costs, 0.2, 0.008)),
         effects * np.exp(draw.normal(0, prior_noise, effects.shape)) * 100,
         np.array([*pairwise(range(groups)), (0, 5), (2, 6)]),
         np.ones(groups + 1),
@@ -123,8 +124,9 @@ def test_improvement_is_the_difference_of_two_hypervolumes(objectives: int) -> N
 
 def test_a_sample_beyond_a_bound_gains_nothing() -> None:
     samples = np.array([[[0.1, 0.1, 0.4]], [[0.1, 0.1, 0.6]]])
-    worst, optimised = np.array([1.0, 1.0, 0.5]), np.array([True, True, False])
-    found = expected_improvement(samples, np.zeros((0, 3)), worst, optimised)
+    worst, bounds = np.ones(3), np.array([np.inf, np.inf, 0.5])
+    optimised = np.array([True, True, False])
+    found = expected_improvement(samples, np.zeros((0, 3)), worst, bounds, optimised)
     assert found == pytest.approx([0.81, 0.0])
     assert nondominated(np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])).tolist() == [0, 1]
 
@@ -186,13 +188,12 @@ def test_knapsack_points_pay_for_reformats() -> None:
     latency = problem.objectives[1].prior
     assert latency is not None and (np.diff(total) >= 0).all()
     harm = problem.harm[np.arange(problem.groups), schemes].sum(axis=1)
-    cost = latency[np.arange(problem.groups), schemes].sum(axis=1) + problem.mismatches(schemes) @ reformat_prior(
-        problem
-    )
+    reformats = reformat_prior(problem, problem.objectives[1])
+    cost = latency[np.arange(problem.groups), schemes].sum(axis=1) + problem.mismatches(schemes) @ reformats
     assert np.allclose(cost, total)
     fresh = schemes_of(problem, 500)
     other_harm = problem.harm[np.arange(problem.groups), fresh].sum(axis=1)
-    other = latency[np.arange(problem.groups), fresh].sum(axis=1) + problem.mismatches(fresh) @ reformat_prior(problem)
+    other = latency[np.arange(problem.groups), fresh].sum(axis=1) + problem.mismatches(fresh) @ reformats
     assert not any(((other < c) & (other_harm < h)).any() for c, h in zip(cost, harm, strict=True))
     points = knapsack_points(problem, 13)
     assert 10 <= len(points) <= 13 and len({p.tobytes() for p in points}) == len(points)
@@ -227,3 +228,24 @@ def sum_volume(points: np.ndarray) -> float:
 
     worst = np.array([-0.25, 22.0])
     return float(compute_hypervolume(points[(points < worst).all(axis=1)], worst))
+
+
+def test_a_bound_draws_candidates_that_keep_it_without_making_those_near_it_worthless() -> None:
+    free = make_problem()
+    schemes = schemes_of(free, 12)
+    latency = free.objectives[1].prior
+    assert latency is not None
+    least = float(latency.min(axis=1).sum()) + 0.2
+    bound = 20.0 * (least + 0.03)
+    bounded = replace(free, objectives=(free.objectives[0], replace(free.objectives[1], bound=bound)))
+    shares = latency[np.arange(free.groups), schemes].sum(axis=1) + 0.2
+    values = np.stack([0.5 - 0.1 * DRAW.random(12), 20.0 * shares], axis=1)
+    none = np.zeros((0, free.groups), dtype=np.int64)
+    kept, worth = [], []
+    for problem in (free, bounded):
+        beliefs = Beliefs(problem, History(schemes, values, np.full(12, np.nan), none, frozenset()))
+        found = drawn(beliefs, np.random.default_rng(0))
+        kept.append((beliefs.mean(found)[:, 1] <= bound / 20.0).mean())
+        worth.append(beliefs.worst)
+    assert kept[1] > 1.5 * kept[0] and kept[1] > 0.3
+    assert np.array_equal(*worth)

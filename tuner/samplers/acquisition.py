@@ -38,20 +38,24 @@ def improvement(points: Floats, front: Floats, worst: Floats) -> Floats:
     return found
 
 
-def expected_improvement(samples: Floats, front: Floats, worst: Floats, optimised: NDArray[np.bool_]) -> Floats:
+def expected_improvement(
+    samples: Floats, front: Floats, worst: Floats, bounds: Floats, optimised: NDArray[np.bool_]
+) -> Floats:
     """Mean of `improvement` over samples of each candidate; a sample that breaks a bound adds nothing.
 
     Args:
         samples: Shape ``(candidates, samples, objectives)``, all minimised.
         front: Shape ``(n, objectives)``.
-        worst: Shape ``(objectives,)``; for a quantity that is only bounded, its bound.
+        worst: The reference point, shape ``(objectives,)``. A bound is no part of it: a scheme near the bound is worth
+            as much as without one.
+        bounds: What must not be exceeded, shape ``(objectives,)``; inf for none.
         optimised: Which objectives are optimised, the others are only bounded; shape ``(objectives,)``.
 
     Returns:
         Shape ``(candidates,)``.
     """
-    kept = (samples[..., ~optimised] <= worst[~optimised]).all(axis=2)
-    feasible = front[(front[:, ~optimised] <= worst[~optimised]).all(axis=1)][:, optimised]
+    kept = (samples <= bounds).all(axis=2)
+    feasible = front[(front <= bounds).all(axis=1)][:, optimised]
     points = samples[..., optimised]
     found = improvement(points.reshape(-1, points.shape[2]), feasible, worst[optimised])
     return np.asarray((found.reshape(kept.shape) * kept).mean(axis=1))

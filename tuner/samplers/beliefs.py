@@ -80,6 +80,16 @@ class Beliefs:
         """The reference point of the hypervolume in the units of `outcomes`, shape ``(objectives,)``."""
         return np.array([(-1 if o.accuracy else 1) * o.worst / o.reference for o in self.problem.objectives])
 
+    @property
+    def bounds(self) -> Floats:
+        """What a scheme must not exceed, in the units of `outcomes`; inf where nothing, shape ``(objectives,)``."""
+        return np.array(
+            [
+                np.inf if o.bound is None else (-1 if o.accuracy else 1) * o.bound / o.reference
+                for o in self.problem.objectives
+            ]
+        )
+
 
 def _accuracy_model(problem: Problem, schemes: Ints, losses: Floats, agreement: Floats) -> AccuracyModel:
     """The accuracy model, with sensitivities that the agreement of the trials corrected where the mAP bears that out.

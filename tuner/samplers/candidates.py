@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from tuner.samplers.beliefs import Beliefs
-from tuner.samplers.problem import Ints, Problem
+from tuner.samplers.problem import Floats, Ints, Objective, Problem
 from tuner.samplers.solver import exchange_rates, solve
 
 DRAWS = 24
 WEIGHTINGS = 10
 CHANGED = 240
+_BOUND_STEPS = 24
 
 
 def drawn(beliefs: Beliefs, random: np.random.Generator) -> Ints:
@@ -23,7 +24,7 @@ def drawn(beliefs: Beliefs, random: np.random.Generator) -> Ints:
         if objective.accuracy:
             weight = np.ones((DRAWS, WEIGHTINGS))
         else:
-            low, high = exchange_rates(problem, draws[_accuracy(problem)][0].mean(axis=0), cost.mean(axis=0))
+            low, high = _prices(problem, objective, draws[_accuracy(problem)][0], cost, edges)
             weight = np.exp(random.uniform(np.log(low), np.log(high), (DRAWS, WEIGHTINGS)))
         choices = choices + weight[:, :, None, None] * cost[:, None]
         reformats = reformats + weight[:, :, None] * edges[:, None]
@@ -47,6 +48,30 @@ def changed(beliefs: Beliefs, front: Ints, random: np.random.Generator) -> Ints:
         for group in flips:
             found[row, group] = random.choice(allowed[group])
     return found
+
+
+def _prices(
+    problem: Problem, objective: Objective, loss: Floats, cost: Floats, reformats: Floats
+) -> tuple[float, float]:
+    """Range of prices of a cost at which schemes differ; with a bound, from about the one that keeps it.
+
+    Args:
+        problem: The search.
+        objective: The cost.
+        loss: Draws of the loss of each choice, shape ``(draws, groups, formats)``.
+        cost: Draws of the cost of each choice, same shape.
+        reformats: Draws of the cost of a reformat on each edge, shape ``(draws, edges)``.
+    """
+    loss, cost, reformats = loss.mean(axis=0), cost.mean(axis=0), reformats.mean(axis=0)
+    low, high = exchange_rates(problem, loss, cost)
+    if objective.bound is None:
+        return low, high
+    prices = np.geomspace(low, high, _BOUND_STEPS)
+    schemes = solve(problem, loss + prices[:, None, None] * cost, prices[:, None] * reformats)
+    spent = np.take_along_axis(cost[None], schemes[..., None], axis=2)[..., 0].sum(axis=1)
+    spent = spent + problem.mismatches(schemes) @ reformats + objective.fixed
+    keeps = spent <= objective.bound / objective.reference
+    return (float(prices[keeps.argmax()]) / 3 if keeps.any() else high / 3), high
 
 
 def _accuracy(problem: Problem) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 
 from tuner.samplers.accuracy_model import effect_shape
 from tuner.samplers.evidence import Evidence, Shape, most_evident
-from tuner.samplers.problem import REFORMAT_SHARE, Floats, Ints, Objective, Problem
+from tuner.samplers.problem import Floats, Ints, Objective, Problem
 from tuner.samplers.regression import Features, Posterior, process
 
 _EVIDENT = 250
@@ -66,7 +66,7 @@ class CostModel:
         return self._posterior.predict(schemes, self._mismatches(schemes))
 
     def _mismatches(self, schemes: Ints) -> Floats:
-        if not self._objective.reformats:
+        if not self._objective.reformat:
             return np.zeros((len(schemes), 0))
         return self._problem.mismatches(schemes)
 
@@ -74,10 +74,10 @@ class CostModel:
         problem, costs = self._problem, self._objective.prior
         assert costs is not None
         base = effect_shape(problem, costs, self._objective.fixed)
-        if not self._objective.reformats:
+        if not self._objective.reformat:
             return base
         # A reformat has a part that is equal everywhere (a launch) and one that grows with the tensor.
-        count, half = len(problem.edges), REFORMAT_SHARE / 2
+        count, half = len(problem.edges), self._objective.reformat / 2
         parts = [np.ones((count, 1)), problem.edge_sizes[:, None], np.diag(1.0 + problem.edge_sizes) / 2]
         edges = np.concatenate([np.zeros((count, len(base.mean))), *parts], axis=1)
         choices = np.concatenate([base.features.choices, np.zeros((*costs.shape, 2 + count))], axis=2)

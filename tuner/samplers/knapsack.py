@@ -9,16 +9,16 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from tuner.samplers.history import read_history
-from tuner.samplers.problem import REFORMAT_SHARE, Floats, Ints, Problem
+from tuner.samplers.problem import Floats, Ints, Objective, Problem
 from tuner.samplers.scheme_sampler import SchemeSampler
 from tuner.samplers.solver import exchange_rates, solve
 
 _PRICES = 160
 
 
-def reformat_prior(problem: Problem) -> Floats:
-    """Expected share of the reference's latency that a reformat on each edge costs, shape ``(edges,)``."""
-    return np.asarray(REFORMAT_SHARE * (1 + problem.edge_sizes) / 2)
+def reformat_prior(problem: Problem, objective: Objective) -> Floats:
+    """Expected share of the reference's cost that a reformat on each edge adds, shape ``(edges,)``."""
+    return np.asarray(objective.reformat * (1 + problem.edge_sizes) / 2)
 
 
 def frontier(problem: Problem, weights: tuple[float, ...]) -> tuple[Ints, Floats]:
@@ -37,8 +37,7 @@ def frontier(problem: Problem, weights: tuple[float, ...]) -> tuple[Ints, Floats
     for objective, weight in zip(costs, weights, strict=True):
         assert objective.prior is not None
         choices = choices + weight * objective.prior
-        if objective.reformats:
-            reformats = reformats + weight * reformat_prior(problem)
+        reformats = reformats + weight * reformat_prior(problem, objective)
     low, high = exchange_rates(problem, problem.harm, choices)
     prices = np.concatenate([[low / 1e3], np.geomspace(low, high, _PRICES), [high * 1e3]])
     schemes = solve(problem, problem.harm + prices[:, None, None] * choices, prices[:, None] * reformats)

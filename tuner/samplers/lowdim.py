@@ -59,7 +59,6 @@ class LowDimensionalSampler(SchemeSampler):
             low, high = exchange_rates(problem, harm, objective.prior)
             price = low * (high / low) ** knobs[f"price:{objective.name}"]
             choices = choices + price * objective.prior
-            if objective.reformats:
-                reformats = reformats + price * knobs["reformat"] * reformat_prior(problem)
+            reformats = reformats + price * knobs["reformat"] * reformat_prior(problem, objective)
         found: Ints = solve(problem, choices[None], reformats[None])[0]
         return found

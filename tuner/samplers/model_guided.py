@@ -51,9 +51,10 @@ def _choose(problem: Problem, history: History, random: np.random.Generator) -> 
     candidates = found[new] if new.any() else found
     samples = beliefs.sample(candidates, random, SAMPLES)
     optimised = np.array([objective.optimised for objective in problem.objectives])
-    gains = expected_improvement(samples, believed, beliefs.worst, optimised)
+    gains = expected_improvement(samples, believed, beliefs.worst, beliefs.bounds, optimised)
     if gains.max() <= 0:  # nothing reaches the region that counts: towards it
-        gains = -np.maximum(samples.mean(axis=1) - beliefs.worst, 0.0).sum(axis=1)
+        wanted = np.minimum(beliefs.worst, beliefs.bounds)
+        gains = -np.maximum(samples.mean(axis=1) - wanted, 0.0).sum(axis=1)
     return np.asarray(candidates[int(gains.argmax())])
 
 

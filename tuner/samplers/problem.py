@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -19,8 +19,10 @@ from search_spaces.space import SearchSpace
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-#: Prior of one reformat, as a share of the reference's latency: 5 us of 0.5 ms (yolov8n, TensorRT 8.6 on an H200).
-REFORMAT_SHARE = 0.008
+#: Prior of one reformat, as a share of the reference's latency. TensorRT's is what the cost model learned on yolov8n
+#: (TensorRT 8.6, H100: 11 to 31 us of 0.5 ms); with a smaller one the first schemes are full of dear islands.
+REFORMAT_SHARE = {"tensorrt": 0.035}
+_OTHER_SHARE = 0.008
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,9 @@ class Objective:
         prior: Of a cost, what each (group, format) is expected to cost as a share of `reference`, shape
             ``(groups, formats)``; None for the accuracy.
         fixed: Of a cost, the share that no choice changes.
-        reformats: Whether neighbouring groups that compute in different number formats cost extra.
+        reformat: Of a cost, the prior share that a reformat between neighbouring groups of different number formats
+            adds; 0 where it is free.
+        bound: The value that a scheme must not be worse than; None where there is none.
         optimised: False for a quantity that is only bounded; the study has no value for it, trials carry it.
     """
 
@@ -43,7 +47,8 @@ class Objective:
     worst: float
     prior: Floats | None = None
     fixed: float = 0.0
-    reformats: bool = False
+    reformat: float = 0.0
+    bound: float | None = None
     optimised: bool = True
 
     @property
@@ -124,6 +129,11 @@ class Problem:
         return differs.astype(np.float64)
 
 
+def reformat_share(runtime: str) -> float:
+    """Prior of one reformat on a runtime, as a share of the reference's latency."""
+    return REFORMAT_SHARE.get(runtime, _OTHER_SHARE)
+
+
 def format_names(parameters: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     """Formats of all groups, in order of first use."""
     return tuple(dict.fromkeys(name for names in parameters.values() for name in names))
@@ -137,7 +147,9 @@ def build_problem(
     edges: Sequence[tuple[str, str]] = (),
     elements: Mapping[str, int] | None = None,
     blocks: Mapping[str, str] | None = None,
+    bounds: Mapping[str, float] | None = None,
     bounded: Sequence[str] = (),
+    reformat: float = 0.0,
     blocked: Blocked | None = None,
 ) -> Problem:
     """Brings a study's tables into the shape of a problem.
@@ -150,7 +162,9 @@ def build_problem(
         edges: Pairs of neighbouring layers.
         elements: ``{layer: elements of its output}``, which cross its outgoing edges; without it all edges are equal.
         blocks: ``{layer: module}``; without it every group is a block of its own.
+        bounds: ``{objective: value that no scheme may be worse than}``.
         bounded: Names of the objectives that are only bounded.
+        reformat: Prior share of the latency that one reformat costs.
         blocked: Pairs that the target cannot build.
     """
     parameters = space.parameters()
@@ -167,7 +181,15 @@ def build_problem(
     domains = {number: index for index, number in enumerate(dict.fromkeys(_domain(name) for name in names))}
     return Problem(
         parameters,
-        tuple(_objective(space, names, *each, optimised=each[0] not in bounded) for each in objectives),
+        tuple(
+            replace(
+                _objective(space, names, *each),
+                reformat=reformat if each[0] == "latency_ms" else 0.0,
+                bound=(bounds or {}).get(each[0]),
+                optimised=each[0] not in bounded,
+            )
+            for each in objectives
+        ),
         _harm(space.groups, names, sensitivity),
         np.array(list(pairs), dtype=np.int64).reshape(-1, 2),
         sizes / sizes.mean() if len(sizes) else sizes,
@@ -182,19 +204,12 @@ def _domain(name: str) -> str:
 
 
 def _objective(
-    space: SearchSpace,
-    names: Sequence[str],
-    name: str,
-    reference: float,
-    worst: float,
-    table: CostTable | None,
-    *,
-    optimised: bool,
+    space: SearchSpace, names: Sequence[str], name: str, reference: float, worst: float, table: CostTable | None
 ) -> Objective:
     if table is None:
         return Objective(name, reference, worst)
     prior, fixed = _shares(space.groups, names, table)
-    return Objective(name, reference, worst, prior, fixed, reformats=name == "latency_ms", optimised=optimised)
+    return Objective(name, reference, worst, prior, fixed)
 
 
 def _shares(groups: Sequence[Group], names: Sequence[str], table: CostTable) -> tuple[Floats, float]:
