@@ -120,7 +120,7 @@ def as_rows(weight: NDArray[np.generic], layer: Layer) -> NDArray[np.generic]:
 
 
 def from_rows(rows: NDArray[np.generic], layer: Layer) -> NDArray[np.generic]:
-    """Undoes `as_rows`."""
+    """Undoes `as_rows`, for a weight or for its scales by block."""
     if layer.op == "Conv":
-        return rows.reshape(layer.weight_shape)
+        return rows.reshape(layer.weight_shape[0], -1, *layer.weight_shape[2:])
     return np.ascontiguousarray(rows[0] if layer.channel_axis == 0 else rows[0].T)

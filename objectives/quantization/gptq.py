@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.blas import ssyrk
 
+from objectives.quantization.scales import Sharing, search
+
 DAMPING = 0.01  # of the mean diagonal, as in the paper
 LEAF = 16  # columns that are gone through one by one
 
@@ -71,73 +73,81 @@ class Activity:
         order: Columns by falling activity, ``(groups, K)``.
         feedback: How far a difference in one column moves those after it, in that order: above the diagonal of
             ``(groups, K, K)``, float64.
+        pivots: What a difference in a column adds to the output error once those after it have made up for it, float32
+            ``(groups, K)``.
     """
 
     hessian: NDArray[np.float32]
     order: NDArray[np.intp]
     feedback: NDArray[np.float64]
+    pivots: NDArray[np.float32]
 
     @staticmethod
     def of(hessian: NDArray[np.float64]) -> Activity:
         """Orders and factors second moments."""
         order = np.argsort(-np.einsum("gkk->gk", hessian), axis=1, kind="stable")
         ordered = np.stack([part[index].take(index, axis=1) for part, index in zip(hessian, order, strict=True)])
-        return Activity(hessian.astype(np.float32), order, _feedback(ordered))
+        feedback, squares = _feedback(ordered)
+        pivots = np.empty(order.shape, np.float32)
+        np.put_along_axis(pivots, order, squares.astype(np.float32), axis=1)
+        return Activity(hessian.astype(np.float32), order, feedback, pivots)
 
-    def round(
-        self, weight: NDArray[np.float32], unit: NDArray[np.float32], bounds: tuple[float, float]
-    ) -> NDArray[np.int8]:
-        """`gptq` on these inputs."""
-        return gptq(weight, unit, bounds, self)
+    def feed_back(
+        self, weight: NDArray[np.float32], step: NDArray[np.float32], bounds: tuple[float, float]
+    ) -> NDArray[np.float32]:
+        """GPTQ: codes by falling activity, each column making up for those before it.
 
+        The greedy order can end above plain rounding for single rows; who calls compares.
 
-def gptq(
-    weight: NDArray[np.float32],
-    unit: NDArray[np.float32],
-    bounds: tuple[float, float],
-    activity: Activity,
-) -> NDArray[np.int8]:
-    """Chooses the codes of a weight for the least output error.
+        Args:
+            weight: ``(groups, K, rows)``.
+            step: Size of one step of every element, likewise.
+            bounds: Least and largest code.
 
-    The greedy order can end above plain rounding for single channels; such a channel, whose error is known here
-    exactly, takes plain rounding.
+        Returns:
+            Codes, float32, ``(groups, K, rows)``.
+        """
+        order, feedback = self.order[:, :, None], self.feedback
+        rest = np.take_along_axis(weight, order, axis=1).astype(np.float64)
+        steps = np.take_along_axis(step, order, axis=1).astype(np.float64)
+        moved = np.zeros_like(rest)
+        codes = np.empty(rest.shape, dtype=np.float32)
 
-    Args:
-        weight: ``(groups, rows, K)``.
-        unit: Size of one step of every element, likewise.
-        bounds: Least and largest code.
-        activity: Of the inputs.
+        def round_columns(begin: int, end: int) -> None:
+            if end - begin > LEAF:
+                middle = (begin + end) // 2
+                round_columns(begin, middle)
+                moved[:, middle:end] += feedback[:, begin:middle, middle:end].transpose(0, 2, 1) @ rest[:, begin:middle]
+                round_columns(middle, end)
+                return
+            for index in range(begin, end):
+                code = np.clip(np.rint((rest[:, index] + moved[:, index]) / steps[:, index]), *bounds)
+                codes[:, index] = code
+                rest[:, index] -= code * steps[:, index]  # from here on the difference that the code leaves
+                moved[:, index + 1 : end] += feedback[:, index, index + 1 : end, None] * rest[:, index, None]
 
-    Returns:
-        Codes, int8, ``(groups, rows, K)``.
-    """
-    order, feedback = activity.order[:, :, None], activity.feedback
-    rest = np.take_along_axis(weight.transpose(0, 2, 1).astype(np.float64), order, axis=1)
-    step = np.take_along_axis(unit.transpose(0, 2, 1).astype(np.float64), order, axis=1)
-    moved = np.zeros_like(rest)
-    codes = np.empty(rest.shape, dtype=np.int8)
+        round_columns(0, rest.shape[1])
+        found = np.empty_like(codes)
+        np.put_along_axis(found, order, codes, axis=1)
+        return found
 
-    def round_columns(begin: int, end: int) -> None:
-        if end - begin > LEAF:
-            middle = (begin + end) // 2
-            round_columns(begin, middle)
-            moved[:, middle:end] += feedback[:, begin:middle, middle:end].transpose(0, 2, 1) @ rest[:, begin:middle]
-            round_columns(middle, end)
-            return
-        for index in range(begin, end):
-            code = np.clip(np.rint((rest[:, index] + moved[:, index]) / step[:, index]), *bounds)
-            codes[:, index] = code
-            rest[:, index] -= code * step[:, index]  # from here on the difference that the code leaves
-            moved[:, index + 1 : end] += feedback[:, index, index + 1 : end, None] * rest[:, index, None]
+    def search(
+        self, weight: NDArray[np.float32], scale: NDArray[np.float32], sharing: Sharing, bounds: tuple[float, float]
+    ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+        """`scales.search` on these inputs.
 
-    round_columns(0, rest.shape[1])
-    found = np.empty_like(codes)
-    np.put_along_axis(found, order, codes, axis=1)
-    found = found.transpose(0, 2, 1)
-    nearest = np.clip(np.rint(weight / unit), *bounds).astype(np.int8)
-    both = np.concatenate([found * unit - weight, nearest * unit - weight], axis=1)
-    ours, plain = np.split(output_error(both, activity.hessian), 2, axis=1)
-    return np.asarray(np.where((ours <= plain)[:, :, None], found, nearest))
+        Args:
+            weight: ``(groups, rows, K)``.
+            scale: Where the search begins, ``(groups, rows, scales)``.
+            sharing: Which elements share a scale.
+            bounds: Least and largest code.
+
+        Returns:
+            Codes and scales, in the shapes of `weight` and `scale`.
+        """
+        columns = np.ascontiguousarray(weight.transpose(0, 2, 1))
+        codes, found = search(np, columns, scale.transpose(0, 2, 1), sharing, bounds, self)
+        return codes.transpose(0, 2, 1).astype(np.int8), found.transpose(0, 2, 1)
 
 
 def output_error(difference: NDArray[np.floating], hessian: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -145,8 +155,8 @@ def output_error(difference: NDArray[np.floating], hessian: NDArray[np.floating]
     return np.asarray(np.einsum("grk,grk->gr", difference @ hessian, difference))
 
 
-def _feedback(hessian: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The strict upper part of ``V / diagonal(V)``, where V is upper triangular and ``V V^T`` the damped Hessian.
+def _feedback(hessian: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """``V / diagonal(V)``, where V is upper triangular and ``V V^T`` the damped Hessian, and the diagonal's squares.
 
     The output error of a difference d is ``|d V|^2``: column k of it vanishes where d_k makes up for the d before it.
     An input that is always 0 (or, in a centred Hessian, constant) has no say; it gets the mean's weight so that its
@@ -161,9 +171,10 @@ def _feedback(hessian: NDArray[np.float64]) -> NDArray[np.float64]:
         columns[:] = diagonal + np.where(diagonal > 0, damping * mean, mean)
         try:  # flipped both ways, a lower factor is an upper one
             factor = np.linalg.cholesky(hessian[:, ::-1, ::-1])[:, ::-1, ::-1]
-            factor = factor / np.einsum("gkk->gk", factor)[:, None, :]
-            if np.isfinite(factor).all():
-                return np.asarray(factor)
+            pivots = np.einsum("gkk->gk", factor)
+            feedback = factor / pivots[:, None, :]
+            if np.isfinite(feedback).all():
+                return feedback, np.square(pivots)
         except np.linalg.LinAlgError:
             pass
         damping *= 10  # moments of very unequal size: the identity's share grows until the factor exists

@@ -1,13 +1,15 @@
-"""`objectives.quantization.gptq` in PyTorch, for a GPU: the same sums, factors and codes, within rounding."""
+"""`objectives.quantization.gptq` in PyTorch, for a GPU: the same sums, factors, codes and scales, within rounding."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from objectives.quantization.gptq import DAMPING, LEAF
+from objectives.quantization.scales import Sharing, search
 from search_spaces.errors import InputError
 
 try:
@@ -76,25 +78,23 @@ class TorchActivity:
     hessian: torch.Tensor
     order: torch.Tensor
     feedback: torch.Tensor
+    pivots: torch.Tensor
 
     @staticmethod
     def of(hessian: torch.Tensor) -> TorchActivity:
         """Orders and factors second moments."""
         order = torch.argsort(hessian.diagonal(dim1=1, dim2=2), dim=1, descending=True, stable=True)
         rows = hessian.gather(1, order[:, :, None].expand_as(hessian))
-        return TorchActivity(hessian, order, _feedback(rows.gather(2, order[:, None, :].expand_as(hessian))))
+        feedback, squares = _feedback(rows.gather(2, order[:, None, :].expand_as(hessian)))
+        pivots = torch.empty_like(squares).scatter_(1, order, squares)
+        return TorchActivity(hessian.float(), order, feedback, pivots.float())
 
-    def round(
-        self, weight: NDArray[np.float32], unit: NDArray[np.float32], bounds: tuple[float, float]
-    ) -> NDArray[np.int8]:
-        """Chooses codes as `gptq.gptq` does: arrays ``(groups, rows, K)``, int8 codes likewise."""
-        device = self.hessian.device
-        whole = torch.tensor(weight, device=device)
-        steps = torch.tensor(unit, device=device)
-        order = self.order[:, :, None].expand(-1, -1, weight.shape[1])
-        rest = whole.double().transpose(1, 2).gather(1, order)
-        step = steps.double().transpose(1, 2).gather(1, order)
-        moved, codes = torch.zeros_like(rest), torch.empty_like(rest)
+    def feed_back(self, weight: torch.Tensor, step: torch.Tensor, bounds: tuple[float, float]) -> torch.Tensor:
+        """Codes as of `gptq.Activity.feed_back`: tensors ``(groups, K, rows)``."""
+        order = self.order[:, :, None].expand_as(weight)
+        rest = weight.double().gather(1, order)
+        steps = step.double().gather(1, order)
+        moved, codes = torch.zeros_like(rest), torch.empty_like(weight)
 
         def round_columns(begin: int, end: int) -> None:
             if end - begin > LEAF:
@@ -104,22 +104,30 @@ class TorchActivity:
                 round_columns(middle, end)
                 return
             for index in range(begin, end):
-                code = ((rest[:, index] + moved[:, index]) / step[:, index]).round().clamp(*bounds)
+                code = ((rest[:, index] + moved[:, index]) / steps[:, index]).round().clamp(*bounds)
                 codes[:, index] = code
-                rest[:, index] -= code * step[:, index]
+                rest[:, index] -= code * steps[:, index]
                 moved[:, index + 1 : end] += self.feedback[:, index, index + 1 : end, None] * rest[:, index, None]
 
         round_columns(0, rest.shape[1])
-        found = torch.empty_like(codes).scatter_(1, order, codes).transpose(1, 2)
-        nearest = (whole / steps).round().clamp(*bounds).double()
-        better = self._error(found * steps - whole) <= self._error(nearest * steps - whole)
-        return np.asarray(torch.where(better[:, :, None], found, nearest).to(torch.int8).cpu().numpy())
+        return torch.empty_like(codes).scatter_(1, order, codes)
 
-    def _error(self, difference: torch.Tensor) -> torch.Tensor:
-        return ((difference @ self.hessian) * difference).sum(dim=2)
+    def search(
+        self, weight: NDArray[np.float32], scale: NDArray[np.float32], sharing: Sharing, bounds: tuple[float, float]
+    ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+        """Chooses codes and scales as `gptq.Activity.search` does, arrays of the same shapes."""
+        codes, found = search(torch, self._columns(weight), self._columns(scale), sharing, bounds, self)
+        return _rows(codes.to(torch.int8)), _rows(found)
+
+    def _columns(self, rows: NDArray[np.float32]) -> torch.Tensor:
+        return torch.tensor(rows, device=self.hessian.device).transpose(1, 2).contiguous()
 
 
-def _feedback(hessian: torch.Tensor) -> torch.Tensor:
+def _rows(columns: torch.Tensor) -> NDArray[Any]:
+    return np.asarray(columns.transpose(1, 2).cpu().numpy())
+
+
+def _feedback(hessian: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     diagonal = hessian.diagonal(dim1=1, dim2=2)
     mean = diagonal.mean(dim=1, keepdim=True)
     mean = torch.where(mean > 0, mean, torch.ones_like(mean))
@@ -129,7 +137,8 @@ def _feedback(hessian: torch.Tensor) -> torch.Tensor:
         factor, failed = torch.linalg.cholesky_ex((hessian + torch.diag_embed(extra)).flip(1, 2))
         if not failed.any():
             flipped = factor.flip(1, 2)
-            upper: torch.Tensor = flipped / flipped.diagonal(dim1=1, dim2=2)[:, None, :]
+            pivots = flipped.diagonal(dim1=1, dim2=2)
+            upper: torch.Tensor = flipped / pivots[:, None, :]
             if torch.isfinite(upper).all():
-                return upper
+                return upper, pivots.square()
         damping *= 10  # as in NumPy: until the factor exists

@@ -6,10 +6,10 @@ import io
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from objectives.quantization.columns import Geometry, as_rows, from_rows, read_columns, read_geometry
 from objectives.quantization.gptq import Moments
+from objectives.quantization.scales import Sharing
 from objectives.quantization.weights import QuantizedWeight, WeightSettings, quantize_weight, weight_key
 from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
 from search_spaces.errors import InputError
@@ -44,9 +45,9 @@ class Recovered:
 class _Activity(Protocol):
     """What `gptq.Activity` and `gptq_torch.Activity` have in common, as `_Moments` for the sums that they come from."""
 
-    def round(
-        self, weight: NDArray[np.float32], unit: NDArray[np.float32], bounds: tuple[float, float]
-    ) -> NDArray[np.int8]: ...
+    def search(
+        self, weight: NDArray[np.float32], scale: NDArray[np.float32], sharing: Sharing, bounds: tuple[float, float]
+    ) -> tuple[NDArray[np.int8], NDArray[np.float32]]: ...
 
 
 class _Moments(Protocol):
@@ -71,8 +72,9 @@ def recover(
 ) -> dict[str, Recovered]:
     """Quantizes weights for the least error of their layers' outputs on calibration images.
 
-    The scales are those of plain rounding (largest weight = largest code): clipping them by weight error loses mAP on
-    detectors. The Hessian is that of the full-precision inputs, centred where a bias takes up the mean error.
+    The scales of gptq are searched by that error too (`scales.search`), from those of plain rounding (largest weight =
+    largest code); clipping them by weight error loses mAP on detectors. The Hessian is that of the full-precision
+    inputs, centred where a bias takes up the mean error.
 
     Args:
         graph: The unquantized model.
@@ -185,18 +187,38 @@ def _solve(
     weight = np.asarray(graph.initializers[layer.weight], dtype=np.float32)
     plain = quantize_weight(weight, layer, fmt, settings)
     correctable = can_shift(graph, layer, node)
-    unit = QuantizedWeight(np.ones_like(plain.codes), plain.scale, plain.axis, plain.block_size, plain.number)
     top = 127.0 if plain.number is Number.INT8 else float(settings.int4_top)
     rows = np.asarray(as_rows(weight, layer), dtype=np.float32)
-    steps = np.asarray(as_rows(unit.dequantized(), layer), dtype=np.float32)
-    codes = np.asarray(as_rows(plain.codes, layer), dtype=np.int8)
+    final = plain
     if settings.method != "bias":
-        codes = activity(correctable).round(rows, steps, (-top - (plain.number is Number.INT4), top))
+        first, sharing = scales_as_rows(plain, layer)
+        bounds = (-top - (plain.number is Number.INT4), top)
+        codes, scale = activity(correctable).search(rows, first, sharing, bounds)
+        final = replace(plain, codes=from_rows(codes, layer), scale=scales_from_rows(scale, plain, layer))
     shift = None
     if correctable:
-        shift = ((rows - codes * steps) * mean[:, None]).sum(axis=2).ravel().astype(np.float32)
-    final = QuantizedWeight(from_rows(codes, layer), plain.scale, plain.axis, plain.block_size, plain.number)
+        left = rows - np.asarray(as_rows(final.dequantized(), layer), dtype=np.float32)
+        shift = (left * mean[:, None]).sum(axis=2).ravel().astype(np.float32)
     return Recovered(final, shift)
+
+
+def scales_as_rows(plain: QuantizedWeight, layer: Layer) -> tuple[NDArray[np.float32], Sharing]:
+    """A weight's scales as ``(groups, rows, scales of a row)``, and which of its columns share each."""
+    groups, rows, width = as_rows(plain.codes, layer).shape
+    if plain.block_size:
+        scale = np.asarray(as_rows(plain.scale, layer), dtype=np.float32)
+        taps = int(np.prod(layer.weight_shape[2:])) if layer.op == "Conv" else 1
+        sharing = Sharing(width // taps // plain.block_size, plain.block_size, taps, plain.scale.dtype == np.float16)
+        return scale, sharing
+    scale = np.broadcast_to(plain.scale, groups * rows).reshape(groups, rows, 1).astype(np.float32)
+    return scale, Sharing(1, width, 1, free=plain.axis is not None)
+
+
+def scales_from_rows(scale: NDArray[np.float32], plain: QuantizedWeight, layer: Layer) -> NDArray[np.floating[Any]]:
+    """Undoes `scales_as_rows`."""
+    if plain.axis is None:
+        return plain.scale
+    return np.asarray(from_rows(scale, layer) if plain.block_size else scale.ravel(), dtype=plain.scale.dtype)
 
 
 def can_shift(graph: ModelGraph, layer: Layer, node: onnx.NodeProto) -> bool:

@@ -24,9 +24,9 @@ class WeightSettings:
     """How weights are quantized, for the whole study.
 
     Attributes:
-        method: ``rtn``: round to nearest; ``bias``: and correct the bias by the mean error; ``gptq``: the least output
-            error on calibration images, with a corrected bias; ``auto``: gptq for 4 bits, rtn for 8, where it loses
-            nothing.
+        method: ``rtn``: round to nearest; ``bias``: and correct the bias by the mean error; ``gptq``: codes and scales
+            of the least output error on calibration images, with a corrected bias; ``auto``: gptq for 4 bits, rtn for
+            8, where it loses nothing.
         granularity: Elements that share a scale.
         block_size: Input channels of one block.
         device: Who solves gptq: ``cpu``, by NumPy, or a PyTorch device such as ``cuda``; the same within rounding.

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from objectives.quantization.gptq import Activity, Moments, gptq, output_error
+from objectives.quantization.gptq import Activity, Moments, output_error
+from objectives.quantization.scales import Sharing
 from objectives.quantization.weights import WeightSettings
 from search_spaces.errors import InputError
 
@@ -51,17 +52,44 @@ def test_halves_of_halves_round_as_the_plain_loop(groups: int, width: int) -> No
     second = exact.transpose(0, 2, 1) @ exact / 700
     np.testing.assert_allclose(known.hessian, second, rtol=1e-4, atol=1e-4 * second.max())
     weight, unit = _weight(groups, 12, width)
-    ours, plain = gptq(weight, unit, (-8, 7), known), _plain_loop(weight, unit, known)
-    worse = output_error(plain * unit - weight, known.hessian) > output_error(
-        np.rint(weight / unit) * unit - weight, known.hessian
-    )
-    np.testing.assert_array_equal(ours[~worse], plain[~worse])
-    assert not worse.all()
+    ours = known.feed_back(weight.swapaxes(1, 2), unit.swapaxes(1, 2), (-8, 7)).swapaxes(1, 2)
+    np.testing.assert_array_equal(ours, _plain_loop(weight, unit, known))
+
+
+def test_pivots_are_what_is_left_of_an_input_that_the_others_foretell() -> None:
+    random = np.random.default_rng(2)
+    hessian = np.cov(random.standard_normal((9, 6)) @ random.standard_normal((6, 6)), rowvar=False)[None]
+    known = Activity.of(hessian)
+    damped = hessian[0] + 0.01 * hessian[0].diagonal().mean() * np.eye(6)
+    for place, column in enumerate(known.order[0]):
+        later = known.order[0, place + 1 :]
+        told = damped[column, later] @ np.linalg.pinv(damped[np.ix_(later, later)]) @ damped[later, column]
+        assert known.pivots[0, column] == pytest.approx(damped[column, column] - told, rel=1e-4)
+
+
+SHARED = [(1, 5, Sharing(1, 5, 1)), (1, 200, Sharing(5, 20, 2, half=True)), (6, 9, Sharing(1, 9, 1))]
+
+
+def _scales(weight: NDArray[np.float32], sharing: Sharing) -> NDArray[np.float32]:
+    split = np.abs(weight).reshape(*weight.shape[:2], sharing.blocks, sharing.size, sharing.taps)
+    scale = split.max(axis=3).reshape(*weight.shape[:2], -1) / 7
+    return scale.astype(np.float16).astype(np.float32) if sharing.half else scale
+
+
+def test_searched_scales_leave_far_less_error_than_gptq_with_those_of_the_largest_weights() -> None:
+    known = Moments(1, 200)
+    known.add(_columns(1, 200))
+    activity = known.activity(centred=True)
+    weight, unit = _weight(1, 12, 200)
+    codes = activity.feed_back(weight.swapaxes(1, 2), unit.swapaxes(1, 2), (-8, 7)).swapaxes(1, 2)
+    found, scale = activity.search(weight, unit[:, :, :1], Sharing(1, 200, 1), (-8, 7))
+    ours, today = (output_error(one - weight, activity.hessian).sum() for one in (found * scale, codes * unit))
+    assert ours < 0.8 * today
 
 
 @pytest.mark.parametrize("centred", [False, True])
-@pytest.mark.parametrize(("groups", "width"), [(1, 5), (1, 200), (6, 9)])
-def test_pytorch_gives_numpys_weights_within_rounding(groups: int, width: int, centred: bool) -> None:
+@pytest.mark.parametrize(("groups", "width", "sharing"), SHARED)
+def test_pytorch_gives_numpys_weights_within_rounding(groups: int, width: int, sharing: Sharing, centred: bool) -> None:
     pytest.importorskip("torch", reason="needs the torch extra")
     from objectives.quantization.gptq_torch import TorchMoments
 
@@ -73,10 +101,17 @@ def test_pytorch_gives_numpys_weights_within_rounding(groups: int, width: int, c
     assert ours.finite and theirs.finite
     np.testing.assert_allclose(theirs.mean, ours.mean, rtol=1e-6, atol=1e-6)
     known, other = ours.activity(centred), theirs.activity(centred)
-    weight, unit = _weight(groups, 12, width)
-    codes, twin = known.round(weight, unit, (-8, 7)), other.round(weight, unit, (-8, 7))
-    assert (codes == twin).mean() > 0.99  # a sum in another order may turn a tie
-    errors = [output_error(found * unit - weight, known.hessian).sum() for found in (codes, twin)]
+    weight, _ = _weight(groups, 12, width)
+    start = _scales(weight, sharing)
+    results = [one.search(weight, start, sharing, (-8, 7)) for one in (known, other)]
+    (codes, scale), (twin, other_scale) = results
+    same = (codes == twin).all(axis=2)
+    assert (codes == twin).mean() > 0.95 and same.any()  # a sum in another order may turn a tie, and what follows it
+    np.testing.assert_allclose(other_scale[same], scale[same], rtol=1e-3)
+    errors = [
+        output_error(codes * sharing.spread(scale.swapaxes(1, 2)).swapaxes(1, 2) - weight, known.hessian).sum()
+        for codes, scale in results
+    ]
     assert errors[1] == pytest.approx(errors[0], rel=0.01)
 
 
