@@ -83,13 +83,15 @@ class CalibrationSection(Section):
 class WeightsSection(Section):
     """How weights are quantized; `images` of the calibration list tell gptq what each layer reads.
 
-    `device` solves gptq: ``cpu`` by NumPy, ``cuda`` by PyTorch.
+    `device` solves gptq: ``cpu`` by NumPy, ``cuda`` by PyTorch. `sequential` splits the layers into so many stages,
+    each quantized for the inputs that the weights of the stages before it leave; 1 is off.
     """
 
     method: Literal["auto", "rtn", "bias", "gptq"] = "auto"
     images: Positive = 32
     granularity: Literal["auto", "per_tensor", "per_channel", "block"] = "auto"
     block_size: Positive = 32
+    sequential: Positive = 1
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:[0-9]+)?)$")] = "cpu"
 
 

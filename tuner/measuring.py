@@ -199,4 +199,10 @@ def timing_lock(runtime: str, device: int = 0) -> AbstractContextManager[None]:
 
 def weight_settings(weights: WeightsSection) -> WeightSettings:
     """The study's weight settings as the quantizer takes them."""
-    return WeightSettings(weights.method, Granularity(weights.granularity), weights.block_size, weights.device)
+    return WeightSettings(
+        weights.method,
+        Granularity(weights.granularity),
+        weights.block_size,
+        weights.device,
+        sequential=weights.sequential,
+    )

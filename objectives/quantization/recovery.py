@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from objectives.quantization.columns import Geometry, as_rows, from_rows, read_columns, read_geometry
 from objectives.quantization.gptq import Moments
 from objectives.quantization.scales import Sharing
+from objectives.quantization.stages import lowest, split_stages, with_weights
 from objectives.quantization.weights import QuantizedWeight, WeightSettings, quantize_weight, weight_key
 from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
 from search_spaces.errors import InputError
@@ -74,13 +75,15 @@ def recover(
 
     The scales of gptq are searched by that error too (`scales.search`), from those of plain rounding (largest weight =
     largest code); clipping them by weight error loses mAP on detectors. The Hessian is that of the full-precision
-    inputs, centred where a bias takes up the mean error.
+    inputs, centred where a bias takes up the mean error; with ``settings.sequential``, that of the inputs that the
+    weights of all earlier stages leave. A layer that is wanted in several formats is in the one of fewest bits there;
+    biases then keep the mean output on those inputs, and nothing aims at the full-precision output itself.
 
     Args:
         graph: The unquantized model.
         images: Opens the stream of images, ``(1, 3, H, W)`` float32 in [0, 1]; called once per pass.
         wanted: Layers and the formats that they may get; the weight counts, not the activation.
-        settings: Granularity, block size, and the device that solves; the inference stays on the CPU.
+        settings: Granularity, block size, stages, and the device that solves; the inference stays on the CPU.
         progress: Called with the number of weights done.
         threads: Of the inference; 0 leaves the choice to ONNX Runtime.
 
@@ -93,20 +96,25 @@ def recover(
     make = _maker(settings.device)
     nodes = {node.name: node for node in graph.nodes()}
     unique = {weight_key(layer, fmt, settings): (layer, fmt) for layer, fmt in wanted}
-    by_geometry: dict[Geometry, list[str]] = {}
-    for key, (layer, _) in unique.items():
-        by_geometry.setdefault(read_geometry(layer, nodes[layer.name]), []).append(key)
     found: dict[str, Recovered] = {}
-    for part in _parts(by_geometry, unique):
-        moments = _collect(graph, images(), part, threads, make)
-        for geometry in part:
-            held = moments.pop(geometry)
-            activity = cache(held.activity)  # layers that read the same columns share its factor
-            for key in by_geometry[geometry]:
-                layer, fmt = unique[key]
-                found[key] = _solve(graph, layer, fmt, settings, held.mean, activity, nodes[layer.name])
-                if progress:
-                    progress(len(found))
+    model = graph.model
+    for stage in split_stages(unique, list(nodes), settings.sequential):
+        by_geometry: dict[Geometry, list[str]] = {}
+        for key, (layer, _) in stage.items():
+            by_geometry.setdefault(read_geometry(layer, nodes[layer.name]), []).append(key)
+        for part in _parts(by_geometry, stage):
+            moments = _collect(graph, model, images(), part, threads, make)
+            for geometry in part:
+                held = moments.pop(geometry)
+                activity = cache(held.activity)  # layers that read the same columns share its factor
+                for key in by_geometry[geometry]:
+                    layer, fmt = stage[key]
+                    found[key] = _solve(graph, layer, fmt, settings, held.mean, activity, nodes[layer.name])
+                    if progress:
+                        progress(len(found))
+        if settings.sequential > 1:
+            entries = [(layer, found[key].weight, found[key].shift) for key, layer in lowest(stage)]
+            model = with_weights(model, graph.initializers, entries)
     return {key: found[key] for key in unique}
 
 
@@ -145,13 +153,14 @@ def _parts(
 
 def _collect(
     graph: ModelGraph,
+    model: onnx.ModelProto,
     images: Iterable[NDArray[np.float32]],
     part: Mapping[Geometry, int],
     threads: int,
     make: Callable[[int, int], _Moments],
 ) -> dict[Geometry, _Moments]:
     probe = onnx.ModelProto()
-    probe.CopyFrom(graph.model)
+    probe.CopyFrom(model)
     tensors = {geometry.tensor for geometry in part} - {graph.input}
     del probe.graph.output[:]
     probe.graph.output.extend(

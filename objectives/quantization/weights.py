@@ -31,6 +31,8 @@ class WeightSettings:
         block_size: Input channels of one block.
         device: Who solves gptq: ``cpu``, by NumPy, or a PyTorch device such as ``cuda``; the same within rounding.
         int4_top: Largest code of int4; 3 makes three bits of it, stored in four.
+        sequential: Stages of layers in model order; each is quantized for the inputs that the weights of the stages
+            before it leave. 1: all for the inputs in full precision.
     """
 
     method: str = "rtn"
@@ -38,6 +40,7 @@ class WeightSettings:
     block_size: int = 32
     device: str = "cpu"
     int4_top: int = 7
+    sequential: int = 1
 
     def recovers(self, layer: Layer, fmt: Format) -> bool:
         """Whether the weight's codes come from `recovery` and not from plain rounding.
@@ -56,6 +59,8 @@ class WeightSettings:
             )
         if self.block_size < 1:
             raise InputError(f"weights.block_size: {self.block_size} must be at least 1, e.g. 32")
+        if self.sequential < 1:
+            raise InputError(f"weights.sequential: {self.sequential} must be at least 1, which is off")
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ def main() -> None:
     parser.add_argument("--calibration-images", type=int, default=32)
     parser.add_argument("--only", help="FORMAT:METHOD:GRANULARITY, comma separated; default all rows")
     parser.add_argument("--device", default="cpu", help="who solves gptq: cpu (NumPy) or a PyTorch device, e.g. cuda")
+    parser.add_argument("--sequential", type=int, default=1, help="stages of gptq")
     parser.add_argument("--seconds-only", action="store_true", help="time gptq with blocks, score nothing")
     options = parser.parse_args()
     if not options.seconds_only and not (options.images and options.annotations):
@@ -75,7 +76,7 @@ def main() -> None:
         if options.seconds_only:
             records = load_calibration(options.calibration, options.calibration_images).images
             seen = PreprocessedImages.build(records, contract.image_size, Path(folder) / "calibration")
-            settings = WeightSettings("gptq", device=options.device)
+            settings = WeightSettings("gptq", device=options.device, sequential=options.sequential)
             for title in ("first", "second"):  # the first run of a GPU also loads its libraries
                 start = time.perf_counter()
                 recover(graph, seen.singles, _wanted(graph, "w4a16", settings), settings)
@@ -96,7 +97,8 @@ def main() -> None:
         for fmt, method, granularity in rows:
             three = fmt == "w3a16"
             real = "w4a16" if three else fmt
-            settings = WeightSettings(method, Granularity(granularity), 32, options.device, 3 if three else 7)
+            top = 3 if three else 7
+            settings = WeightSettings(method, Granularity(granularity), 32, options.device, top, options.sequential)
             start = time.perf_counter()
             pairs = _wanted(graph, real, settings)
             found = recover(graph, seen.singles, pairs, settings) if pairs else {}

@@ -22,7 +22,8 @@ from objectives.quantization.recovery import (
     scales_as_rows,
     scales_from_rows,
 )
-from objectives.quantization.weights import QuantizedWeight, WeightSettings, quantize_weight
+from objectives.quantization.stages import Pairs, lowest, split_stages, with_weights
+from objectives.quantization.weights import QuantizedWeight, WeightSettings, quantize_weight, weight_key
 from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
 from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError
@@ -280,3 +281,36 @@ def test_pytorch_recovers_the_same_model(room: Room) -> None:
     for key, entry in room.found.items():
         if entry.shift is not None and (found[key].weight.codes == entry.weight.codes).all():
             np.testing.assert_allclose(found[key].shift, entry.shift, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("stages", [2, 3, 1000])
+def test_later_stages_see_the_weights_of_earlier_ones(room: Room, stages: int) -> None:
+    sequential = dataclasses.replace(room.settings, sequential=stages)
+    found = recover(room.graph, lambda: iter(room.batches), room.pairs, sequential)
+    assert list(found) == list(room.found)
+    parts = list(split_stages(_unique(room), [node.name for node in room.graph.nodes()], stages))
+    assert len(parts) == min(stages, len(room.pairs)) and sum(len(part) for part in parts) == len(room.pairs)
+    same = {key: np.array_equal(found[key].weight.codes, room.found[key].weight.codes) for key in found}
+    assert all(same[key] for key in parts[0]) and not all(same.values())
+
+
+def test_the_model_of_the_next_stage_is_the_artifact(room: Room) -> None:
+    entries = [
+        (pair[0], entry.weight, entry.shift) for pair, entry in zip(room.pairs, room.found.values(), strict=True)
+    ]
+    model = with_weights(room.graph.model, room.graph.initializers, entries)
+    artifact = Materializer(room.graph, room.table, "tensorrt-8", room.settings, room.found).materialize(room.all4)
+    np.testing.assert_allclose(
+        room.outputs(model.SerializeToString()), room.outputs(artifact.engine_model), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_a_layer_is_in_its_lowest_format_when_the_next_stage_is_measured(room: Room) -> None:
+    layer = room.pairs[0][0]
+    pairs = {"a": (layer, FORMATS["w8a16"]), "b": (layer, W4), "c": (layer, FORMATS["int8"])}
+    assert [(key, found.name) for key, found in lowest(pairs)] == [("b", layer.name)]
+    assert [set(stage) for stage in split_stages(pairs, [layer.name], 4)] == [{"a", "b", "c"}]
+
+
+def _unique(room: Room) -> Pairs:
+    return {weight_key(layer, fmt, room.settings): (layer, fmt) for layer, fmt in room.pairs}

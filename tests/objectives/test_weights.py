@@ -74,6 +74,8 @@ def test_settings_are_checked() -> None:
         WeightSettings(method="rnt")
     with pytest.raises(InputError, match="block_size: 0"):
         WeightSettings(block_size=0)
+    with pytest.raises(InputError, match=r"weights.sequential: 0 must be at least 1"):
+        WeightSettings(sequential=0)
 
 
 def test_block_scales_are_halves_where_halves_can_hold_them() -> None:
