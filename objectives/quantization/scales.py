@@ -139,8 +139,7 @@ def _shrink(xp: Any, weight: Array, scale: Array, sharing: Sharing, bounds: Boun
     """The factor of every scale that leaves the least ``sum of pivot x difference^2`` after plain rounding.
 
     That sum is the output error of codes found with feedback, whose differences are about those of plain rounding
-    (Chee et al., QuIP, 2023, theorem 1), and it has no cross terms: every scale can be chosen by itself. Weighing all
-    elements alike, or by their activity alone, takes correlated inputs for independent ones and clips too much.
+    (Chee et al., QuIP, 2023, theorem 1), and it has no cross terms: every scale can be chosen by itself.
     """
     chosen, least = scale, xp.inf * xp.ones_like(scale)
     for factor in SHRINK:
