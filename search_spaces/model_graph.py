@@ -14,7 +14,7 @@ from onnx import numpy_helper
 
 from search_spaces.errors import InputError
 from search_spaces.layers import Layer
-from search_spaces.reading import literal
+from search_spaces.reading import is_file, literal
 
 LAYER_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _QUANTIZED_OPS = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger"}
@@ -227,7 +227,7 @@ def attribute(node: onnx.NodeProto, name: str, default: float | int) -> float | 
 
 
 def _load(path: Path, allow_quantized: bool) -> tuple[onnx.ModelProto, str]:
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"model {str(path)!r}: no such file; give the path of an ONNX detector")
     data = path.read_bytes()
     try:

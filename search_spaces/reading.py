@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Hashable
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,7 @@ MAX_YAML_NODES = 1 << 16
 MAX_LITERAL = 1 << 17
 
 T = TypeVar("T")
+_UNWRITABLE = re.compile(r"[\0\ud800-\udfff]")  # NUL, and halves of characters
 _OPENING = (
     yaml.BlockMappingStartToken,
     yaml.BlockSequenceStartToken,
@@ -82,13 +84,18 @@ def parse_yaml(text: str, name: str) -> Any:
         raise
     except Exception as error:  # PyYAML's own, and whatever its constructors of numbers, dates and sets let through
         raise InputError(f"{name}: not YAML: {' '.join(str(error).split())}; correct that line") from None
-    if aliases and not _is_bounded(data):
-        raise InputError(f"{name}: its YAML aliases write out more than {MAX_YAML_NODES} values; write them out")
+    _check_values(data, name)
     return data
 
 
-def _is_bounded(data: Any) -> bool:
-    """Whether a tree has few nodes when every alias is written out; one that holds itself never has."""
+def _check_values(data: Any, name: str) -> None:
+    """Refuses values that no key of ours takes: too many of them, or such as cannot be a path or be written again.
+
+    With every alias written out a tree has few nodes; one that holds itself never has.
+
+    Raises:
+        InputError: Names the value.
+    """
     queue, seen = [data], 0
     while queue:
         node = queue.pop()
@@ -97,9 +104,28 @@ def _is_bounded(data: Any) -> bool:
             queue += [*node.keys(), *node.values()]
         elif isinstance(node, (list, tuple, set)):
             queue += node
+        elif isinstance(node, int) and node.bit_length() > 64:
+            raise InputError(f"{name}: a number of {node.bit_length()} bits; 64 are the most that any key takes")
+        elif isinstance(node, str) and _UNWRITABLE.search(node):
+            raise InputError(f"{name}: {node[:40]!r} holds a character that no file name or text can; remove it")
         if seen + len(queue) > MAX_YAML_NODES:
-            return False
-    return True
+            raise InputError(f"{name}: its YAML aliases write out more than {MAX_YAML_NODES} values; write them out")
+
+
+def is_file(path: Path) -> bool:
+    """Whether a path that somebody wrote into a file is one; a name that no file can have is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, or a NUL or a lone surrogate in it
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """`is_file`, for a folder."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def parse_json(text: str | bytes, name: str, remedy: str) -> Any:

@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from search_spaces.errors import InputError, nearest
-from search_spaces.reading import parse_yaml, read_yaml
+from search_spaces.reading import is_file, is_folder, parse_yaml, read_yaml
 from tuner.config import PATH_KEYS, RuntimeSection, StudyConfig
 
 
@@ -40,7 +40,7 @@ def read_study(path: Path, overrides: Sequence[str] = (), *, check_paths: bool =
     config = _map_paths(config, lambda text: os.path.normpath(root / Path(text).expanduser()))
     for section, key in PATH_KEYS:
         value = getattr(getattr(config, section), key)
-        if check_paths and value is not None and not Path(value).exists():
+        if check_paths and value is not None and not (is_file(Path(value)) or is_folder(Path(value))):
             advice = "paths are relative to the study file"
             raise InputError(f"{path}: {section}.{key}: {value!r} does not exist; {advice}")
     return config

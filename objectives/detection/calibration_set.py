@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from objectives.detection.dataset import CocoDataset
-from objectives.detection.image_files import ImageRecord, hash_files, is_file
+from objectives.detection.image_files import ImageRecord, hash_files
 from search_spaces.errors import InputError
+from search_spaces.reading import is_file
 
 _SHOWN = 3
 
@@ -47,7 +48,7 @@ def load_calibration(path: Path | str, limit: int | None = None) -> CalibrationS
         InputError: The list is missing, empty, shorter than `limit`, or names a missing or doubled file.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"data.calibration {str(path)!r}: no such image list; write one image path per line")
     if limit is not None and limit < 1:
         raise InputError(f"calibration.images: {limit} is too few; ask for at least 1")

@@ -14,7 +14,7 @@ from objectives.detection.coco_json import Annotation, Category, read_coco
 from objectives.detection.image_files import ImageRecord, hash_files
 from objectives.detection.yolo_labels import read_data_yaml
 from search_spaces.errors import InputError, nearest
-from search_spaces.reading import parse_json
+from search_spaces.reading import is_file, is_folder, parse_json
 
 __all__ = ["Annotation", "Category", "CocoDataset", "ImageRecord", "load_dataset"]
 
@@ -136,7 +136,7 @@ def load_dataset(images: Path | str, annotations: Path | str | None = None) -> C
         return CocoDataset(hash_files(drafts, source), boxes, categories, source)
     if annotations is None:
         raise InputError(f"{folder}: give data.annotations (a COCO json), or an Ultralytics data yaml as data.images")
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise InputError(f"data.images {str(folder)!r}: no such folder; give the folder of the evaluation images")
     data = _read_json(source)
     drafts, boxes, categories = read_coco(data, folder, source)
@@ -144,7 +144,7 @@ def load_dataset(images: Path | str, annotations: Path | str | None = None) -> C
 
 
 def _read_json(path: Path) -> Any:
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"data.annotations {str(path)!r}: no such file; give a COCO json or an Ultralytics data yaml")
     return parse_json(path.read_bytes(), str(path), "give a COCO annotation file")
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
+from search_spaces.reading import is_file
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 _SHOWN = 5
@@ -50,14 +51,6 @@ def hash_files(records: Sequence[ImageRecord], source: Path) -> tuple[ImageRecor
             f"{shown(record.path.name for record in missing)}; they were sought in {missing[0].path.parent}"
         )
     return tuple(replace(record, sha256=hashlib.sha256(record.path.read_bytes()).hexdigest()) for record in records)
-
-
-def is_file(path: Path) -> bool:
-    """Whether a path that somebody wrote into a file is one; a name that no file can have is none."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # too long, or a NUL or a lone surrogate in it
-        return False
 
 
 def read_image(path: Path) -> NDArray[np.uint8] | None:

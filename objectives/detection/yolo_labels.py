@@ -9,7 +9,7 @@ from pathlib import Path
 from objectives.detection.coco_json import Annotation, Category
 from objectives.detection.image_files import SUFFIXES, ImageRecord, read_image
 from search_spaces.errors import InputError
-from search_spaces.reading import read_yaml
+from search_spaces.reading import is_file, is_folder, read_yaml
 
 
 def read_data_yaml(
@@ -68,9 +68,9 @@ def _categories(names: object, path: Path) -> tuple[Category, ...]:
 
 def _image_files(root: Path, entry: str, source: Path) -> list[Path]:
     path = root / entry
-    if path.is_dir():
+    if is_folder(path):
         return sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-    if path.suffix == ".txt" and path.is_file():
+    if path.suffix == ".txt" and is_file(path):
         lines = [line.strip() for line in _lines(path)]
         return [path.parent / line for line in lines if line]
     raise InputError(f"{source}: 'val' {str(path)!r} is neither an image folder nor an image list")
@@ -87,7 +87,7 @@ def _label_file(image: Path) -> Path:
 
 
 def _label_lines(path: Path, classes: int) -> list[list[float]]:
-    if not path.is_file():
+    if not is_file(path):
         return []
     rows = []
     for number, line in enumerate(_lines(path), 1):

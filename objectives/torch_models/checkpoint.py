@@ -18,6 +18,7 @@ import numpy as np
 from objectives.torch_models.node_map import ModuleWeights
 from objectives.torch_models.packages import chatter_to_stderr, require_ultralytics
 from search_spaces.errors import InputError
+from search_spaces.reading import is_file
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             holds no detector.
         RuntimeUnavailable: The `torch` extra is missing.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"model {str(path)!r}: no such file; give the path of an Ultralytics checkpoint")
     require_ultralytics(str(path))
     _check_archive(path)

@@ -54,7 +54,8 @@ _RECYCLE = 200  # inputs of one child
 #: What may stand before the error: announcements of steps, and what libpng and libjpeg print on their own.
 _BEFORE = re.compile(
     r"[a-z ]+: \d+|left out of the space: .*|libpng (error|warning): .*|Corrupt JPEG data: .*|"
-    r"Premature end of JPEG file|Invalid SOS parameters.*|Unsupported marker type .*|Inconsistent progression .*"
+    r"Premature end of JPEG file|Invalid SOS parameters.*|Unsupported marker type .*|Inconsistent progression .*|"
+    r"Warning: unknown JFIF revision number .*"
 )
 _CODES = {"database": {0, 2, 4, 5}, "run": {0, 2, 4, 5}}
 

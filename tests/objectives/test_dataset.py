@@ -158,6 +158,20 @@ def test_bad_label_lines_are_refused_by_line(yolo, text, message):
         load_dataset(yolo)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"val": "x" * 300}, "neither an image folder nor an image list"),
+        ({"val": "images/\0val"}, "holds a character that no file name"),
+        ({"path": "s\0t"}, "holds a character that no file name"),
+    ],
+)
+def test_names_that_no_file_can_have_are_one_line(yolo, change, message):
+    yolo.write_text(yaml.safe_dump(yaml.safe_load(yolo.read_text()) | change))
+    with pytest.raises(InputError, match=message):
+        load_dataset(yolo)
+
+
 def test_data_yaml_without_labels(yolo):
     shutil.rmtree(yolo.parent / "set" / "labels")
     with pytest.raises(InputError, match="no label for any of the 3 images"):

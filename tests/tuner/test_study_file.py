@@ -86,6 +86,9 @@ def doubling(levels: int) -> str:
         ("a: " + "[" * 60 + "]" * 60, "nested more than 50 deep"),
         (doubling(15), "aliases write out more than"),
         ("a: " + "9" * 6000, "not YAML"),
+        ("a: 0x" + "f" * 6000, "a number of 24000 bits"),
+        ('a: "x\\0y"', "holds a character that no file name"),
+        ('a: "x\\ud800"', "holds a character that no file name"),
     ],
 )
 def test_hostile_yaml_is_refused(tmp_path: Path, text: str, part: str) -> None:

@@ -131,8 +131,9 @@ def detect(
     from objectives.detection.contract import Thresholds
     from objectives.detection.drawing import draw, side_by_side, write_picture
     from objectives.detection.heads import decode
-    from objectives.detection.image_files import is_file, read_image
+    from objectives.detection.image_files import read_image
     from objectives.detection.letterbox import letterbox
+    from search_spaces.reading import is_file
     from tuner.measuring import builder_settings, open_runner
     from tuner.models import onnx_file
 
