@@ -60,6 +60,7 @@ class ModelGraph:
         graph = self.model.graph
         _name_nodes(graph)
         _lift_constants(graph)
+        _check_kernels(graph, self.path)
         _fix_batch(graph, self.path, batch)
         if batch > 1:
             self.digest = hashlib.sha256(f"{self.digest} batch {batch}".encode()).hexdigest()
@@ -307,6 +308,19 @@ def _lift_constants(graph: onnx.GraphProto) -> None:
                 node.input[index] = alias[name]
     del graph.node[:]
     graph.node.extend(keep)
+
+
+def _check_kernels(graph: onnx.GraphProto, path: Path) -> None:
+    """Refuses convolutions whose weight has no kernel: onnx's shape inference ends the process over some of them."""
+    shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type in ("Conv", "ConvTranspose") and len(node.input) > 1:
+            shape = shapes.get(node.input[1])
+            if shape is not None and len(shape) < 3:
+                raise InputError(
+                    f"{path}: not a valid ONNX model: {node.op_type} {node.name!r} has a weight of shape {shape}, "
+                    "which holds no kernel; export it again"
+                )
 
 
 def _fix_batch(graph: onnx.GraphProto, path: Path, batch: int) -> None:

@@ -176,6 +176,7 @@ def read_manifest(run: RunFolder) -> dict[str, Any]:
         raise InputError(f"run {str(run.path)!r}: not prepared yet; `tuner resume {run.path}` goes on")
     data = read_json(run.manifest, dict[str, Any])
     record_of(_Manifest, data, str(run.manifest), "restore it")
+    recorded_space(data)
     return data
 
 

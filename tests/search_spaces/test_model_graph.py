@@ -119,3 +119,10 @@ def test_models_that_are_no_image_model_are_refused(tmp_path: Path) -> None:
     path = _model(nodes, {"w": _weight(8, 2)}, tmp_path / "m.onnx", input_shape=(4, 8))
     with pytest.raises(InputError, match="not a detector"):
         ModelGraph(path)
+
+
+def test_convolutions_without_a_kernel_are_refused(tmp_path: Path) -> None:
+    nodes = [helper.make_node("ConvTranspose", ["x", "w"], ["y"], name="up")]
+    path = _model(nodes, {"w": _weight(4)}, tmp_path / "m.onnx", input_shape=(1, 3, 8, 8))
+    with pytest.raises(InputError, match=r"ConvTranspose 'up' has a weight of shape \[4\], which holds no kernel"):
+        ModelGraph(path)

@@ -11,6 +11,7 @@ from search_spaces.costs import CostTable
 from search_spaces.groups import Group
 from search_spaces.space import SearchSpace
 from tuner.samplers import SAMPLERS, make_sampler
+from tuner.samplers.history import read_history
 from tuner.samplers.problem import build_problem
 
 FORMATS = ("fp16", "int8", "w4a16")
@@ -72,6 +73,15 @@ def test_enqueued_schemes_become_parents_of_nsga2(monkeypatch: pytest.MonkeyPatc
     assert study.trials[trial.number].system_attrs[key] == 1
     # A child of ladders that only ever used int8 in the last layers: most genes come from them.
     assert sum(fmt == "w4a16" for fmt in params.values()) <= 3
+
+
+def test_a_trial_of_too_few_values_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = run("random", 5)
+    trials = study.get_trials()
+    trials[2].values = [0.9]  # what a damaged database may hold
+    monkeypatch.setattr(study, "get_trials", lambda deepcopy: trials)
+    history = read_history(study, PROBLEM)
+    assert len(history.schemes) == len(trials) - 1 and len(history.held) == len(trials)
 
 
 def test_failed_and_queued_schemes_count_as_held() -> None:

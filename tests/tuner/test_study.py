@@ -156,6 +156,17 @@ def test_a_changed_identity_is_refused_field_by_field(study_file: StudyFile, tmp
     assert "\n" not in message and (tmp_path / "run" / "study.db").read_bytes() == before
 
 
+def test_a_damaged_manifest_is_refused_before_any_trial(study_file: StudyFile, tmp_path: Path) -> None:
+    run = launch(read_study(study_file(search={"trials": 3})), tmp_path / "run")
+    manifest = read_manifest(run)
+    manifest["space"]["formats"].pop()
+    run.manifest.write_text(json.dumps(manifest))
+    before = run.database.read_bytes()
+    with pytest.raises(InputError, match="space: its groups, formats and layers do not fit together"):
+        resume(tmp_path / "run", trials=5)
+    assert run.database.read_bytes() == before
+
+
 def test_identity_ignores_what_is_harmless(study_file: StudyFile, tmp_path: Path) -> None:
     run = launch(read_study(study_file(search={"trials": 3})), tmp_path / "run")
     recorded = read_manifest(run)["identity"]

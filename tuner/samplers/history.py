@@ -88,7 +88,7 @@ def _values(trial: FrozenTrial, problem: Problem) -> Sequence[float] | None:
         known = {"map_50_95": look.get("map_50_95"), "latency_ms": latency, "weight_mib": size and size / 2**20}
         found = [known.get(o.name) for o in problem.objectives]
     else:
-        told = iter(trial.values)
-        found = [next(told) if o.optimised else size and size / 2**20 for o in problem.objectives]
+        told = iter(trial.values or ())  # a damaged database may hold fewer
+        found = [next(told, None) if o.optimised else size and size / 2**20 for o in problem.objectives]
     values = [float(value) for value in found if value is not None]
     return values if len(values) == len(found) else None

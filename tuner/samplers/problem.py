@@ -149,7 +149,7 @@ def build_problem(
     blocks: Mapping[str, str] | None = None,
     bounds: Mapping[str, float] | None = None,
     bounded: Sequence[str] = (),
-    reformat: float = 0.0,
+    reformat: float = _OTHER_SHARE,
     blocked: Blocked | None = None,
 ) -> Problem:
     """Brings a study's tables into the shape of a problem.
