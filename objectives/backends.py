@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from objectives.quantization.placement import decoding
 from objectives.runners.engine_cache import EngineCache
 from objectives.runners.engine_report import EngineReport, read_engine
 from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
+from objectives.runners.placing import fastest_place
 from objectives.runners.runner import Runner, RuntimeUnavailable
 from objectives.runners.tensorrt_rules import BuilderSettings, dialect
 from search_spaces.allocation import Allocation
@@ -34,10 +35,12 @@ class Opened:
     Attributes:
         runner: Active.
         build_seconds: Time of the engine's build; 0 where none was needed.
+        place_spread: Time at the slowest place in the device's memory that was tried / time at the one that was kept.
     """
 
     runner: Runner
     build_seconds: float = 0.0
+    place_spread: float = 1.0
 
 
 class Backend(Protocol):
@@ -105,7 +108,7 @@ class TensorRtBackend:
 
     @contextmanager
     def open(self, model: bytes | Path) -> Iterator[Opened]:
-        """Builds the engine of a model, unless that was done before, and loads it.
+        """Builds the engine of a model, unless that was done before, and loads it to the fastest of a few places.
 
         Raises:
             BuildError: It cannot be built.
@@ -114,8 +117,11 @@ class TensorRtBackend:
 
         plan, seconds = self.build(model if isinstance(model, bytes) else model.read_bytes())
         outputs = tuple(self._graph.outputs) if self._graph is not None else ()
-        with TensorRtRunner(plan, self._stream, outputs) as runner:
-            yield Opened(runner, seconds)
+        with ExitStack() as stack:
+            with hold(self, alone=True):
+                place = fastest_place(lambda: TensorRtRunner(plan, self._stream, outputs))
+                placed = stack.enter_context(place)
+            yield Opened(placed.runner, seconds, placed.spread)
 
     def build(self, model: bytes) -> tuple[Path, float]:
         """Builds the engine of a model, unless that was done before.
@@ -163,7 +169,16 @@ class TensorRtBackend:
         """Reads an engine back; profiles it, so nothing may be timed with it afterwards."""
         runner: TensorRtRunner = opened.runner  # type: ignore[assignment]
         layers, unmet = read_engine(runner.inspection, runner.layer_times(), graph, allocation)
-        return EngineReport(layers, unmet, runner.plan_bytes, opened.build_seconds, self.version, folded, runner.method)
+        return EngineReport(
+            layers,
+            unmet,
+            runner.plan_bytes,
+            opened.build_seconds,
+            self.version,
+            folded,
+            runner.method,
+            opened.place_spread,
+        )
 
     @cached_property
     def fp32_layers(self) -> frozenset[str]:

@@ -1,8 +1,7 @@
-"""Reads an ONNX detector once: nodes, tensors, shapes, layers, and the edges between quantizable layers."""
+"""An ONNX detector: its nodes, tensors, shapes and layers, and the edges between quantizable layers."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +13,10 @@ from onnx import numpy_helper
 
 from search_spaces.errors import InputError
 from search_spaces.layers import Layer
-from search_spaces.reading import is_file, literal
+from search_spaces.onnx_file import dims, read_model
+from search_spaces.reading import literal
 
 LAYER_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-_QUANTIZED_OPS = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger"}
 
 
 class ModelGraph:
@@ -56,14 +55,7 @@ class ModelGraph:
             raise InputError(f"{self.path}: not a valid ONNX model: {reason[:300]}; export it again") from None
 
     def _read(self, allow_quantized: bool, batch: int) -> None:
-        self.model, self.digest = _load(self.path, allow_quantized)
-        graph = self.model.graph
-        _name_nodes(graph)
-        _lift_constants(graph)
-        _check_kernels(graph, self.path)
-        _fix_batch(graph, self.path, batch)
-        if batch > 1:
-            self.digest = hashlib.sha256(f"{self.digest} batch {batch}".encode()).hexdigest()
+        self.model, self.digest = read_model(self.path, allow_quantized, batch)
         try:
             self.model = onnx.shape_inference.infer_shapes(self.model, strict_mode=True, data_prop=True)
             onnx.checker.check_model(self.model, full_check=True)
@@ -78,7 +70,7 @@ class ModelGraph:
             tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer
         }
         values = [*graph.input, *graph.value_info, *graph.output]
-        self.shapes = {value.name: _dims(value) for value in values if _is_static(value)}
+        self.shapes = {value.name: dims(value) for value in values if _is_static(value)}
         if batch > 1 and any(shape[:1] != (batch,) for shape in self.outputs.values()):
             raise InputError(
                 f"{self.path}: its graph does not carry {batch} images to its outputs; "
@@ -99,7 +91,7 @@ class ModelGraph:
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of the image input; height and width are 0 where the model leaves them open."""
-        return _dims(self._image_input)
+        return dims(self._image_input)
 
     @cached_property
     def _image_input(self) -> onnx.ValueInfoProto:
@@ -110,7 +102,7 @@ class ModelGraph:
     @property
     def outputs(self) -> dict[str, tuple[int, ...]]:
         """``{output name: shape}``; open dimensions are 0."""
-        return {value.name: _dims(value) for value in self.model.graph.output}
+        return {value.name: dims(value) for value in self.model.graph.output}
 
     @property
     def opset(self) -> int:
@@ -225,140 +217,6 @@ def attribute(node: onnx.NodeProto, name: str, default: float | int) -> float | 
             value: float | int = onnx.helper.get_attribute_value(entry)
             return value
     return default
-
-
-def _load(path: Path, allow_quantized: bool) -> tuple[onnx.ModelProto, str]:
-    if not is_file(path):
-        raise InputError(f"model {str(path)!r}: no such file; give the path of an ONNX detector")
-    data = path.read_bytes()
-    try:
-        model = onnx.load_model_from_string(data)
-    except Exception:  # protobuf raises DecodeError, onnx its own; all mean the same to the user
-        raise InputError(f"{path}: not an ONNX file, or truncated ({len(data)} bytes); export it again") from None
-    if not model.graph.node:
-        raise InputError(f"{path}: not an ONNX file, or without nodes; export it again")
-    digest = hashlib.sha256(data)
-    external = [t for t in _tensors(model.graph) if t.data_location == onnx.TensorProto.EXTERNAL]
-    if external:
-        try:
-            onnx.load_external_data_for_model(model, str(path.parent))
-        except Exception as error:
-            raise InputError(f"{path}: external data cannot be read: {str(error).splitlines()[0]}") from None
-        for tensor in external:
-            if tensor.data_location == onnx.TensorProto.EXTERNAL:  # nobody may read it later, from wherever we are then
-                raise InputError(f"{path}: external data of {tensor.name!r} was not read; export it in one file")
-            digest.update(tensor.raw_data)
-    found = {node.op_type for node in model.graph.node} & _QUANTIZED_OPS
-    if found and not allow_quantized:
-        raise InputError(f"{path}: already quantized (it holds {', '.join(sorted(found))}); give the float model")
-    known = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in known]
-    if len(inputs) != 1 or len(_dims(inputs[0])) != 4:
-        shapes = ", ".join(f"{value.name}{list(_dims(value))}" for value in inputs)
-        raise InputError(f"{path}: not a detector: one image input [N, 3, H, W] is expected, found {shapes or 'none'}")
-    if inputs[0].type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
-        kind = onnx.TensorProto.DataType.Name(inputs[0].type.tensor_type.elem_type).lower()
-        raise InputError(f"{path}: input {inputs[0].name!r} is {kind}; export with float32 inputs and weights")
-    return model, digest.hexdigest()
-
-
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """All tensors of a graph: initializers, attributes of nodes, and those of the graphs within."""
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    for node in graph.node:
-        for entry in node.attribute:
-            yield from (entry.t, *entry.tensors, entry.sparse_tensor.values, entry.sparse_tensor.indices)
-            for inner in (entry.g, *entry.graphs):
-                if inner.node or inner.initializer:
-                    yield from _tensors(inner)
-
-
-def _name_nodes(graph: onnx.GraphProto) -> None:
-    seen: set[str] = set()
-    for index, node in enumerate(graph.node):
-        if not node.name or node.name in seen:
-            node.name = f"{node.op_type}_{index}" if not node.name else f"{node.name}_{index}"
-        seen.add(node.name)
-
-
-def _lift_constants(graph: onnx.GraphProto) -> None:
-    """Turns Constant nodes into initializers, and looks through Identity of an initializer."""
-    keep: list[onnx.NodeProto] = []
-    alias: dict[str, str] = {}
-    initializers = {tensor.name for tensor in graph.initializer}
-    outputs = {value.name for value in graph.output}
-    for node in graph.node:
-        entry = next((a for a in node.attribute if a.name == "value"), None)
-        if node.op_type == "Constant" and entry is not None:
-            tensor = onnx.TensorProto()
-            tensor.CopyFrom(entry.t)
-            tensor.name = node.output[0]
-            graph.initializer.append(tensor)
-            initializers.add(tensor.name)
-        elif node.op_type == "Identity" and node.input[0] in initializers and node.output[0] not in outputs:
-            alias[node.output[0]] = alias.get(node.input[0], node.input[0])
-            initializers.add(node.output[0])
-        else:
-            keep.append(node)
-    for node in keep:
-        for index, name in enumerate(node.input):
-            if name in alias:
-                node.input[index] = alias[name]
-    del graph.node[:]
-    graph.node.extend(keep)
-
-
-def _check_kernels(graph: onnx.GraphProto, path: Path) -> None:
-    """Refuses convolutions whose weight has no kernel: onnx's shape inference ends the process over some of them."""
-    shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
-    for node in graph.node:
-        if node.op_type in ("Conv", "ConvTranspose") and len(node.input) > 1:
-            shape = shapes.get(node.input[1])
-            if shape is not None and len(shape) < 3:
-                raise InputError(
-                    f"{path}: not a valid ONNX model: {node.op_type} {node.name!r} has a weight of shape {shape}, "
-                    "which holds no kernel; export it again"
-                )
-
-
-def _fix_batch(graph: onnx.GraphProto, path: Path, batch: int) -> None:
-    """Sets the batch, and drops inferred shapes, which may carry symbols.
-
-    A model that was exported for one image holds that 1 in the shapes it reshapes and expands to as well.
-    """
-    known = {tensor.name for tensor in graph.initializer}
-    image = next(value for value in graph.input if value.name not in known)
-    dims = image.type.tensor_type.shape.dim
-    if dims[0].dim_value > 1 and dims[0].dim_value != batch:
-        raise InputError(f"{path}: batch is fixed to {dims[0].dim_value}; export with batch 1 or a dynamic batch")
-    symbol, fixed = dims[0].dim_param, dims[0].dim_value
-    dims[0].dim_value = batch
-    del graph.value_info[:]
-    for value in graph.output:
-        shape = value.type.tensor_type.shape
-        if shape.dim and (not shape.dim[0].dim_value or shape.dim[0].dim_param == symbol or batch > 1):
-            shape.dim[0].Clear()
-    if fixed == 1 and batch > 1:
-        _widen_shapes(graph, batch)
-
-
-def _widen_shapes(graph: onnx.GraphProto, batch: int) -> None:
-    """Replaces the leading 1 of every constant shape that a Reshape or Expand of activations goes to."""
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    for node in graph.node:
-        if node.op_type not in ("Reshape", "Expand") or node.input[0] in constants or node.input[1] not in constants:
-            continue
-        shape = numpy_helper.to_array(constants[node.input[1]])
-        if shape.size and shape[0] == 1:
-            name = f"{node.name}/batch_shape"
-            graph.initializer.append(numpy_helper.from_array(np.array([batch, *shape[1:]], np.int64), name))
-            node.input[1] = name
-
-
-def _dims(value: onnx.ValueInfoProto) -> tuple[int, ...]:
-    return tuple(int(dim.dim_value) for dim in value.type.tensor_type.shape.dim)
 
 
 def _is_static(value: onnx.ValueInfoProto) -> bool:

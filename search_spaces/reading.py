@@ -109,7 +109,7 @@ def _check_values(data: Any, name: str) -> None:
         elif isinstance(node, str) and _UNWRITABLE.search(node):
             raise InputError(f"{name}: {node[:40]!r} holds a character that no file name or text can; remove it")
         if seen + len(queue) > MAX_YAML_NODES:
-            raise InputError(f"{name}: its YAML aliases write out more than {MAX_YAML_NODES} values; write them out")
+            raise InputError(f"{name}: more than {MAX_YAML_NODES} values, its YAML aliases written out; shorten it")
 
 
 def is_file(path: Path) -> bool:

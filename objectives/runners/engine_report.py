@@ -61,6 +61,7 @@ class EngineReport:
         tensorrt: Version.
         folded: Layers whose weights the builder got unpacked.
         method: How the engine was timed: ``cuda graph`` or ``cuda stream``.
+        place_spread: Time at the slowest place in memory that was tried / time at the one that was timed.
     """
 
     layers: tuple[EngineLayer, ...]
@@ -70,6 +71,7 @@ class EngineReport:
     tensorrt: str
     folded: tuple[str, ...] = ()
     method: str = ""
+    place_spread: float = 1.0
 
     @property
     def total_ms(self) -> float:

@@ -96,7 +96,11 @@ class TensorRtRunner:
         self._context = self._engine = None
 
     def __enter__(self) -> TensorRtRunner:
-        self.activate()
+        try:
+            self.activate()
+        except BaseException:
+            self.deactivate()  # nothing else gives back what it has taken by then
+            raise
         return self
 
     def __exit__(

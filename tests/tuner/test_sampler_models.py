@@ -79,6 +79,17 @@ def test_posterior_equals_the_textbook_formula() -> None:
     assert log_evidence(noisy.copy(), values - centre[:5]) == pytest.approx(density + 2.5 * np.log(2 * np.pi))
 
 
+def test_what_is_expected_changes_no_mean_and_narrows_the_spread() -> None:
+    problem = make_problem(10)
+    schemes, losses = schemes_of(problem, 20), DRAW.random(20) / 10
+    model = AccuracyModel(problem, schemes, losses)
+    fresh = np.random.default_rng(8).integers(0, len(FORMATS), (30, problem.groups))
+    waiting = AccuracyModel(problem, schemes, losses, running=fresh[:3])
+    (mean, deviation), (expected, narrowed) = model.predict(fresh), waiting.predict(fresh)
+    assert np.allclose(mean, expected, atol=1e-9)
+    assert (narrowed <= deviation + 1e-12).all() and (narrowed[:3] < 0.9 * deviation[:3]).all()
+
+
 def test_draws_have_the_posterior_mean_and_spread() -> None:
     features = Features(DRAW.normal(size=(4, 3, 6)))
     prior = Shape(features, np.zeros(6), np.ones(6), np.zeros(6)).prior({"spread": 1.0, "noise": 0.5, "residual": 0.3})
@@ -197,6 +208,25 @@ def test_knapsack_points_pay_for_reformats() -> None:
     assert not any(((other < c) & (other_harm < h)).any() for c, h in zip(cost, harm, strict=True))
     points = knapsack_points(problem, 13)
     assert 10 <= len(points) <= 13 and len({p.tobytes() for p in points}) == len(points)
+
+
+def test_knapsack_points_keep_a_bound_where_any_does() -> None:
+    free = make_problem()
+    latency = free.objectives[1].prior
+    assert latency is not None
+
+    def costs(points: list[np.ndarray]) -> np.ndarray:
+        reformats = free.mismatches(np.array(points)) @ reformat_prior(free, free.objectives[1])
+        return 0.2 + latency[np.arange(free.groups), points].sum(axis=1) + reformats
+
+    every = costs(knapsack_points(free, 13))
+    for bound, kept in ((float(np.median(every)), 1.0), (float(every.min()) / 2, None)):
+        bounded = replace(free.objectives[1], bound=20.0 * bound)
+        points = knapsack_points(replace(free, objectives=(free.objectives[0], bounded)), 13)
+        if kept:
+            assert len(points) >= 5 and (costs(points) <= bound).all() and costs(points).max() > 0.9 * bound
+        else:  # nothing keeps it: all that there are
+            assert np.allclose(np.sort(costs(points)), np.sort(every))
 
 
 def test_the_model_sampler_beats_random_and_needs_no_prior() -> None:

@@ -84,7 +84,7 @@ def doubling(levels: int) -> str:
         ("x: " + "y" * (1 << 20), "too large"),
         ("[" * 5000, "not YAML"),
         ("a: " + "[" * 60 + "]" * 60, "nested more than 50 deep"),
-        (doubling(15), "aliases write out more than"),
+        (doubling(15), "more than 65536 values, its YAML aliases written out"),
         ("a: " + "9" * 6000, "not YAML"),
         ("a: 0x" + "f" * 6000, "a number of 24000 bits"),
         ('a: "x\\0y"', "holds a character that no file name"),

@@ -74,7 +74,7 @@ def engines_html(run: Run, engines: Mapping[str, EngineReport]) -> str:
     """One row per front member: what its engine holds beside what was asked for; empty without engines."""
     head = [
         "trial", "engine layers", "reformats", "reformat ms", "fp32 inside", "not as asked", "stored packed, run fp16",
-        "plan MiB", "build s", "TensorRT", "timed by", "clock MHz", "slowed by",
+        "plan MiB", "build s", "TensorRT", "timed by", "slowest place", "clock MHz", "slowed by",
     ]  # fmt: skip
     rows = []
     for member in run.members:
@@ -97,6 +97,7 @@ def engines_html(run: Run, engines: Mapping[str, EngineReport]) -> str:
             f"{built:.0f}" if built >= 1 else "kept",
             html.escape(report.tensorrt),
             html.escape(report.method),
+            f"{100 * (report.place_spread - 1):+.1f} %",
             str(state.sm_mhz) if state is not None else "–",
             html.escape(", ".join(state.throttle)) or "–" if state is not None else "–",
         ]

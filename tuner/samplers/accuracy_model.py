@@ -45,6 +45,7 @@ class AccuracyModel:
         schemes: Observed schemes, shape ``(n, groups)``, n >= 1.
         losses: Their losses, shape ``(n,)``.
         harm: In place of the problem's sensitivities, same shape.
+        running: Schemes that are being evaluated, shape ``(m, groups)``: they will show what is expected of them.
 
     Attributes:
         evidence: Logarithm of the trials' evidence for the model, up to a constant that only the trials decide.
@@ -52,7 +53,9 @@ class AccuracyModel:
         prior_effects: Prior mean of every effect, scaled to the trials, shape ``(groups, formats)``.
     """
 
-    def __init__(self, problem: Problem, schemes: Ints, losses: Floats, harm: Floats | None = None) -> None:
+    def __init__(
+        self, problem: Problem, schemes: Ints, losses: Floats, harm: Floats | None = None, running: Ints | None = None
+    ) -> None:
         self._problem = problem
         self._harm = problem.harm if harm is None else harm
         none = np.zeros((len(schemes), 0))
@@ -75,6 +78,8 @@ class AccuracyModel:
         self._features = prior.features
         self.prior_effects: Floats = prior.features.choices @ prior.mean
         self._posterior = Posterior(prior, schemes, none, losses, spread)
+        if running is not None and len(running):
+            self._posterior = self._posterior.expecting(running, np.zeros((len(running), 0)))
 
     @property
     def effects(self) -> Floats:

@@ -34,10 +34,10 @@ class Beliefs:
             values = history.values[:, index]
             if objective.accuracy:
                 losses = loss(values, objective.reference)
-                self.accuracy = _accuracy_model(problem, history.schemes, losses, history.agreement)
+                self.accuracy = _accuracy_model(problem, history, losses)
             else:
                 shares = values / objective.reference
-                self.costs[objective.name] = CostModel(problem, objective, history.schemes, shares)
+                self.costs[objective.name] = CostModel(problem, objective, history.schemes, shares, history.running)
 
     def mean(self, schemes: Ints) -> Floats:
         """Mean of the coordinates, shape ``(schemes, objectives)``."""
@@ -91,17 +91,19 @@ class Beliefs:
         )
 
 
-def _accuracy_model(problem: Problem, schemes: Ints, losses: Floats, agreement: Floats) -> AccuracyModel:
+def _accuracy_model(problem: Problem, history: History, losses: Floats) -> AccuracyModel:
     """The accuracy model, with sensitivities that the agreement of the trials corrected where the mAP bears that out.
 
     The label-free agreement with the reference's detections is far less noisy than the mAP. Its own effects are learned
     like those of the mAP; taken as sensitivities they stand for the prior, unless the evidence is against them.
     """
-    plain = AccuracyModel(problem, schemes, losses)
-    if len(schemes) < MIN_AGREEMENTS or not np.isfinite(agreement).all():
+    schemes, running = history.schemes, history.running
+    plain = AccuracyModel(problem, schemes, losses, running=running)
+    if len(schemes) < MIN_AGREEMENTS or not np.isfinite(history.agreement).all():
         return plain
-    learned = AccuracyModel(problem, schemes, loss(agreement, 1.0)).effects
+    learned = AccuracyModel(problem, schemes, loss(history.agreement, 1.0)).effects
     # An effect below zero is noise: a layer does not agree better for being quantized.
     floor = 0.02 * np.abs(learned).mean(axis=0)
-    corrected = AccuracyModel(problem, schemes, losses, np.where(problem.harm > 0, np.maximum(learned, floor), 0.0))
+    harm = np.where(problem.harm > 0, np.maximum(learned, floor), 0.0)
+    corrected = AccuracyModel(problem, schemes, losses, harm, running)
     return corrected if corrected.evidence > plain.evidence else plain

@@ -22,9 +22,12 @@ class CostModel:
         objective: The cost.
         schemes: Observed schemes, shape ``(n, groups)``.
         shares: Their costs as shares of the reference's, shape ``(n,)``.
+        running: Schemes that are being evaluated, shape ``(m, groups)``: they will show what is expected of them.
     """
 
-    def __init__(self, problem: Problem, objective: Objective, schemes: Ints, shares: Floats) -> None:
+    def __init__(
+        self, problem: Problem, objective: Objective, schemes: Ints, shares: Floats, running: Ints | None = None
+    ) -> None:
         assert objective.prior is not None
         self._problem, self._objective = problem, objective
         mismatches = self._mismatches(schemes)
@@ -38,6 +41,8 @@ class CostModel:
         prior = shape.prior(self.settings)
         self._features = prior.features
         self._posterior = Posterior(prior, schemes, mismatches, shares, ones)
+        if running is not None and len(running):
+            self._posterior = self._posterior.expecting(running, self._mismatches(running))
 
     @property
     def reformat_cost(self) -> Floats:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
+from numpy.typing import NDArray
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
@@ -51,6 +52,8 @@ def frontier(problem: Problem, weights: tuple[float, ...]) -> tuple[Ints, Floats
 def knapsack_points(problem: Problem, points: int) -> list[Ints]:
     """Points of the predicted frontiers, evenly spaced in predicted cost; of several costs each gets its share.
 
+    With bounds on costs, only points that are predicted to keep them, unless none is.
+
     Args:
         problem: The search.
         points: Number wanted; fewer come back where the frontiers have fewer.
@@ -60,10 +63,25 @@ def knapsack_points(problem: Problem, points: int) -> list[Ints]:
     directions = [w for w in product((0.0, 1.0), repeat=costs) if any(w)]
     for weights in directions:
         schemes, total = frontier(problem, weights)
+        within = _within_bounds(problem, schemes)
+        if within.any():
+            schemes, total = schemes[within], total[within]
         for target in np.linspace(total[0], total[-1], -(-points // len(directions))):
             scheme = schemes[int(np.abs(total - target).argmin())]
             found.setdefault(scheme.tobytes(), scheme)
     return list(found.values())
+
+
+def _within_bounds(problem: Problem, schemes: Ints) -> NDArray[np.bool_]:
+    """Which schemes are predicted to cost no more than the bounds allow, shape ``(schemes,)``."""
+    kept = np.ones(len(schemes), dtype=np.bool_)
+    mismatches = problem.mismatches(schemes)
+    for objective in problem.objectives:
+        if objective.prior is not None and objective.bound is not None:
+            cost = np.take_along_axis(objective.prior[None], schemes[..., None], axis=2)[..., 0].sum(axis=1)
+            cost = cost + mismatches @ reformat_prior(problem, objective) + objective.fixed
+            kept &= cost <= objective.bound / objective.reference
+    return kept
 
 
 class KnapsackSampler(SchemeSampler):

@@ -43,7 +43,7 @@ class ModelGuidedSampler(SchemeSampler):
 def _choose(problem: Problem, history: History, random: np.random.Generator) -> Ints:
     beliefs = Beliefs(problem, history)
     known = np.concatenate([history.schemes, history.running])
-    # Evaluated schemes count as the models believe them, not as noise showed them; running ones as expected.
+    # Evaluated schemes count as the models believe them, not as noise showed them; running ones as they are expected.
     believed = beliefs.outcomes(beliefs.mean(known))
     parents = known[nondominated(believed)]
     found = np.unique(np.concatenate([drawn(beliefs, random), changed(beliefs, parents, random)]), axis=0)

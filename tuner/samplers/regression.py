@@ -103,7 +103,7 @@ class Posterior:
 
     def __init__(self, prior: Prior, schemes: Ints, mismatches: Floats, values: Floats, spread: Floats) -> None:
         self._prior = prior
-        self._schemes = schemes
+        self._schemes, self._mismatches, self._values, self._spread = schemes, mismatches, values, spread
         design = prior.features.design(schemes, mismatches)
         self._scaled = design * prior.deviation
         self._error = values - prior.offset - design @ prior.mean
@@ -130,6 +130,20 @@ class Posterior:
         half = solve_triangular(self._factor[0], cross.T, lower=True, check_finite=False)
         variance = np.einsum("ij,ij->i", scaled, scaled) + prior.residual**2 - np.einsum("ij,ij->j", half, half)
         return mean, np.sqrt(np.maximum(variance, 1e-16))
+
+    def expecting(self, schemes: Ints, mismatches: Floats) -> Posterior:
+        """The posterior when these schemes will have shown what is expected of them: equal means, less spread.
+
+        So that several proposals at once do not all ask the same question (Ginsbourger et al., "Kriging is
+        well-suited to parallelize optimization", 2010: the believer).
+        """
+        return Posterior(
+            self._prior,
+            np.concatenate([self._schemes, schemes]),
+            np.concatenate([self._mismatches, mismatches]),
+            np.concatenate([self._values, self.mean(schemes, mismatches)]),
+            np.concatenate([self._spread, np.ones(len(schemes))]),
+        )
 
     @cached_property
     def coefficients(self) -> Floats:

@@ -1,0 +1,175 @@
+"""Reads an ONNX file and brings it into one form: named nodes, constants as initializers, a fixed batch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from search_spaces.errors import InputError
+from search_spaces.reading import is_file
+
+_QUANTIZED_OPS = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger"}
+
+
+def read_model(path: Path, allow_quantized: bool, batch: int) -> tuple[onnx.ModelProto, str]:
+    """Reads and normalises a model.
+
+    Args:
+        path: The ONNX file.
+        allow_quantized: Accept one that holds Q/DQ nodes.
+        batch: Images of one inference.
+
+    Returns:
+        The model, and the SHA-256 of the file and of its external data, hex; another one for every batch above 1.
+
+    Raises:
+        InputError: The file is missing, truncated, not an ONNX model, not a detector, already quantized or not float32.
+    """
+    model, digest = _load(path, allow_quantized)
+    _name_nodes(model.graph)
+    _lift_constants(model.graph)
+    _check_kernels(model.graph, path)
+    _fix_batch(model.graph, path, batch)
+    if batch > 1:
+        digest = hashlib.sha256(f"{digest} batch {batch}".encode()).hexdigest()
+    return model, digest
+
+
+def dims(value: onnx.ValueInfoProto) -> tuple[int, ...]:
+    """Shape of a graph's input or output; open dimensions are 0."""
+    return tuple(int(dim.dim_value) for dim in value.type.tensor_type.shape.dim)
+
+
+def _load(path: Path, allow_quantized: bool) -> tuple[onnx.ModelProto, str]:
+    if not is_file(path):
+        raise InputError(f"model {str(path)!r}: no such file; give the path of an ONNX detector")
+    data = path.read_bytes()
+    try:
+        model = onnx.load_model_from_string(data)
+    except Exception:  # protobuf raises DecodeError, onnx its own; all mean the same to the user
+        raise InputError(f"{path}: not an ONNX file, or truncated ({len(data)} bytes); export it again") from None
+    if not model.graph.node:
+        raise InputError(f"{path}: not an ONNX file, or without nodes; export it again")
+    digest = hashlib.sha256(data)
+    external = [t for t in _tensors(model.graph) if t.data_location == onnx.TensorProto.EXTERNAL]
+    if external:
+        try:
+            onnx.load_external_data_for_model(model, str(path.parent))
+        except Exception as error:
+            raise InputError(f"{path}: external data cannot be read: {str(error).splitlines()[0]}") from None
+        for tensor in external:
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:  # nobody may read it later, from wherever we are then
+                raise InputError(f"{path}: external data of {tensor.name!r} was not read; export it in one file")
+            digest.update(tensor.raw_data)
+    found = {node.op_type for node in model.graph.node} & _QUANTIZED_OPS
+    if found and not allow_quantized:
+        raise InputError(f"{path}: already quantized (it holds {', '.join(sorted(found))}); give the float model")
+    known = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in known]
+    if len(inputs) != 1 or len(dims(inputs[0])) != 4:
+        shapes = ", ".join(f"{value.name}{list(dims(value))}" for value in inputs)
+        raise InputError(f"{path}: not a detector: one image input [N, 3, H, W] is expected, found {shapes or 'none'}")
+    if inputs[0].type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
+        kind = onnx.TensorProto.DataType.Name(inputs[0].type.tensor_type.elem_type).lower()
+        raise InputError(f"{path}: input {inputs[0].name!r} is {kind}; export with float32 inputs and weights")
+    return model, digest.hexdigest()
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """All tensors of a graph: initializers, attributes of nodes, and those of the graphs within."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        for entry in node.attribute:
+            yield from (entry.t, *entry.tensors, entry.sparse_tensor.values, entry.sparse_tensor.indices)
+            for inner in (entry.g, *entry.graphs):
+                if inner.node or inner.initializer:
+                    yield from _tensors(inner)
+
+
+def _name_nodes(graph: onnx.GraphProto) -> None:
+    seen: set[str] = set()
+    for index, node in enumerate(graph.node):
+        if not node.name or node.name in seen:
+            node.name = f"{node.op_type}_{index}" if not node.name else f"{node.name}_{index}"
+        seen.add(node.name)
+
+
+def _lift_constants(graph: onnx.GraphProto) -> None:
+    """Turns Constant nodes into initializers, and looks through Identity of an initializer."""
+    keep: list[onnx.NodeProto] = []
+    alias: dict[str, str] = {}
+    initializers = {tensor.name for tensor in graph.initializer}
+    outputs = {value.name for value in graph.output}
+    for node in graph.node:
+        entry = next((a for a in node.attribute if a.name == "value"), None)
+        if node.op_type == "Constant" and entry is not None:
+            tensor = onnx.TensorProto()
+            tensor.CopyFrom(entry.t)
+            tensor.name = node.output[0]
+            graph.initializer.append(tensor)
+            initializers.add(tensor.name)
+        elif node.op_type == "Identity" and node.input[0] in initializers and node.output[0] not in outputs:
+            alias[node.output[0]] = alias.get(node.input[0], node.input[0])
+            initializers.add(node.output[0])
+        else:
+            keep.append(node)
+    for node in keep:
+        for index, name in enumerate(node.input):
+            if name in alias:
+                node.input[index] = alias[name]
+    del graph.node[:]
+    graph.node.extend(keep)
+
+
+def _check_kernels(graph: onnx.GraphProto, path: Path) -> None:
+    """Refuses convolutions whose weight has no kernel: onnx's shape inference ends the process over some of them."""
+    shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type in ("Conv", "ConvTranspose") and len(node.input) > 1:
+            shape = shapes.get(node.input[1])
+            if shape is not None and len(shape) < 3:
+                raise InputError(
+                    f"{path}: not a valid ONNX model: {node.op_type} {node.name!r} has a weight of shape {shape}, "
+                    "which holds no kernel; export it again"
+                )
+
+
+def _fix_batch(graph: onnx.GraphProto, path: Path, batch: int) -> None:
+    """Sets the batch, and drops inferred shapes, which may carry symbols.
+
+    A model that was exported for one image holds that 1 in the shapes it reshapes and expands to as well.
+    """
+    known = {tensor.name for tensor in graph.initializer}
+    image = next(value for value in graph.input if value.name not in known)
+    first = image.type.tensor_type.shape.dim[0]
+    if first.dim_value > 1 and first.dim_value != batch:
+        raise InputError(f"{path}: batch is fixed to {first.dim_value}; export with batch 1 or a dynamic batch")
+    symbol, fixed = first.dim_param, first.dim_value
+    first.dim_value = batch
+    del graph.value_info[:]
+    for value in graph.output:
+        shape = value.type.tensor_type.shape
+        if shape.dim and (not shape.dim[0].dim_value or shape.dim[0].dim_param == symbol or batch > 1):
+            shape.dim[0].Clear()
+    if fixed == 1 and batch > 1:
+        _widen_shapes(graph, batch)
+
+
+def _widen_shapes(graph: onnx.GraphProto, batch: int) -> None:
+    """Replaces the leading 1 of every constant shape that a Reshape or Expand of activations goes to."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type not in ("Reshape", "Expand") or node.input[0] in constants or node.input[1] not in constants:
+            continue
+        shape = numpy_helper.to_array(constants[node.input[1]])
+        if shape.size and shape[0] == 1:
+            name = f"{node.name}/batch_shape"
+            graph.initializer.append(numpy_helper.from_array(np.array([batch, *shape[1:]], np.int64), name))
+            node.input[1] = name
