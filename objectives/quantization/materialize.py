@@ -19,7 +19,7 @@ from objectives.quantization.placement_onnxruntime import OnnxRuntimePlacement
 from objectives.quantization.placement_tensorrt import TensorRtPlacement
 from objectives.quantization.qdq import QdqWriter
 from objectives.quantization.recovery import Recovered
-from objectives.quantization.rewrites import rewrite_dfl
+from objectives.quantization.rewrites import join_splits, rewrite_dfl
 from objectives.quantization.weights import QuantizedWeight, WeightSettings, quantize_weight, weight_key
 from objectives.scores import Size
 from search_spaces.allocation import Allocation
@@ -335,6 +335,8 @@ class Materializer:
             bare.ir_version = max(model.ir_version, 10 if opset >= 21 else 9 if opset >= 19 else 8)
             if self._dialect == _ORT:
                 rewrite_dfl(bare, opset)
+            else:
+                join_splits(bare)
             known = {tensor.name for tensor in self._graph.model.graph.initializer}
             added = [t for t in bare.graph.initializer if t.name not in known]
             del bare.graph.initializer[:]

@@ -1,4 +1,4 @@
-"""Exact rewrites: the same mathematics in operators that ONNX Runtime's CPU kernels run faster."""
+"""Exact rewrites: the same mathematics in operators that a runtime runs faster."""
 
 from __future__ import annotations
 
@@ -47,6 +47,35 @@ def rewrite_dfl(model: onnx.ModelProto, opset: int) -> None:
         ramp = numpy_helper.to_array(initializers[conv.input[1]])
         if ramp.shape == (1, ramp.size, 1, 1) and is_bin_expectation(ramp):
             _replace(graph, [transpose, softmax, conv], ramp.ravel(), opset)
+
+
+def join_splits(model: onnx.ModelProto) -> None:
+    """Has every Concat that reads all outputs of a Split, in their order, read what was split instead, in place.
+
+    TensorRT keeps no copy of a tensor that its producer can write into the Concat's result at once, but copies every
+    slice of one: two copies in each C2f block of Ultralytics' detectors.
+
+    Args:
+        model: Changed in place.
+    """
+    producer = {name: node for node in model.graph.node for name in node.output}
+    for concat in [node for node in model.graph.node if node.op_type == "Concat"]:
+        inputs = list(concat.input)
+        joined: list[str] = []
+        while inputs:
+            split = producer.get(inputs[0])
+            parts = list(split.output) if split is not None and split.op_type == "Split" else []
+            if split is not None and parts and inputs[: len(parts)] == parts and _axis(split) == _axis(concat):
+                joined.append(split.input[0])
+                inputs = inputs[len(parts) :]
+            else:
+                joined.append(inputs.pop(0))
+        del concat.input[:]
+        concat.input.extend(joined)
+
+
+def _axis(node: onnx.NodeProto) -> float | int:
+    return attribute(node, "axis", 0)
 
 
 def _replace(graph: onnx.GraphProto, old: list[onnx.NodeProto], ramp: NDArray[np.float32], opset: int) -> None:
