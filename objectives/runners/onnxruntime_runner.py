@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import TracebackType
 
@@ -43,6 +45,9 @@ class OnnxRuntimeRunner:
         """
         if self._cuda and "CUDAExecutionProvider" not in ort.get_available_providers():
             raise RuntimeUnavailable("onnxruntime-cuda: no CUDA execution provider here; `tuner doctor` says why")
+        if self._cuda:
+            with redirect_stdout(sys.stderr):  # it prints what it does not find
+                ort.preload_dlls()  # CUDA's libraries may lie in pip packages, where the loader does not look
         options = ort.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
@@ -55,6 +60,12 @@ class OnnxRuntimeRunner:
             self._session = ort.InferenceSession(source, options, providers=providers)
         except Exception as error:  # ONNX Runtime raises many classes of its own
             raise InputError(f"ONNX Runtime cannot load the model: {str(error).splitlines()[0]}") from None
+        if self._cuda and "CUDAExecutionProvider" not in self._session.get_providers():
+            self._session = None  # ONNX Runtime itself would go on on the CPU
+            raise RuntimeUnavailable(
+                f"onnxruntime-cuda: ONNX Runtime {ort.__version__} cannot load its CUDA provider; "
+                "install the CUDA and cuDNN that it was built for, or choose onnxruntime-cpu"
+            )
         self._input = self._session.get_inputs()[0].name
 
     def deactivate(self) -> None:

@@ -1,4 +1,4 @@
-"""What ONNX Runtime refuses only when a model runs is the user's mistake as well."""
+"""What ONNX Runtime refuses only when a model runs, or would silently do on another device."""
 
 from pathlib import Path
 
@@ -7,8 +7,26 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
+from objectives.devices import find_gpu
+from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner, RuntimeUnavailable
 from search_spaces.errors import InputError
+
+
+def test_without_a_gpu_the_cuda_runtime_is_refused_instead_of_run_on_the_cpu(tmp_path: Path) -> None:
+    try:
+        find_gpu(0)
+        pytest.skip("this machine has a GPU")
+    except RuntimeUnavailable:
+        pass
+    relu = helper.make_node("Relu", ["images"], ["output"], name="relu")
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 8, 8]) for name in ("images", "output")]
+    graph = helper.make_graph([relu], "g", values[:1], values[1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    with (
+        pytest.raises(RuntimeUnavailable, match=r"^onnxruntime-cuda: .*"),
+        OnnxRuntimeRunner(tmp_path / "m.onnx", cuda=True),
+    ):
+        pass
 
 
 def test_a_conv_of_other_channels_than_its_input_is_named_in_one_line(tmp_path: Path) -> None:
