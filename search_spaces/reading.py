@@ -23,6 +23,7 @@ MAX_LITERAL = 1 << 17
 
 T = TypeVar("T")
 _UNWRITABLE = re.compile(r"[\0\ud800-\udfff]")  # NUL, and halves of characters
+_HALVES = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")  # halves of characters, escaped or not
 _OPENING = (
     yaml.BlockMappingStartToken,
     yaml.BlockSequenceStartToken,
@@ -137,10 +138,15 @@ def parse_json(text: str | bytes, name: str, remedy: str) -> Any:
         remedy: Its end.
 
     Raises:
-        InputError: It is not JSON, nested too deep, or holds a number of thousands of digits.
+        InputError: It is not JSON, nested too deep, or holds a number of thousands of digits or half a character.
     """
     try:
-        return json.loads(text)
+        if isinstance(text, bytes):
+            text = text.decode(json.detect_encoding(text), "surrogatepass")
+        found = json.loads(text)
+        if _HALVES.search(text):
+            json.dumps(found, ensure_ascii=False).encode()  # what could not be written again fails here
+        return found
     except (ValueError, RecursionError) as error:  # not UTF-8 and not JSON are ValueErrors too
         raise InputError(f"{name}: not JSON, or truncated ({' '.join(str(error).split())}); {remedy}") from None
 

@@ -123,7 +123,10 @@ def check_sqlite(path: Path) -> None:
             state = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         finally:
             connection.close()
-    except sqlite3.OperationalError as error:  # the disk's fault, not the file's
+    except (UnicodeDecodeError, sqlite3.OperationalError) as error:
+        if "decode" in str(error):
+            raise InputError(f"{path}: damaged SQLite database (a name in it is no text); {advice}") from None
+        # The disk's fault, not the file's.
         raise sqlite3.OperationalError(f"{path}: {error}; make room or check the disk, then resume") from None
     except sqlite3.Error as error:
         if "not a database" in str(error):

@@ -44,6 +44,20 @@ def torn(path: Path) -> None:
         extra.unlink()
 
 
+def misnamed(path: Path) -> None:
+    """A table whose name is not UTF-8."""
+    extended(path, "CREATE TABLE marker (x)")
+    path.write_bytes(path.read_bytes().replace(b"marker", b"mar\xffer"))
+
+
+def misspelt(path: Path) -> None:
+    """A statement that SQLite cannot read; its message quotes the name, which is not UTF-8."""
+    extended(path, "CREATE TABLE marker (x)")
+    path.write_bytes(
+        path.read_bytes().replace(b"CREATE TABLE marker", b"CREATE XABLE marker").replace(b"marker", b"mar\xffer")
+    )
+
+
 def triggered(path: Path) -> None:
     extended(path, "CREATE TRIGGER t AFTER INSERT ON trials BEGIN DELETE FROM trials; END")
 
@@ -67,6 +81,8 @@ def extended(path: Path, statement: str) -> None:
         (foreign, "not of a study"),
         (text, "not a SQLite database"),
         (torn, "damaged SQLite"),
+        (misnamed, "is no text"),
+        (misspelt, "is no text"),
         (triggered, "it holds 't'"),
         (viewed, "it holds 'endless'"),
     ],
