@@ -134,6 +134,7 @@ def audit(run: Path, trials: int, tally: Tally) -> None:
     told = {r.allocation.digest: r.scores for r in loaded.records if r.scores is not None}
     tally.twice += sum(r.scores is not None for r in loaded.records) - len(told)
     tally.given_up += sum(r.failure is not None and r.failure.kind == "lost" for r in loaded.records)
+    failed = {r.allocation.digest for r in loaded.records if r.failure is not None}
     acknowledged: set[str] = set()
     for line in (run / "log.jsonl").read_text().splitlines():
         event = json.loads(line)
@@ -143,8 +144,8 @@ def audit(run: Path, trials: int, tally: Tally) -> None:
             tally.twice += event["digest"] in acknowledged
             acknowledged.add(event["digest"])
             scores = told.get(event["digest"])
-            same = isinstance(scores, Scores) and scores.accuracy.map_50_95 == event["map_50_95"]
-            tally.lost += not same
+            same = isinstance(scores, Scores) and scores.accuracy.map_50_95 == event.get("map_50_95")
+            tally.lost += not (same or ("map_50_95" not in event and event["digest"] in failed))
     for path in (run / "cache" / "evaluations").glob("*.json"):  # durable, though the worker died before it said so
         tally.lost += path.stem not in told and "scores" in json.loads(path.read_text())
     tally.acknowledged += len(acknowledged)
