@@ -23,12 +23,14 @@ class CostTable:
         costs: ``{(layer, format): cost}``.
         source: Where the figures come from, e.g. ``profile`` or ``macs``.
         fixed: Cost of everything that no choice changes.
+        whole: Cost of the unquantized model as its own scores have it; None where only the table's sum is comparable.
     """
 
     unit: str
     costs: Mapping[tuple[str, str], float]
     source: str
     fixed: float = 0.0
+    whole: float | None = None
 
     def to_json(self) -> str:
         """Returns JSON text."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from objectives.scores import Scores
 from search_spaces.blocked import Blocked
 from search_spaces.costs import CostTable, weight_costs
+from search_spaces.formats import UNQUANTIZED
 from tuner.config import ConstraintsSection
 from tuner.front import reference_point
 from tuner.samplers.problem import Problem, build_problem, reformat_share
@@ -48,8 +51,24 @@ def _objective(name: str, workbench: Workbench, reference: Scores) -> tuple[str,
     worst = value * reference_point([name])[0]
     if name == "map_50_95":
         return name, value, worst, None
-    table = workbench.costs if name == "latency_ms" else weight_costs(workbench.inputs.graph.layers)
-    return name, value, worst, table
+    return name, value, worst, workbench.costs if name == "latency_ms" else _weights(workbench, reference)
+
+
+def _weights(workbench: Workbench, reference: Scores) -> CostTable:
+    """Bytes of every choice; of the artifacts where there are any, so that nothing is left to learn."""
+    graph, space = workbench.inputs.graph, workbench.inputs.space
+    table = replace(weight_costs(graph.layers), whole=float(reference.size.weight_bytes))
+    if workbench.inputs.config.replayed:
+        return table
+    bytes_of, layers = workbench.materializer.layer_bytes, {layer.name: layer for layer in graph.layers}
+    exact = {
+        (layer, name): float(bytes_of(layers[layer], name))
+        for group, names in zip(space.groups, space.formats, strict=True)
+        for layer in group.layers
+        for name in names
+    }
+    fixed = sum(bytes_of(layer, UNQUANTIZED) for layer in graph.layers if not layer.quantizable)
+    return replace(table, costs={**table.costs, **exact}, source="artifacts", fixed=fixed)
 
 
 def _bounds(constraints: ConstraintsSection) -> dict[str, float]:

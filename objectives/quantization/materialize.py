@@ -167,18 +167,19 @@ class Materializer:
         """Weight size of an allocation, exact, without building it."""
         total = parameters = 0
         for layer in self._graph.layers:
-            if not layer.parameters:
-                continue
-            fmt = FORMATS[allocation.formats.get(layer.name, UNQUANTIZED)]
-            parameters += layer.parameters
-            if fmt.quantizes_weight:
-                weight = self.weight(layer, allocation[layer.name])
-                # A file for ONNX Runtime stores scales as they are; TensorRT's graph types decide theirs.
-                scale_bytes = {_STRONG: 2, _WEAK: 4}.get(self._dialect, weight.scale.itemsize)
-                total += weight.code_bytes + scale_bytes * weight.scale.size
-            else:
-                total += 2 * layer.parameters
+            if layer.parameters:
+                parameters += layer.parameters
+                total += self.layer_bytes(layer, allocation.formats.get(layer.name, UNQUANTIZED))
         return Size(total, 8 * total / parameters, parameters)
+
+    def layer_bytes(self, layer: Layer, fmt: str) -> int:
+        """Bytes of one layer's weight in a format, scales counted."""
+        if not FORMATS[fmt].quantizes_weight:
+            return 2 * layer.parameters
+        weight = self.weight(layer, fmt)
+        # A file for ONNX Runtime stores scales as they are; TensorRT's graph types decide theirs.
+        scale_bytes = {_STRONG: 2, _WEAK: 4}.get(self._dialect, weight.scale.itemsize)
+        return weight.code_bytes + scale_bytes * weight.scale.size
 
     def weight(self, layer: Layer, fmt: str) -> QuantizedWeight:
         """The quantized weight of a layer, computed once per number format and granularity.

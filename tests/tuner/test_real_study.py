@@ -21,6 +21,7 @@ from tuner.export import Exporter
 from tuner.loaded import load_run
 from tuner.prepare import read_inputs
 from tuner.run_folder import RunFolder
+from tuner.search_problem import study_problem
 from tuner.study import launch, resume
 from tuner.study_file import read_study
 from tuner.workbench import Workbench
@@ -73,6 +74,18 @@ def test_front_members_are_exported_rescored_and_sound(run: RunFolder) -> None:
     assert found["believed"] >= 1 and len(list(run.rescores.glob("*.json"))) == found["schemes"]
     assert (run.path / "report.html").stat().st_size > 0
     assert json.loads((run.artifacts / "previews" / "previews.json").read_text())["images"]
+
+
+def test_the_search_knows_the_size_of_every_scheme(run: RunFolder) -> None:
+    """Size is no matter of learning: the sampler's table gives each trial's measured size, scales counted."""
+    loaded = load_run(run.path)
+    workbench = Workbench(read_inputs(loaded.config), loaded.run)
+    problem = study_problem(workbench, loaded.reference)
+    (size,) = [objective for objective in problem.objectives if objective.name == "weight_mib"]
+    for scores, choices in [(r.scores, r.allocation.formats) for r in loaded.records if r.scores]:
+        columns = [problem.formats.index(choices[group]) for group in problem.parameters]
+        share = size.fixed + sum(size.prior[row, column] for row, column in enumerate(columns))
+        assert share * size.reference == pytest.approx(scores.size.weight_bytes / 2**20, rel=1e-9)
 
 
 def test_the_calibration_method_is_the_one_that_disturbs_least(run: RunFolder) -> None:

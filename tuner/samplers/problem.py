@@ -215,7 +215,7 @@ def _objective(
 def _shares(groups: Sequence[Group], names: Sequence[str], table: CostTable) -> tuple[Floats, float]:
     """Costs of choices, and of what no choice changes, as shares of the unquantized model's."""
     costs = np.array([[sum(table.cost(layer, name) for layer in g.layers) for name in names] for g in groups])
-    plain = sum(table.cost(layer, UNQUANTIZED) for g in groups for layer in g.layers) + table.fixed
+    plain = table.whole or sum(table.cost(layer, UNQUANTIZED) for g in groups for layer in g.layers) + table.fixed
     return np.asarray(costs / plain), table.fixed / plain
 
 
