@@ -46,6 +46,9 @@ def compare_methods(workbench: Workbench, methods: Sequence[str], fmt: str | Non
     if len(set(methods)) < 2:
         raise InputError(f"--method: name at least two of {', '.join(METHODS)}")
     formats = quantizing_formats(workbench)
+    if fmt in workbench.inputs.dropped:
+        wanted = "gains nothing in its objectives; add weight_mib to them"
+        raise InputError(f"--format {fmt!r}: was left out of the study's space: it {wanted}")
     if fmt is not None and fmt not in formats:
         raise InputError(f"--format {fmt!r}: is not in the study's space ({', '.join(formats)}){nearest(fmt, formats)}")
     chosen = fmt or min(formats, key=_bits)

@@ -106,7 +106,9 @@ def _onnxruntime() -> list[Check]:
         Check(
             "onnxruntime-cuda",
             cuda,
-            "this build holds the CUDA provider; it works with an NVIDIA GPU" if cuda else "no CUDA provider",
+            "this build holds the CUDA provider; it needs an NVIDIA GPU and the CUDA and cuDNN that it was built for"
+            if cuda
+            else "no CUDA provider",
             "" if cuda else "runtime onnxruntime-cuda needs onnxruntime-gpu (Linux or Windows, x86-64)",
         ),
     ]

@@ -16,7 +16,7 @@ from tiny_detectors import build_detector, write_calibration, write_dataset
 from objectives.quantization.histogram import METHODS
 from search_spaces.errors import InputError
 from tuner.cli import main
-from tuner.comparing import kept_table
+from tuner.comparing import compare_methods, kept_table
 from tuner.export import Exporter
 from tuner.loaded import load_run
 from tuner.prepare import read_inputs
@@ -139,6 +139,13 @@ def test_formats_without_gain_are_left_out(folder: Path) -> None:
     changes = ["objectives=[map_50_95, latency_ms]", "space.formats=[fp16, w4a16]"]
     with pytest.raises(InputError, match="gains nothing"):
         read_inputs(read_study(folder / "study.yaml", changes))
+
+
+def test_comparing_in_a_format_without_gain_names_the_remedy(folder: Path, tmp_path: Path) -> None:
+    study = read_study(folder / "study.yaml", ["objectives=[map_50_95, latency_ms]"])
+    workbench = Workbench(read_inputs(study), RunFolder(tmp_path))
+    with pytest.raises(InputError, match=r"'w4a16': was left out .* add weight_mib"):
+        compare_methods(workbench, ["onnx", "inc"], "w4a16", 3)
 
 
 def test_sensitivity_methods_that_lack_something_say_so(
