@@ -35,7 +35,8 @@ class CostTable:
     def to_json(self) -> str:
         """Returns JSON text."""
         costs = [[layer, fmt, cost] for (layer, fmt), cost in self.costs.items()]
-        return json.dumps({"unit": self.unit, "source": self.source, "fixed": self.fixed, "costs": costs})
+        head = {"unit": self.unit, "source": self.source, "fixed": self.fixed, "whole": self.whole}
+        return json.dumps({**head, "costs": costs})
 
     @staticmethod
     def from_json(text: str) -> CostTable:
@@ -47,7 +48,7 @@ class CostTable:
         name, remedy = "cost table", "delete the file to estimate again"
         kept = record_of(_Kept, parse_json(text, name, remedy), name, remedy)
         costs = {(layer, fmt): cost for layer, fmt, cost in kept.costs}
-        return CostTable(kept.unit, costs, kept.source, kept.fixed)
+        return CostTable(kept.unit, costs, kept.source, kept.fixed, kept.whole)
 
     def cost(self, layer: str, fmt: str) -> float:
         """Cost of one layer in one format; 0 where unknown."""
@@ -66,6 +67,7 @@ class _Kept:
     source: str
     fixed: FiniteFloat
     costs: list[tuple[str, str, FiniteFloat]]
+    whole: FiniteFloat | None = None
 
 
 def weight_costs(layers: Sequence[Layer]) -> CostTable:

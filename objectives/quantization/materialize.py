@@ -173,7 +173,11 @@ class Materializer:
         return Size(total, 8 * total / parameters, parameters)
 
     def layer_bytes(self, layer: Layer, fmt: str) -> int:
-        """Bytes of one layer's weight in a format, scales counted."""
+        """Bytes of one layer's weight in a format, scales counted.
+
+        Raises:
+            InputError: As `weight` does.
+        """
         if not FORMATS[fmt].quantizes_weight:
             return 2 * layer.parameters
         weight = self.weight(layer, fmt)

@@ -33,8 +33,7 @@ from private_postgres import private_postgres
 from objectives.scores import Scores
 from tuner.front import front_of
 from tuner.loaded import LoadedRun, load_run
-from tuner.run_folder import RunFolder
-from tuner.trials import directions, objective_values
+from tuner.trials import directions, objective_values, violations
 
 
 def scored(run: Path) -> int:
@@ -74,12 +73,12 @@ def measured_front(loaded: LoadedRun) -> set[str]:
 
 
 def replayed_front(loaded: LoadedRun) -> set[str]:
-    """Digests of the best trials of an Optuna study that is told what the run folder kept of each scheme."""
-    objectives = loaded.config.objectives
+    """Digests of the best trials of an Optuna study that is told what the run folder kept of each feasible scheme."""
+    objectives, bounds = loaded.config.objectives, loaded.config.constraints
     study = optuna.create_study(directions=directions(objectives))
     for digest, allocation in {record.allocation.digest: record.allocation for record in loaded.records}.items():
-        found = RunFolder(loaded.run.path).evaluation(allocation)
-        if isinstance(found, Scores):
+        found = loaded.run.evaluation(allocation)
+        if isinstance(found, Scores) and all(excess <= 0 for excess in violations(found, bounds).values()):
             values = objective_values(found, objectives)
             study.add_trial(create_trial(values=values, user_attrs={"digest": digest}))
     return {trial.user_attrs["digest"] for trial in study.best_trials}

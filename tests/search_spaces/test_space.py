@@ -17,7 +17,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> ModelGraph:
 
 
 def test_a_cost_table_survives_json_and_a_damaged_one_is_named() -> None:
-    table = CostTable("ms", {("a", "int8"): 0.25, ("b", "fp16"): 1.0}, "test", 2.0)
+    table = CostTable("ms", {("a", "int8"): 0.25, ("b", "fp16"): 1.0}, "test", 2.0, 3.0)
     text = table.to_json()
     assert CostTable.from_json(text) == table
     for damaged in (text[:-4], "[]", text.replace("0.25", "NaN"), text.replace('"ms"', "1")):
