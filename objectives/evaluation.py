@@ -289,7 +289,8 @@ class Bench:
         for layer in report.layers:
             times[layer.layer] = times.get(layer.layer, 0.0) + layer.ms
         fixed = times.pop("", 0.0)
-        return LayerCosts(times, fixed, backend.device_name, backend.version)
+        unmet = {layer: ran for layer, _, ran in report.unmet}
+        return LayerCosts(times, fixed, backend.device_name, backend.version, unmet)
 
     def close(self) -> None:
         """Frees the reference."""

@@ -1,6 +1,8 @@
 """Probing: which (layer, format) pairs the target builds at all, and what they cost, before the search begins.
 
-One engine per format tells both: each layer's time is read from its profile in the context in which it will run. A
+One engine per format tells both: each layer's time is read from its profile in the context in which it will run. The
+same engine tells which layers do not run in what they were given, for want of a kernel; where that gains no time either
+the pair is idle: noise and conversions for nothing. A
 build that fails names the layer that stopped it; that pair is blocked, the layer falls back to fp16, and the build is
 tried again. Where the log names no layer the set is halved until the culprits are alone.
 """
@@ -18,9 +20,12 @@ from search_spaces.blocked import Blocked
 from search_spaces.costs import CostTable
 from search_spaces.formats import FORMATS, UNQUANTIZED, Number
 from search_spaces.reading import parse_json, record_of
+from search_spaces.space import SearchSpace
 
 #: Engines that one format's probe may build before its remaining layers are blocked as a whole.
 MAX_BUILDS = 40
+#: A layer that does not run in its format must still take less than this share of its fp16 time to keep it.
+_GAIN = 0.9
 
 
 @dataclass(frozen=True)
@@ -32,12 +37,14 @@ class LayerCosts:
         fixed_ms: Time that belongs to no layer.
         device: The GPU.
         version: TensorRT's.
+        unmet: ``{model layer: number format it ran in}`` of those that did not run in what was asked for.
     """
 
     milliseconds: Mapping[str, float]
     fixed_ms: float
     device: str
     version: str
+    unmet: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,7 @@ class ProbeTable:
         fixed_ms: Time that belongs to no layer, milliseconds.
         blocked: Pairs that cannot be built.
         builds: Engines that were built or tried.
+        idle: Pairs that are built but run in another number format, and no faster than fp16.
     """
 
     device: str
@@ -59,16 +67,32 @@ class ProbeTable:
     fixed_ms: float
     blocked: Blocked = field(default_factory=lambda: Blocked({}))
     builds: int = 0
+    idle: Blocked = field(default_factory=lambda: Blocked({}))
 
     def cost_table(self) -> CostTable:
         """The latency prior of the search."""
         return CostTable("ms", self.costs, f"TensorRT {self.version} profile on {self.device}", self.fixed_ms)
 
+    def kept_out(self, space: SearchSpace, size: bool) -> Blocked:
+        """Pairs that a search of that space need not try.
+
+        Args:
+            space: Groups and formats. An idle pair stays where other layers share the choice, or where fp16 is none.
+            size: Whether the study minds the size of weights; then idle pairs stay, as they may still save bytes.
+        """
+        own = {
+            group.layers[0]
+            for group, formats in zip(space.groups, space.formats, strict=True)
+            if len(group.layers) == 1 and UNQUANTIZED in formats and not size
+        }
+        return self.blocked.union(Blocked({pair: why for pair, why in self.idle.pairs.items() if pair[0] in own}))
+
     def to_json(self) -> str:
         """Returns JSON text."""
         costs = [[layer, fmt, ms] for (layer, fmt), ms in self.costs.items()]
         found = {"device": self.device, "version": self.version, "costs": costs, "fixed_ms": self.fixed_ms}
-        return json.dumps({**found, "blocked": json.loads(self.blocked.to_json()), "builds": self.builds})
+        pairs = {"blocked": json.loads(self.blocked.to_json()), "idle": json.loads(self.idle.to_json())}
+        return json.dumps({**found, **pairs, "builds": self.builds})
 
     @staticmethod
     def from_json(text: str) -> ProbeTable:
@@ -76,8 +100,10 @@ class ProbeTable:
         name = "probe table"
         kept = record_of(_Kept, parse_json(text, name, "delete it to probe again"), name, "delete it to probe again")
         costs = {(layer, fmt): ms for layer, fmt, ms in kept.costs}
-        blocked = Blocked({(layer, fmt): reason for layer, fmt, reason in kept.blocked})
-        return ProbeTable(kept.device, kept.version, costs, kept.fixed_ms, blocked, kept.builds)
+        blocked, idle = (
+            Blocked({(layer, fmt): reason for layer, fmt, reason in pairs}) for pairs in (kept.blocked, kept.idle)
+        )
+        return ProbeTable(kept.device, kept.version, costs, kept.fixed_ms, blocked, kept.builds, idle)
 
 
 @dataclass(frozen=True)
@@ -90,6 +116,7 @@ class _Kept:
     fixed_ms: float
     blocked: list[tuple[str, str, str]]
     builds: int
+    idle: list[tuple[str, str, str]] = field(default_factory=list)  # runs of before 2026-11-26 have none
 
 
 class Profiler(Protocol):
@@ -116,7 +143,7 @@ def probe(
         layers: All quantizable layers.
         wanted: ``{format: layers that may take it}``; a format without kernels of its own costs what fp16 costs and
             is not built.
-        say: Told of every pair that is blocked.
+        say: Told of every pair that is blocked or idle.
 
     Raises:
         ProbeFailedError: Not even the unquantized model can be built.
@@ -126,6 +153,7 @@ def probe(
         raise ProbeFailedError(f"the unquantized model cannot be built ({base.kind}): {base.message}")
     costs: dict[tuple[str, str], float] = {}
     blocked: dict[tuple[str, str], str] = {}
+    idle: dict[tuple[str, str], str] = {}
     builds = 1
     for name in dict.fromkeys([UNQUANTIZED, *wanted]):
         found = base
@@ -134,9 +162,14 @@ def probe(
             found = search.run() or base
             blocked.update(search.blocked)
             builds += search.builds
+            for layer in wanted[name]:
+                ms, base_ms = found.milliseconds.get(layer, 0.0), base.milliseconds.get(layer, 0.0)
+                if found is not base and layer in found.unmet and ms > _GAIN * base_ms:
+                    idle[layer, name] = f"the engine runs it in {found.unmet[layer]}, {ms:.4f} ms, fp16 {base_ms:.4f}"
+                    say(f"{layer}: {name} gains nothing here, stays {UNQUANTIZED} ({idle[layer, name]})")
         for layer in layers:
             costs[layer, name] = found.milliseconds.get(layer, 0.0)
-    return ProbeTable(base.device, base.version, costs, base.fixed_ms, Blocked(blocked), builds)
+    return ProbeTable(base.device, base.version, costs, base.fixed_ms, Blocked(blocked), builds, Blocked(idle))
 
 
 class _Search:

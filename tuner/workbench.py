@@ -211,8 +211,12 @@ class Workbench:
 
     @property
     def blocked(self) -> Blocked:
-        """Pairs that the target cannot build, as far as probing found them."""
-        return self.probed.blocked if self._config.runtime.name == "tensorrt" else Blocked({})
+        """Pairs that the target cannot build, or gains nothing from, as far as probing found them."""
+        if self._config.runtime.name != "tensorrt":
+            return Blocked({})
+        config = self._config
+        size = "weight_mib" in config.objectives or config.constraints.max_weight_mib is not None
+        return self.probed.kept_out(self.inputs.space, size)
 
     @property
     def probed(self) -> ProbeTable:
@@ -250,6 +254,8 @@ class Workbench:
             write_durably(kept, table.to_json())
         for (layer, fmt), reason in table.blocked.pairs.items():
             self.run.log("blocked", layer=layer, format=fmt, reason=reason)
+        for (layer, fmt), reason in table.idle.pairs.items():
+            self.run.log("idle", layer=layer, format=fmt, reason=reason)
         write_durably(self.run.probe, table.to_json())
 
     def _probe_cache(self, wanted: Mapping[str, Sequence[str]]) -> Path:
