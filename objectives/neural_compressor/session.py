@@ -18,6 +18,7 @@ import onnx
 
 from objectives.detection.cache import PreprocessedImages
 from objectives.detection.contract import RAW, DetectorContract
+from objectives.quantization.placement import decoding
 from objectives.runners.runner import RuntimeUnavailable
 from objectives.sensitivity.divergence import find_dense_tensor
 from search_spaces.errors import InputError
@@ -56,7 +57,7 @@ class Tuned:
     """What the flow ended with.
 
     Attributes:
-        model: The quantized model, serialized; the last one scored where none was good enough.
+        model: The quantized model, serialized; the best one scored where none was good enough.
         accepted: Whether it lost no more than it may.
         scores: mAP50-95 of every model that was scored, the unquantized one first.
         seconds: Wall time, scoring included.
@@ -146,6 +147,8 @@ def inc_tune(
 ) -> Tuned:
     """Runs Neural Compressor's int8 post-training flow; each model it makes is scored here.
 
+    It is told to leave box decoding alone, as its users do: it would give boxes in pixels and probabilities one scale.
+
     Args:
         python: From `inc_python`.
         graph: The model.
@@ -157,21 +160,22 @@ def inc_tune(
         RuntimeUnavailable: The worker failed; names its last lines.
     """
     scores: list[float] = []
-    last = b""
+    best = b""
 
     def answer(message: Mapping[str, Any]) -> dict[str, Any]:
-        nonlocal last
+        nonlocal best
         path = Path(message["score"])
-        last = path.read_bytes()
         scores.append(score(path))
+        if len(scores) > 1 and scores[-1] == max(scores[1:]):  # the first is the unquantized model
+            best = path.read_bytes()
         return {"map_50_95": scores[-1]}
 
-    excluded = [layer.name for layer in graph.layers if not layer.quantizable]
+    excluded = sorted({layer.name for layer in graph.layers if not layer.quantizable} | decoding(graph))
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="tuner-inc-") as folder:
         request = _request(folder, graph.path.resolve(), images, task="tune", excluded=excluded, **vars(settings))
         done = list(_converse(python, request, Path(folder), answer))[-1]
-        model = Path(done["model"]).read_bytes() if done["model"] else last
+        model = Path(done["model"]).read_bytes() if done["model"] else best
     seconds = time.perf_counter() - started
     return Tuned(model, bool(done["model"]), tuple(scores), seconds, (str(python), str(_WORKER), "request.json"))
 
