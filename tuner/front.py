@@ -262,16 +262,18 @@ def write_front(run: RunFolder, name: str, members: Sequence[FrontMember], refer
 
 
 def _markdown(name: str, rows: Sequence[Mapping[str, Any]], reference: Scores) -> str:
-    base = reference.accuracy
+    base, timed = reference.accuracy, reference.latency is not None
+    times = ["latency ms", "in the search", "speed-up"] if timed else []
+    head = ["trial", "mAP50-95", "loss, points (95 %)", *times, "weights MiB", "bits", "formats"]
     lines = [
         f"# Front of {name}",
         "",
         f"Reference (unquantized): mAP50-95 {base.map_50_95:.4f} on {base.images} search images, "
-        f"{reference.latency_ms:.2f} ms, {reference.size.weight_bytes / 2**20:.2f} MiB of weights.",
+        + (f"{reference.latency_ms:.2f} ms, " if timed else "")
+        + f"{reference.size.weight_bytes / 2**20:.2f} MiB of weights.",
         "",
-        "| trial | mAP50-95 | loss, points (95 %) | latency ms | in the search | speed-up | weights MiB | bits "
-        "| formats |",
-        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
+        f"| {' | '.join(head)} |",
+        f"| {'---: | ' * (len(head) - 1)}--- |",
     ]
     for entry in rows:
         loss = f"{100 * entry['drop']:.2f}"
@@ -281,17 +283,19 @@ def _markdown(name: str, rows: Sequence[Mapping[str, Any]], reference: Scores) -
         mark = (" **recommended**" if entry["recommended"] else "") + (" **knee**" if entry["knee"] else "")
         latency = latency_of(entry)
         speed = f"{reference.latency_ms / latency:.2f}" if latency else ""
-        lines.append(
-            f"| {entry['trial']} | {entry['map_50_95']:.4f} | {loss} | {latency:.2f} | {entry['latency_ms']:.2f} | "
-            f"{speed} | "
-            f"{entry['weight_bytes'] / 2**20:.2f} | {entry['average_weight_bits']:.2f} | "
-            f"{entry['summary']}{mark} |"
-        )
+        times = [f"{latency:.2f}", f"{entry['latency_ms']:.2f}", speed] if timed else []
+        size = [f"{entry['weight_bytes'] / 2**20:.2f}", f"{entry['average_weight_bits']:.2f}"]
+        cells = [str(entry["trial"]), f"{entry['map_50_95']:.4f}", loss, *times, *size, f"{entry['summary']}{mark}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    best = "fastest" if timed else "smallest"
     lines += [
         "",
-        "Recommended: the fastest scheme that loses at most 1.0 mAP point. Knee: the scheme farthest below the",
+        f"Recommended: the {best} scheme that loses at most 1.0 mAP point. Knee: the scheme farthest below the",
     ]
     lines += ["line between the front's ends. The front is chosen on what was measured again where it was: the loss"]
-    lines += ["on all evaluation images, and the median latency of repeated rounds over all members. mAP50-95 and"]
-    lines += ["`in the search` are the figures that the search saw.", ""]
+    if timed:
+        lines += ["on all evaluation images, and the median latency of repeated rounds over all members. mAP50-95 and"]
+        lines += ["`in the search` are the figures that the search saw.", ""]
+    else:
+        lines += ["on all evaluation images. mAP50-95 is the figure that the search saw.", ""]
     return "\n".join(lines)

@@ -98,7 +98,8 @@ def describe(record: TrialRecord) -> str:
     scores = record.scores
     return (
         f"trial {record.number} ({record.origin}): mAP {scores.accuracy.map_50_95:.4f}, "
-        f"{scores.latency_ms:.1f} ms, {scores.size.weight_bytes / 2**20:.2f} MiB"
+        + (f"{scores.latency_ms:.1f} ms, " if scores.latency else "")
+        + f"{scores.size.weight_bytes / 2**20:.2f} MiB"
     )
 
 
@@ -110,7 +111,8 @@ def _line(progress: Progress) -> str:
 
 def _table(progress: Progress) -> Table:
     table = Table(title=f"{progress.name}: front", title_justify="left")
-    for name in ("trial", "mAP50-95", "loss, points", "ms", "speed-up", "MiB", "bits", "formats"):
+    timed = ["ms", "speed-up"] if progress.reference.latency else []
+    for name in ("trial", "mAP50-95", "loss, points", *timed, "MiB", "bits", "formats"):
         table.add_column(name, justify="left" if name == "formats" else "right")
     step = max(1, -(-len(progress.front) // _ROWS))
     for index, member in enumerate(progress.front):
@@ -122,8 +124,7 @@ def _table(progress: Progress) -> Table:
             str(member.record.number),
             f"{scores.accuracy.map_50_95:.4f}",
             f"{100 * drop(member, progress.reference):.2f}",
-            f"{scores.latency_ms:.1f}",
-            f"{speed:.2f}",
+            *([f"{scores.latency_ms:.1f}", f"{speed:.2f}"] if timed else []),
             f"{scores.size.weight_bytes / 2**20:.2f}",
             f"{scores.size.average_weight_bits:.2f}",
             member.record.allocation.summary(),

@@ -88,7 +88,7 @@ class Baseline:
     Attributes:
         name: Shown in figures.
         map_50_95: Accuracy on the search images.
-        latency_ms: Paired latency in the study's milliseconds.
+        latency_ms: Paired latency in the study's milliseconds; 0 where the study times nothing.
         weight_bytes: Bytes of the weights; 0 where unknown.
     """
 
@@ -96,6 +96,13 @@ class Baseline:
     map_50_95: float
     latency_ms: float
     weight_bytes: int = 0
+
+    def __str__(self) -> str:
+        """One line: what is known of it."""
+        facts = [f"mAP50-95 {self.map_50_95:.4f}"]
+        facts += [f"{self.latency_ms:.2f} ms"] if self.latency_ms else []
+        facts += [f"{self.weight_bytes / 2**20:.2f} MiB"] if self.weight_bytes else []
+        return f"{self.name}: {', '.join(facts)}"
 
 
 @dataclass(frozen=True)

@@ -93,8 +93,8 @@ def run_summary(loaded: LoadedRun) -> RunSummary:
         reference = loaded.reference
         history = hypervolume_history(loaded.records, config.objectives, reference, bounds=config.constraints)
         facts["reference"] = (
-            f"mAP50-95 {reference.accuracy.map_50_95:.4f} on {reference.accuracy.images} search images, "
-            f"{reference.latency_ms:.2f} ms"
+            f"mAP50-95 {reference.accuracy.map_50_95:.4f} on {reference.accuracy.images} search images"
+            + (f", {reference.latency_ms:.2f} ms" if reference.latency else "")
         )
     states = [record.state.replace("PRUNED", "SCREENED") for record in loaded.records]
     spent = [t.duration.total_seconds() for t in loaded.trials.study.get_trials(deepcopy=False) if t.duration]

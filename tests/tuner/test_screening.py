@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -20,6 +21,7 @@ from objectives.scores import Failure, Scores
 from search_spaces.errors import InputError
 from tuner.cli import main
 from tuner.front import feasible, front_of, losses, pareto
+from tuner.live import describe
 from tuner.loaded import LoadedRun, load_run
 from tuner.measuring import evaluator_settings
 from tuner.prepare import read_inputs
@@ -79,6 +81,18 @@ def loaded(folder: Path, half: list[TrialRecord]) -> LoadedRun:
 
 def _screened(loaded: LoadedRun) -> list[TrialRecord]:
     return [record for record in loaded.records if record.screened is not None]
+
+
+def test_a_study_that_times_nothing_shows_no_latency(half: list[TrialRecord], folder: Path) -> None:
+    text = (folder / "run" / "front.md").read_text()
+    assert "| trial | mAP50-95 | loss, points (95 %) | weights MiB | bits | formats |" in text
+    assert " ms" not in text and "the smallest scheme that loses" in text
+    scored = next(record for record in half if record.scores)
+    assert " ms" not in describe(scored) and describe(scored).endswith("MiB")
+    command = [sys.executable, "-m", "tuner", "front", folder / "run"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert shown.stdout.split("\n")[0].split() == ["trial", "mAP50-95", "loss,", "points", "MiB", "bits", "formats"]
+    assert "the smallest that loses" in shown.stdout
 
 
 def test_screened_trials_are_told_apart_and_count(loaded: LoadedRun, half: list[TrialRecord]) -> None:

@@ -164,14 +164,14 @@ def front(
     if as_json:
         show({"study": loaded.config.name, "front": rows} | ({"best": best} if budget.stated else {}))
         return
-    head = ["trial", "mAP50-95", "loss, points", "ms", "ratio", "MiB", "bits", "formats"]
+    whole = reference.latency_ms if reference else 0.0
+    head = ["trial", "mAP50-95", "loss, points", *(["ms", "ratio"] if whole else []), "MiB", "bits", "formats"]
     table = [
         [
             str(entry["trial"]) + ("*" if entry["recommended"] else "") + ("^" if entry["knee"] else ""),
             f"{entry['map_50_95']:.4f}",
             f"{100 * entry['drop']:.2f}",
-            f"{latency_of(entry):.2f}",
-            f"{latency_of(entry) / reference.latency_ms:.3f}" if reference and reference.latency_ms else "",
+            *([f"{latency_of(entry):.2f}", f"{latency_of(entry) / whole:.3f}"] if whole else []),
             f"{entry['weight_bytes'] / 2**20:.2f}",
             f"{entry['average_weight_bits']:.2f}",
             entry["summary"],
@@ -179,7 +179,8 @@ def front(
         for entry in rows
     ]
     show_table(head, table, left={"formats"})
-    print("* recommended: the fastest that loses at most 1.0 point; ^ knee: where the front bends most")
+    best_of = "fastest" if whole else "smallest"
+    print(f"* recommended: the {best_of} that loses at most 1.0 point; ^ knee: where the front bends most")
     if budget.stated:
         print("no member keeps this budget" if best is None else f"best for this budget: trial {best}")
 
@@ -218,7 +219,7 @@ def baseline(
     from tuner.progress import bar
 
     found = add_baseline(run, model, name, bar)
-    say(f"{found.name}: mAP50-95 {found.map_50_95:.4f}, {found.latency_ms:.2f} ms")
+    say(str(found))
 
 
 def rivals(
@@ -253,7 +254,7 @@ def rivals(
     if inc:
         found.append(neural_compressor(run, images, bar))
     for one in found:
-        say(f"{one.name}: mAP50-95 {one.map_50_95:.4f}, {one.latency_ms:.2f} ms, {one.weight_bytes / 2**20:.2f} MiB")
+        say(str(one))
 
 
 def report(run: Run) -> None:
