@@ -70,16 +70,16 @@ class Detector:
         self._records = records
 
     def predict(self, allocation: Allocation | None, title: str = "re-scoring the reference") -> Predictions:
-        """Detections of one scheme; None is the model file itself.
+        """Detections of one scheme on the images, in their order; None is the model file itself.
 
         What the evaluator kept is read; only images that it did not see are run.
         """
-        bench = self._workbench
+        bench, ids = self._workbench, [record.id for record in self._records]
         kept = load_predictions(bench.run.predictions / f"{allocation.digest if allocation else REFERENCE}.npz")
         seen = set(kept.ids) if kept is not None else set()
         missing = [record for record in self._records if record.id not in seen]
         if kept is not None and not missing:
-            return kept
+            return kept.ordered(ids)
         images = bench.images(missing)
         runtime = bench.inputs.config.runtime
         graph = bench.graph
@@ -97,7 +97,7 @@ class Detector:
             open_runner(runtime.name, model, runtime.threads, builder_settings(runtime), graph) as runner,
         ):
             found = predict(runner, images, bench.data.contract, workers=workers, progress=done, batch=runtime.batch)
-        return found if kept is None else merge_predictions(kept, found)
+        return (found if kept is None else merge_predictions(kept, found)).ordered(ids)
 
     def predict_in_onnxruntime(self, allocation: Allocation, title: str) -> Predictions:
         """Detections of the same Q/DQ graph in ONNX Runtime's CPU, to compare the engine's with.

@@ -8,12 +8,18 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import onnx
 import pytest
 import yaml
 from tiny_detectors import build_detector, write_calibration, write_dataset
 
+from objectives.accuracy import predict
+from objectives.detection.cache import PreprocessedImages
+from objectives.detection.contract import recognise
+from objectives.detection.drawing import draw
 from objectives.quantization.histogram import METHODS
+from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
 from search_spaces.errors import InputError
 from tuner.cli import main
 from tuner.comparing import compare_methods, kept_table
@@ -74,6 +80,30 @@ def test_front_members_are_exported_rescored_and_sound(run: RunFolder) -> None:
     assert found["believed"] >= 1 and len(list(run.rescores.glob("*.json"))) == found["schemes"]
     assert (run.path / "report.html").stat().st_size > 0
     assert json.loads((run.artifacts / "previews" / "previews.json").read_text())["images"]
+
+
+def test_previews_show_what_was_detected_on_their_own_image(run: RunFolder, tmp_path: Path) -> None:
+    loaded = load_run(run.path)
+    graph = read_inputs(loaded.config).graph
+    (best,) = [member for member in loaded.front if member.recommended]
+    models = {
+        "reference": graph.path,
+        "scheme": run.schemes / str(best.record.number) / "model.onnx",
+    }
+    folder = run.artifacts / "previews"
+    by_name = {image.path.name: image for image in Workbench(read_inputs(loaded.config), run).data.search.images}
+    names = json.loads((folder / "previews.json").read_text())["images"]
+    pictures = []
+    for kind, model in models.items():
+        with OnnxRuntimeRunner(model.read_bytes()) as runner:
+            for place, name in enumerate(names):
+                images = PreprocessedImages.build([by_name[name]], (64, 64), tmp_path)
+                found = predict(runner, images, recognise(graph))
+                picture = draw(cv2.imread(str(by_name[name].path)), found.detections[0], found.classes)
+                _, jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 85])
+                assert (folder / f"{place}-{kind}.jpg").read_bytes() == jpeg.tobytes(), (name, kind)
+                pictures.append(len(found.detections[0]))
+    assert any(pictures), "nothing was detected, so nothing could be wrong"
 
 
 def test_the_search_knows_the_size_of_every_scheme(run: RunFolder) -> None:
