@@ -135,6 +135,7 @@ def probe(
     layers: Sequence[str],
     wanted: Mapping[str, Sequence[str]],
     say: Callable[[str], None] = lambda _: None,
+    spared: Mapping[tuple[str, str], str] | None = None,
 ) -> ProbeTable:
     """Builds the model in each format.
 
@@ -144,6 +145,7 @@ def probe(
         wanted: ``{format: layers that may take it}``; a format without kernels of its own costs what fp16 costs and
             is not built.
         say: Told of every pair that is blocked or idle.
+        spared: Pairs that are blocked untried, and why.
 
     Raises:
         ProbeFailedError: Not even the unquantized model can be built.
@@ -152,17 +154,20 @@ def probe(
     if isinstance(base, Failure):
         raise ProbeFailedError(f"the unquantized model cannot be built ({base.kind}): {base.message}")
     costs: dict[tuple[str, str], float] = {}
-    blocked: dict[tuple[str, str], str] = {}
+    blocked = {(layer, name): why for (layer, name), why in (spared or {}).items() if layer in wanted.get(name, ())}
+    for (layer, name), why in blocked.items():
+        say(f"{layer}: {name} is not tried here, stays {UNQUANTIZED} ({why})")
     idle: dict[tuple[str, str], str] = {}
     builds = 1
     for name in dict.fromkeys([UNQUANTIZED, *wanted]):
         found = base
         if FORMATS[name].activation is not Number.FP16:
-            search = _Search(profiler, layers, wanted[name], name, say)
+            tried = [layer for layer in wanted[name] if (layer, name) not in blocked]
+            search = _Search(profiler, layers, tried, name, say)
             found = search.run() or base
             blocked.update(search.blocked)
             builds += search.builds
-            for layer in wanted[name]:
+            for layer in tried:
                 ms, base_ms = found.milliseconds.get(layer, 0.0), base.milliseconds.get(layer, 0.0)
                 if found is not base and layer in found.unmet and ms > _GAIN * base_ms:
                     idle[layer, name] = f"the engine runs it in {found.unmet[layer]}, {ms:.4f} ms, fp16 {base_ms:.4f}"

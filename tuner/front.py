@@ -263,8 +263,8 @@ def write_front(run: RunFolder, name: str, members: Sequence[FrontMember], refer
 
 def _markdown(name: str, rows: Sequence[Mapping[str, Any]], reference: Scores) -> str:
     base, timed = reference.accuracy, reference.latency is not None
-    times = ["latency ms", "in the search", "speed-up"] if timed else []
-    head = ["trial", "mAP50-95", "loss, points (95 %)", *times, "weights MiB", "bits", "formats"]
+    timing = ["latency ms", "in the search", "speed-up"] if timed else []
+    head = ["trial", "mAP50-95", "loss, points (95 %)", *timing, "weights MiB", "bits", "formats"]
     lines = [
         f"# Front of {name}",
         "",

@@ -25,6 +25,7 @@ from objectives.quantization.materialize import Materializer
 from objectives.quantization.recovery import Recovered, load_recovered, recover, save_recovered
 from objectives.quantization.weights import weight_key
 from objectives.replay import ReplayEvaluator, ReplaySettings
+from objectives.runners.attention import never_built
 from objectives.runners.engine_cache import EngineCache
 from objectives.runners.tensorrt_rules import dialect
 from objectives.scores import Outcome, Scores
@@ -250,7 +251,8 @@ class Workbench:
             table = ProbeTable.from_json(read_text(kept))
         else:
             with self.step("probing formats", len(wanted)):
-                table = probe(evaluator, layers, wanted, say)
+                spared = never_built(self.inputs.graph, tensorrt_version(), self._config.runtime.optimization_level)
+                table = probe(evaluator, layers, wanted, say, {(layer, "int8"): why for layer, why in spared.items()})
             write_durably(kept, table.to_json())
         for (layer, fmt), reason in table.blocked.pairs.items():
             self.run.log("blocked", layer=layer, format=fmt, reason=reason)

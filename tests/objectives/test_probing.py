@@ -72,6 +72,16 @@ def test_a_layer_that_runs_in_another_format_and_no_faster_is_idle() -> None:
     assert ProbeTable.from_json(table.to_json()) == table
 
 
+def test_what_would_never_end_is_not_tried() -> None:
+    target, said = Target(), []
+    spared = {("l4", "int8"): "no end", ("l5", "fp8"): "not asked for"}
+    table = probe(target, LAYERS, {"int8": LAYERS}, said.append, spared)
+    assert dict(table.blocked.pairs) == {("l4", "int8"): "no end"} and len(said) == 1
+    assert all(scheme["l4"] == "fp16" for scheme in target.asked) and table.costs["l4", "int8"] == 1.0
+    none = probe(target, LAYERS, {"int8": ["l4"]}, spared=spared)
+    assert none.costs["l0", "int8"] == 1.0, "nothing is left to try"
+
+
 def test_an_idle_format_is_kept_out_unless_it_may_pay_or_nothing_else_is_left() -> None:
     table = ProbeTable(
         "GPU", "8.6.0", {}, 0.0, Blocked({("l0", "int8"): "no kernel"}), 2, Blocked({("l1", "int8"): "runs in fp32"})
