@@ -251,8 +251,9 @@ class Workbench:
             table = ProbeTable.from_json(read_text(kept))
         else:
             with self.step("probing formats", len(wanted)):
-                spared = never_built(self.inputs.graph, tensorrt_version(), self._config.runtime.optimization_level)
-                table = probe(evaluator, layers, wanted, say, {(layer, "int8"): why for layer, why in spared.items()})
+                spared = never_built(self.inputs.graph, tensorrt_version())
+                reasons = {(layer, "int8"): why for layer, why in spared.items()}
+                table = probe(evaluator, layers, wanted, say, reasons)
             write_durably(kept, table.to_json())
         for (layer, fmt), reason in table.blocked.pairs.items():
             self.run.log("blocked", layer=layer, format=fmt, reason=reason)

@@ -53,10 +53,10 @@ def test_the_layers_of_an_attention_and_no_others(graph: ModelGraph) -> None:
     assert attention_layers(graph) == {"q", "k", "v", "position", "projection"}
 
 
-def test_only_the_old_builder_at_a_level_that_tries_tactics_is_spared(graph: ModelGraph) -> None:
-    kept = never_built(graph, "8.6.1", 3)
-    assert set(kept) == attention_layers(graph) and "TensorRT 8.6.1" in kept["q"] and "level 3" in kept["q"]
-    assert never_built(graph, "8.6.1", 0) == {} == never_built(graph, "10.13.0", 3)
+def test_only_the_old_builder_is_spared(graph: ModelGraph) -> None:
+    kept = never_built(graph, "8.6.1")
+    assert set(kept) == attention_layers(graph) and "TensorRT 8.6.1" in kept["q"]
+    assert never_built(graph, "10.13.0") == {}
 
 
 @pytest.mark.shared_data
