@@ -1,9 +1,10 @@
 """Probing: which (layer, format) pairs the target builds at all, and what they cost, before the search begins.
 
 One engine per format tells both: each layer's time is read from its profile in the context in which it will run. The
-same engine tells which layers do not run in what they were given, for want of a kernel; where that gains no time either
-the pair is idle: noise and conversions for nothing. A
-build that fails names the layer that stopped it; that pair is blocked, the layer falls back to fp16, and the build is
+same engine tells which layers do not run in what they were given, for want of a kernel; where that gains hardly any
+time either the pair is idle: noise and conversions for nothing.
+
+A build that fails names the layer that stopped it; that pair is blocked, the layer falls back to fp16, and the build is
 tried again. Where the log names no layer the set is halved until the culprits are alone.
 """
 
@@ -58,7 +59,7 @@ class ProbeTable:
         fixed_ms: Time that belongs to no layer, milliseconds.
         blocked: Pairs that cannot be built.
         builds: Engines that were built or tried.
-        idle: Pairs that are built but run in another number format, and no faster than fp16.
+        idle: Pairs that are built but run in another number format, and less than a tenth faster than fp16.
     """
 
     device: str
@@ -80,10 +81,12 @@ class ProbeTable:
             space: Groups and formats. An idle pair stays where other layers share the choice, or where fp16 is none.
             size: Whether the study minds the size of weights; then idle pairs stay, as they may still save bytes.
         """
+        if size:
+            return self.blocked
         own = {
             group.layers[0]
             for group, formats in zip(space.groups, space.formats, strict=True)
-            if len(group.layers) == 1 and UNQUANTIZED in formats and not size
+            if len(group.layers) == 1 and UNQUANTIZED in formats
         }
         return self.blocked.union(Blocked({pair: why for pair, why in self.idle.pairs.items() if pair[0] in own}))
 

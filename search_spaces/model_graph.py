@@ -132,16 +132,27 @@ class ModelGraph:
     def edges(self) -> tuple[tuple[str, str], ...]:
         """Pairs ``(a, b)``: quantizable layer b reads the output of a, directly or through other operators."""
         names = {layer.name for layer in self.quantizable}
+        readers = [node for node in self.nodes() if node.name in names]
+        return tuple(
+            (layer.name, node.name)
+            for node, above in zip(readers, map(self.layers_above, readers), strict=True)
+            for layer in self.quantizable
+            if layer.name in above
+        )
+
+    def layers_above(self, node: onnx.NodeProto) -> frozenset[str]:
+        """Names of the quantizable layers whose outputs a node reads, directly or through other operators."""
+        return frozenset().union(*(self._sources.get(name, frozenset()) for name in node.input))
+
+    @cached_property
+    def _sources(self) -> dict[str, frozenset[str]]:
+        """``{tensor: names of the quantizable layers that it comes from, directly or through other operators}``."""
+        names = {layer.name for layer in self.quantizable}
         sources: dict[str, frozenset[str]] = {}
-        found: dict[tuple[str, str], None] = {}
-        for node in self.model.graph.node:
+        for node in self.nodes():
             above = frozenset().union(*(sources.get(name, frozenset()) for name in node.input))
-            if node.name in names:
-                order = [layer.name for layer in self.quantizable if layer.name in above]
-                found.update({(source, node.name): None for source in order})
-                above = frozenset([node.name])
-            sources.update({name: above for name in node.output})
-        return tuple(found)
+            sources.update(dict.fromkeys(node.output, frozenset([node.name]) if node.name in names else above))
+        return sources
 
     def nodes(self) -> Iterator[onnx.NodeProto]:
         """Nodes in topological order."""

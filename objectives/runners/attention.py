@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
-import onnx
-
 from objectives.runners.tensorrt_rules import parse_version
 from search_spaces.model_graph import ModelGraph
 
@@ -17,21 +13,21 @@ def attention_layers(graph: ModelGraph) -> frozenset[str]:
     and those beside it that lead from one to the other (the positional encoding of Ultralytics' attention).
     """
     layers = {layer.name for layer in graph.quantizable}
-    products = [
-        node
-        for node in graph.nodes()
-        if node.op_type == "MatMul" and not any(name in graph.initializers for name in node.input)
-    ]
-    before = {name for product in products for name in _nearest(graph, product, layers, up=True)}
-    after = {name for product in products for name in _nearest(graph, product, layers, up=False)}
-    beside = {
-        node.name
-        for node in graph.nodes()
-        if node.name in layers
-        and not before.isdisjoint(_nearest(graph, node, layers, up=True))
-        and not after.isdisjoint(_nearest(graph, node, layers, up=False))
-    }
-    return frozenset(before | after | beside)
+    before: set[str] = set()
+    after: set[str] = set()
+    mixed: set[str] = set()  # tensors that come from a product through no layer
+    for node in graph.nodes():
+        if node.op_type == "MatMul" and not any(name in graph.initializers for name in node.input):
+            before |= graph.layers_above(node)
+        elif mixed.isdisjoint(node.input):
+            continue
+        elif node.name in layers:
+            after.add(node.name)
+            continue
+        mixed.update(node.output)
+    behind = {layer for source, layer in graph.edges if source in before}
+    ahead = {layer for layer, reader in graph.edges if reader in after}
+    return frozenset(before | after | (behind & ahead))
 
 
 def never_built(graph: ModelGraph, version: str) -> dict[str, str]:
@@ -51,24 +47,3 @@ def never_built(graph: ModelGraph, version: str) -> dict[str, str]:
         return {}
     reason = f"TensorRT {version} does not come back from building attention in int8"
     return dict.fromkeys(sorted(attention_layers(graph)), reason)
-
-
-def _nearest(graph: ModelGraph, start: onnx.NodeProto, layers: set[str], *, up: bool) -> Iterator[str]:
-    """The first quantizable layers on every way up, or down, from a node; the node itself is none."""
-    seen = {start.name}
-    waiting = list(_neighbours(graph, start, up))
-    while waiting:
-        node = waiting.pop()
-        if node.name in seen:
-            continue
-        seen.add(node.name)
-        if node.name in layers:
-            yield node.name
-        else:
-            waiting.extend(_neighbours(graph, node, up))
-
-
-def _neighbours(graph: ModelGraph, node: onnx.NodeProto, up: bool) -> Iterable[onnx.NodeProto]:
-    if up:
-        return [graph.producer[name] for name in node.input if name in graph.producer]
-    return [reader for name in node.output for reader in graph.consumers.get(name, [])]
