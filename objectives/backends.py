@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -113,14 +113,16 @@ class TensorRtBackend:
         Raises:
             BuildError: It cannot be built.
         """
+        from objectives.runners.cuda import switch_contexts
         from objectives.runners.tensorrt_runner import TensorRtRunner
 
         plan, seconds = self.build(model if isinstance(model, bytes) else model.read_bytes())
         outputs = tuple(self._graph.outputs) if self._graph is not None else ()
         with ExitStack() as stack:
             with hold(self, alone=True):
-                place = fastest_place(lambda: TensorRtRunner(plan, self._stream, outputs))
-                placed = stack.enter_context(place)
+                load = partial(TensorRtRunner, plan, self._stream, outputs)
+                settle = partial(switch_contexts, self._settings.device)
+                placed = stack.enter_context(fastest_place(load, settle))
             yield Opened(placed.runner, seconds, placed.spread)
 
     def build(self, model: bytes) -> tuple[Path, float]:

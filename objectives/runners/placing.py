@@ -46,7 +46,9 @@ class Placed(Generic[Loaded]):
 
 
 @contextmanager
-def fastest_place(load: Callable[[], AbstractContextManager[Loaded]], places: int = PLACES) -> Iterator[Placed[Loaded]]:
+def fastest_place(
+    load: Callable[[], AbstractContextManager[Loaded]], settle: Callable[[], None], places: int = PLACES
+) -> Iterator[Placed[Loaded]]:
     """Loads a runner several times and keeps the fastest. Hold the device alone meanwhile.
 
     All lie in memory at once, or the next would be loaded to where the last one lay. Each is timed in bursts that take
@@ -54,10 +56,12 @@ def fastest_place(load: Callable[[], AbstractContextManager[Loaded]], places: in
 
     Args:
         load: Loads it anew; raises MemoryError where the device's memory does not suffice.
+        settle: Brings the device to where it times what is loaded as it will time it from then on; raises MemoryError
+            likewise.
         places: How often.
 
     Raises:
-        MemoryError: It cannot be loaded even once.
+        MemoryError: It cannot be loaded and settled even once.
     """
     with ExitStack() as kept:
         with ExitStack() as others:
@@ -72,6 +76,7 @@ def fastest_place(load: Callable[[], AbstractContextManager[Loaded]], places: in
                     break
                 others.push(own)
                 loaded.append((runner, own))
+            _settle(settle, loaded)
             times = [np.inf] * len(loaded)
             if len(loaded) > 1:
                 bursts = [_burst(runner) for runner, _ in loaded]
@@ -81,6 +86,17 @@ def fastest_place(load: Callable[[], AbstractContextManager[Loaded]], places: in
             chosen, own = loaded[first]
             kept.push(own.pop_all())
         yield Placed(chosen, max(times) / times[first] if len(loaded) > 1 else 1.0)
+
+
+def _settle(settle: Callable[[], None], loaded: list[tuple[Loaded, ExitStack]]) -> None:
+    """Settles the device; where its memory does not suffice, the last that was loaded makes room."""
+    while True:
+        try:
+            return settle()
+        except MemoryError:
+            if len(loaded) == 1:
+                raise
+            loaded.pop()[1].close()
 
 
 def _burst(runner: Placeable) -> Callable[[], float]:

@@ -15,13 +15,14 @@ import random
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from objectives.evaluation import Bench
 from objectives.latency import measure
-from objectives.runners.cuda import DeviceBuffer
+from objectives.runners.cuda import DeviceBuffer, switch_contexts
 from objectives.runners.placing import Placed, fastest_place
 from objectives.runners.tensorrt_runner import TensorRtRunner
 from objectives.scores import Latency
@@ -61,7 +62,8 @@ def main() -> None:
     protocol = replace(settings.timing, min_seconds=0.7)
 
     def place(file: Path, places: int) -> AbstractContextManager[Placed[TensorRtRunner]]:
-        return fastest_place(lambda: TensorRtRunner(file, backend._stream), places)
+        load, settle = partial(TensorRtRunner, file, backend._stream), partial(switch_contexts, settings.builder.device)
+        return fastest_place(load, settle, places)
 
     for mode, places in MODES.items():
         found: list[Latency] = []

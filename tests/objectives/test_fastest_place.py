@@ -29,11 +29,17 @@ class Engine:
 
 
 class Memory:
-    """Places of a device, which holds at most `room` engines."""
+    """Places of a device, which holds at most `room` engines, and settles with at most `quiet` of them."""
 
-    def __init__(self, seconds: list[float], room: int = 99) -> None:
-        self.seconds, self.room = iter(seconds), room
+    def __init__(self, seconds: list[float], room: int = 99, quiet: int = 99) -> None:
+        self.seconds, self.room, self.quiet = iter(seconds), room, quiet
         self.loaded: list[float] = []
+        self.settled: list[list[float]] = []
+
+    def settle(self) -> None:
+        if len(self.loaded) > self.quiet:
+            raise MemoryError("no room to settle")
+        self.settled.append(list(self.loaded))
 
     @contextmanager
     def load(self) -> Iterator[Engine]:
@@ -49,7 +55,7 @@ class Memory:
 
 def test_the_fastest_place_is_kept_and_the_others_are_freed() -> None:
     memory = Memory([0.52, 0.50, 0.48, 0.49, 0.51])
-    with fastest_place(memory.load) as placed:
+    with fastest_place(memory.load, memory.settle) as placed:
         assert placed.runner.seconds == 0.48
         assert placed.spread == pytest.approx(0.52 / 0.48)
         assert memory.loaded == [0.48]
@@ -58,23 +64,45 @@ def test_the_fastest_place_is_kept_and_the_others_are_freed() -> None:
 
 def test_all_lie_in_memory_at_once_as_far_as_it_reaches() -> None:
     memory = Memory([0.52, 0.50, 0.48], room=2)
-    with fastest_place(memory.load) as placed:
+    with fastest_place(memory.load, memory.settle) as placed:
         assert placed.runner.seconds == 0.50 and memory.loaded == [0.50]
 
 
 def test_one_place_is_taken_as_it_is() -> None:
     memory = Memory([0.52], room=1)
-    with fastest_place(memory.load) as placed:
+    with fastest_place(memory.load, memory.settle) as placed:
         assert placed.spread == 1.0 and placed.runner.calls == 0
+        assert memory.settled == [[0.52]]  # nothing was compared, yet it will be timed
+
+
+def test_the_device_settles_with_everything_loaded() -> None:
+    memory = Memory([0.52, 0.50, 0.48, 0.49, 0.51])
+    with fastest_place(memory.load, memory.settle):
+        assert memory.settled == [[0.52, 0.50, 0.48, 0.49, 0.51]]
+
+
+def test_places_make_room_to_settle() -> None:
+    memory = Memory([0.52, 0.50, 0.48], room=3, quiet=2)
+    with fastest_place(memory.load, memory.settle, places=3) as placed:
+        assert placed.runner.seconds == 0.50
+        assert memory.settled == [[0.52, 0.50]] and memory.loaded == [0.50]
+
+
+def test_no_room_to_settle_at_all_is_an_error() -> None:
+    memory = Memory([0.52], quiet=0)
+    with pytest.raises(MemoryError, match="no room to settle"), fastest_place(memory.load, memory.settle, places=1):
+        raise AssertionError("it would be timed unsettled")
+    assert memory.loaded == []
 
 
 def test_no_room_at_all_is_an_error() -> None:
-    with pytest.raises(MemoryError, match="out of memory"), fastest_place(Memory([], room=0).load):
+    memory = Memory([], room=0)
+    with pytest.raises(MemoryError, match="out of memory"), fastest_place(memory.load, memory.settle):
         raise AssertionError("nothing could be loaded")
 
 
 def test_a_failure_at_a_later_place_frees_what_was_loaded() -> None:
     memory = Memory([0.52, 0.50])  # the third place ends the iterator: any other error
-    with pytest.raises((RuntimeError, StopIteration)), fastest_place(memory.load):
+    with pytest.raises((RuntimeError, StopIteration)), fastest_place(memory.load, memory.settle):
         raise AssertionError("it failed")
     assert memory.loaded == []
