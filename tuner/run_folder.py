@@ -22,6 +22,8 @@ from search_spaces.reading import parse_json, record_of
 
 T = TypeVar("T")
 _REMEDY = "restore or delete it"
+# Never the end of a name of one of our folders.
+_FILES = (".json", ".jsonl", ".yaml", ".md", ".csv", ".html", ".db", ".npz", ".log")
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,9 @@ class RunFolder:
             link = next((entry for entry in folder.glob("*") if entry.is_symlink()), None)
             if link is not None:  # it would have us write somewhere else
                 raise InputError(f"run {str(path)!r}: holds a link, {link.name!r}; put the file itself in its place")
+            wrong = next((entry for entry in folder.glob("*") if entry.is_dir() and entry.suffix in _FILES), None)
+            if wrong is not None:
+                raise InputError(f"run {str(path)!r}: {wrong.name!r} is a folder where a file belongs; move it away")
         return run
 
     def remove(self) -> None:

@@ -33,6 +33,7 @@ from tuner.samplers import make_sampler
 from tuner.samplers.problem import Problem
 from tuner.screening import leaders
 from tuner.stopping import Patience
+from tuner.storage import damage_named
 from tuner.trials import BLOCKED, INTERRUPTED, Trials, counted, directions
 from tuner.workbench import Evaluator
 
@@ -244,13 +245,14 @@ def score_reference(run: RunFolder, evaluator: Evaluator, inputs: Inputs) -> Sco
 
 
 def _open_study(storage: RDBStorage, config: StudyConfig, run: RunFolder) -> optuna.Study:
-    study = optuna.create_study(
-        study_name=config.name,
-        storage=storage,
-        directions=directions(config.objectives),
-        sampler=optuna.samplers.RandomSampler(config.search.seed),
-        load_if_exists=True,
-    )
+    with damage_named(run.database, config.storage):
+        study = optuna.create_study(
+            study_name=config.name,
+            storage=storage,
+            directions=directions(config.objectives),
+            sampler=optuna.samplers.RandomSampler(config.search.seed),
+            load_if_exists=True,
+        )
     if study.metric_names != list(config.objectives):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

@@ -48,7 +48,8 @@ class Histogram:
             self._grow(left=low < self.start)
         # An odd step never locks onto a row length, so the sample stays spread over the image.
         sample = flat[:: max(flat.size // _SAMPLES, 1) | 1]
-        index = ((sample - self.start) * (1.0 / self.width)).astype(np.int64)
+        # In double precision: the difference of two finite floats need not be one.
+        index = (np.subtract(sample, self.start, dtype=np.float64) * (1.0 / self.width)).astype(np.int64)
         self.counts += np.bincount(np.clip(index, 0, BINS - 1), minlength=BINS) * (flat.size / sample.size)
 
     def _grow(self, left: bool) -> None:

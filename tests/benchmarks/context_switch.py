@@ -1,23 +1,25 @@
 """What a switch to another context and back does to loaded engines: both engines of a trial, timed in turns.
 
-    python tests/benchmarks/context_switch.py RUN --trial N [--wait 20]
+    python tests/benchmarks/context_switch.py RUN --trial N
 
-RUN is a tensorrt run whose engines are in the user's cache; nothing else may use the GPU. After a switch
-(`objectives.runners.cuda.switch_contexts`) each engine is loaded once and timed where it lies; then again after a wait,
-after another switch, and loaded anew without a further one.
+RUN is a tensorrt run whose engines are in the user's cache; nothing else may use the GPU. Each case is a process of its
+own: engines loaded once or at the fastest of five places, a switch (`objectives.runners.cuda.switch_contexts`) never,
+before they are loaded, or after. The tuner's own way is the last.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
+import multiprocessing
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from objectives.evaluation import Bench
 from objectives.latency import measure
 from objectives.runners.cuda import switch_contexts
+from objectives.runners.placing import fastest_place
 from objectives.runners.tensorrt_runner import TensorRtRunner
 from objectives.scores import Latency
 from tuner.loaded import load_run
@@ -25,45 +27,50 @@ from tuner.measuring import evaluator_settings
 from tuner.prepare import read_inputs
 from tuner.workbench import Workbench
 
-REPEATS = 3
+REPEATS = 2
+
+
+def case(run: Path, trial: int, places: int, when: str) -> None:
+    """Loads reference and scheme, in this order, as the tuner does, and times them."""
+    loaded = load_run(run)
+    scheme = loaded.record(trial).allocation
+    settings = evaluator_settings(Workbench(read_inputs(loaded.config), loaded.run))
+    assert settings.timing is not None, "latency is no objective of this run"
+    bench = Bench(replace(settings, predictions=None, engines=None))
+    backend, switch = bench._backend, partial(switch_contexts, settings.builder.device)
+    backend._stream.use()
+    if when == "before":
+        switch()
+    with ExitStack() as stack:
+        runners = []
+        for each in (bench._unquantized, scheme):
+            plan, _ = backend.build(bench._materializer.materialize(each).engine_model)
+            load = partial(TensorRtRunner, plan, backend._stream)
+            settle = switch if when == "after" else lambda: None
+            runners.append(stack.enter_context(fastest_place(load, settle, places)).runner)
+        for _ in range(REPEATS):
+            timed = measure(runners[1], runners[0], bench._sample, replace(settings.timing, min_seconds=0.7))
+            assert isinstance(timed, Latency), timed
+            print(
+                f"{places} loaded, switch {when + ':':7s} scheme {timed.p50_ms:.4f} ms, "
+                f"reference {timed.reference_p50_ms:.4f} ms, ratio {timed.ratio:.4f}",
+                flush=True,
+            )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--trial", type=int, required=True)
-    parser.add_argument("--wait", type=float, default=20.0)
     options = parser.parse_args()
-    loaded = load_run(options.run)
-    scheme = loaded.record(options.trial).allocation
-    settings = evaluator_settings(Workbench(read_inputs(loaded.config), loaded.run))
-    assert settings.timing is not None, "latency is no objective of this run"
-    bench = Bench(replace(settings, predictions=None, engines=None))
-    backend, device = bench._backend, settings.builder.device
-    protocol = replace(settings.timing, min_seconds=0.7)
-    plans = [
-        backend.build(bench._materializer.materialize(each).engine_model)[0] for each in (scheme, bench._unquantized)
-    ]
-
-    def show(title: str, runners: list[TensorRtRunner]) -> None:
-        for _ in range(REPEATS):
-            timed = measure(runners[0], runners[1], bench._sample, protocol)
-            assert isinstance(timed, Latency), timed
-            times = f"scheme {timed.p50_ms:.4f} ms, reference {timed.reference_p50_ms:.4f} ms, ratio {timed.ratio:.4f}"
-            print(f"{title + ':':36s} {times}", flush=True)
-
-    switch_contexts(device)
-    for title in ("loaded after a switch", "loaded anew"):
-        with ExitStack() as stack:
-            runners = [stack.enter_context(TensorRtRunner(plan, backend._stream)) for plan in plans]
-            show(title, runners)
-            if title == "loaded anew":
-                return
-            time.sleep(options.wait)
-            show(f"{options.wait:.0f} s later", runners)
-            begin = time.perf_counter()
-            switch_contexts(device)
-            show(f"after a switch of {time.perf_counter() - begin:.2f} s", runners)
+    for places in (1, 5):
+        for when in ("never", "before", "after"):
+            process = multiprocessing.get_context("spawn").Process(
+                target=case, args=(options.run, options.trial, places, when)
+            )
+            process.start()
+            process.join()
+            assert process.exitcode == 0, f"{places} loaded, switch {when}: exit code {process.exitcode}"
 
 
 if __name__ == "__main__":

@@ -86,3 +86,10 @@ def test_calibration_mistakes_are_named(tmp_path: Path) -> None:
         calibrate(graph, iter(()), "entropi")
     with pytest.raises(InputError, match="not one of ours"):
         CalibrationTable.from_json('{"ranges": 3}')
+
+
+@pytest.mark.filterwarnings("error")
+def test_differences_beyond_single_precision_are_counted_right() -> None:
+    histogram = _histogram(np.array([-3e38, -2e38]), np.array([3e38, 3e38]))
+    assert histogram.range("max") == (pytest.approx(-3e38), pytest.approx(3e38))
+    assert histogram.counts[histogram.centres > 2.9e38].sum() == 2

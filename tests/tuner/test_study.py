@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -199,6 +200,23 @@ def test_a_link_in_a_run_folder_is_refused_and_never_written_through(tmp_path: P
     with pytest.raises(InputError, match=rf"holds a link, '{Path(name).name}'"):
         RunFolder.open(run.path)
     assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "cache/seeds.json"])
+def test_a_folder_in_place_of_a_file_is_refused(tmp_path: Path, name: str) -> None:
+    run = RunFolder.create(tmp_path / "run", "name: a\n")
+    (run.path / name).mkdir()
+    with pytest.raises(InputError, match=rf"'{Path(name).name}' is a folder where a file belongs"):
+        RunFolder.open(run.path)
+
+
+def test_a_database_that_lost_its_study_but_not_the_trials_is_refused(study_file: StudyFile, tmp_path: Path) -> None:
+    launch(read_study(study_file(search={"trials": 3})), tmp_path / "run")
+    with sqlite3.connect(tmp_path / "run" / "study.db") as connection:
+        connection.execute("DELETE FROM studies")
+    connection.close()
+    with pytest.raises(InputError, match="holds what no study of ours holds"):
+        resume(tmp_path / "run", trials=5)
 
 
 def test_a_shared_storage_keeps_runs_apart(study_file: StudyFile, tmp_path: Path) -> None:
