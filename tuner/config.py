@@ -115,11 +115,15 @@ class SensitivitySection(Section):
     inc_python: Text | None = None
 
 
+#: Keys of the runtime that decide what an engine becomes.
+BUILDER_KEYS = ("optimization_level", "workspace_mib", "tactic_sources", "timing_iterations")
+
+
 class RuntimeSection(Section):
     """Where a scheme runs.
 
-    `device` counts the visible GPUs; `limit_s` is the time after which an evaluation counts as hung. The three keys of
-    the engine builder are only for ``tensorrt``, and `file`, the recorded scores, only for ``replay``.
+    `device` counts the visible GPUs; `limit_s` is the time after which an evaluation counts as hung. The keys of the
+    engine builder (`BuilderSettings`) are only for ``tensorrt``, and `file`, the recorded scores, only for ``replay``.
     """
 
     name: Literal["onnxruntime-cpu", "onnxruntime-cuda", "tensorrt", "replay"] = "onnxruntime-cpu"
@@ -130,6 +134,7 @@ class RuntimeSection(Section):
     optimization_level: Annotated[int, Field(ge=0, le=5)] = 3
     workspace_mib: Positive | None = None
     tactic_sources: list[Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]] | None = None
+    timing_iterations: Annotated[int, Field(ge=1, le=1000)] = 1
     file: Text | None = None
 
     @property
@@ -139,8 +144,8 @@ class RuntimeSection(Section):
 
     @model_validator(mode="after")
     def _check(self) -> RuntimeSection:
-        for key, default in (("optimization_level", 3), ("workspace_mib", None), ("tactic_sources", None)):
-            if self.name != "tensorrt" and getattr(self, key) != default:
+        for key in BUILDER_KEYS:
+            if self.name != "tensorrt" and getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"{key} is only for tensorrt; leave it out for {self.name}")
         return self
 

@@ -24,7 +24,7 @@ from search_spaces.groups import Group
 from search_spaces.reading import record_of
 from search_spaces.space import SearchSpace
 from tuner import __version__
-from tuner.config import RuntimeSection, StudyConfig
+from tuner.config import BUILDER_KEYS, RuntimeSection, StudyConfig
 from tuner.cpu import int8_instructions
 from tuner.front import reference_point
 from tuner.run_folder import RunFolder, read_json, write_durably
@@ -105,13 +105,9 @@ def _builder(runtime: RuntimeSection) -> dict[str, Any]:
     """What decides what an engine becomes and how it is timed."""
     if runtime.name != "tensorrt":
         return {}
-    keys = ("optimization_level", "workspace_mib", "tactic_sources")
-    # How it is timed: engines of before the device was settled first took 5 to 8 % longer, and other ratios.
-    return {
-        **{f"runtime.{key}": getattr(runtime, key) for key in keys},
-        "timing.places": PLACES,
-        "timing.settled": True,
-    }
+    built = {f"runtime.{key}": getattr(runtime, key) for key in BUILDER_KEYS}
+    # Engines that were timed before the device had settled took 5 to 8 % longer, and other ratios.
+    return built | {"timing.places": PLACES, "timing.settled": True}
 
 
 def device(runtime: str, index: int = 0) -> dict[str, Any]:

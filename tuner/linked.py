@@ -17,6 +17,7 @@ from typing import Any
 from objectives.evaluation import REFERENCE
 from objectives.scores import Scores, checked
 from search_spaces.errors import InputError
+from tuner.config import BUILDER_KEYS
 from tuner.identity import read_manifest, short
 from tuner.run_folder import RunFolder, read_json, write_durably
 from tuner.workbench import read_calibration
@@ -26,7 +27,7 @@ _SAME = ("digest.", "weights.", "calibration.", "data.", "model.")  # prefixes o
 _ARITHMETIC = ("runtime.batch",)
 _PROCESSOR = ("versions.onnxruntime", "device.int8")
 _ENGINE = ("versions.tensorrt", "device.gpu")
-_BUILDER = ("runtime.optimization_level", "runtime.workspace_mib", "runtime.tactic_sources")
+_BUILDER = tuple(f"runtime.{key}" for key in BUILDER_KEYS)
 
 
 @dataclass(frozen=True)

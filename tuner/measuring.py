@@ -181,7 +181,9 @@ def check_runtime(name: str) -> None:
 def builder_settings(runtime: RuntimeSection) -> BuilderSettings:
     """The study's builder settings as the runtime takes them."""
     sources = tuple(runtime.tactic_sources) if runtime.tactic_sources is not None else None
-    return BuilderSettings(runtime.optimization_level, runtime.workspace_mib, sources, runtime.device)
+    return BuilderSettings(
+        runtime.optimization_level, runtime.workspace_mib, sources, runtime.timing_iterations, runtime.device
+    )
 
 
 def observer(runtime: str, device: int = 0) -> Callable[[], GpuState | None]:

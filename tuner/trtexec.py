@@ -33,6 +33,7 @@ def trtexec_command(
         named = ",".join(f"{name}:fp32" for name in sorted(fp32_layers))
         words += [f"--layerPrecisions={named}", f"--layerOutputTypes={named}"] if named else []
     words.append(f"--builderOptimizationLevel={settings.optimization_level}")
+    words.append(f"--avgTiming={settings.timing_iterations}")
     if settings.workspace_mib is not None:
         words.append(f"--memPoolSize=workspace:{settings.workspace_mib}")
     if settings.tactic_sources is not None:

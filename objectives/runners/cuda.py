@@ -123,10 +123,11 @@ def shared_stream(device: int) -> Stream:
 def switch_contexts(device: int) -> None:
     """Has the GPU work in another context for a moment, one made for this, and come back.
 
-    Until it did, all that a process has loaded runs slower: on an H100 (driver 580, TensorRT 8.6) yolov8n took .525 ms
-    in fp16 and .402 in int8 before, .488 and .382 after, so their ratio moved from .766 to .784. Waiting, load on the
-    host and a switch before the engines were loaded changed nothing; another process that made a context did, and
-    whether one does is chance (`tests/benchmarks/context_switch.py`).
+    Where an engine was loaded several times and all but one were freed, as `placing` does it, the one runs slower until
+    then: on an H100 (driver 580, TensorRT 8.6) yolov8n took .524 ms in fp16 and .404 in int8 before, .485 and .383
+    after, a ratio of .771 against .789 (`tests/benchmarks/context_switch.py`). Loaded once it was fast from the start.
+    Waiting, load on the host and a switch before loading changed nothing; another process that made a context did, so
+    a study's first latencies differed from its later ones.
 
     Args:
         device: Index of the GPU among the visible ones.

@@ -1,8 +1,8 @@
 """Where in the device's memory an engine lies: it is loaded several times, and the fastest place is kept.
 
-The same fp16 engine of yolov8n took .476 to .522 ms on an H100 by where its memory happened to lie, and kept its time
-as long as it lay there (`tests/benchmarks/engine_placement.py`); a ratio to an engine at a chance place moved by 3 to
-4 % from process to process. A place can only slow an engine down, so the fastest of a few is what repeats.
+An engine's time depends on where its memory happens to lie, and stays the same as long as it lies there: of five places
+the slowest took 0.2 to 2 % longer than the fastest (16 engines of yolov8n on an H100; every engine report of a run has
+its `place_spread`). A place can only slow an engine down, so the fastest of a few is what repeats.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from objectives.runners.runner import DeviceTimed
 
-#: Places that are tried. Where three in eight were slow, five slow ones in a row come once in 135 loads.
+#: Places that are tried; all of them, and what settles the device, take about a second together.
 PLACES = 5
 _ROUNDS = 4
 

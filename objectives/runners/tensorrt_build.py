@@ -91,6 +91,7 @@ def build_engine(
                     load_timing_cache=str(kept) if kept is not None and kept.is_file() else None,
                     **options,
                 )
+                made.avg_timing_iterations = settings.timing_iterations
                 return made
 
             save = str(kept) if kept is not None else None

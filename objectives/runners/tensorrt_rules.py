@@ -21,12 +21,16 @@ class BuilderSettings:
         optimization_level: 0 (fast to build) to 5 (fast to run).
         workspace_mib: Bound of the scratch memory of one layer, MiB; None: the whole device.
         tactic_sources: Names of `tensorrt.TacticSource`; None: TensorRT's default.
+        timing_iterations: How often each tactic is timed before the mean counts. TensorRT's default is 1, that of
+            NVIDIA's trtexec 8; more make two builds more alike (TensorRT developer guide, "Deterministic Tactic
+            Selection").
         device: Index of the GPU among the visible ones.
     """
 
     optimization_level: int = 3
     workspace_mib: int | None = None
     tactic_sources: tuple[str, ...] | None = None
+    timing_iterations: int = 1
     device: int = 0
 
 

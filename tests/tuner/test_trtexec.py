@@ -5,7 +5,7 @@ import shlex
 from objectives.runners.tensorrt_rules import BuilderSettings
 from tuner.trtexec import trtexec_command
 
-SETTINGS = BuilderSettings(2, 512, ("JIT_CONVOLUTIONS",), 1)
+SETTINGS = BuilderSettings(2, 512, ("JIT_CONVOLUTIONS",), timing_iterations=4, device=1)
 
 
 def test_types_decide_from_tensorrt_10_on() -> None:
@@ -13,13 +13,15 @@ def test_types_decide_from_tensorrt_10_on() -> None:
     assert words[:3] == ["trtexec", "--onnx=build.onnx", "--saveEngine=engine.plan"]
     assert "--stronglyTyped" in words and "--int8" not in words and "--fp16" not in words
     assert not any(word.startswith("--layerPrecisions") for word in words)
-    assert {"--builderOptimizationLevel=2", "--memPoolSize=workspace:512", "--device=1"} <= set(words)
+    asked = {"--builderOptimizationLevel=2", "--memPoolSize=workspace:512", "--avgTiming=4", "--device=1"}
+    assert asked <= set(words)
 
 
 def test_flags_and_obeyed_constraints_before() -> None:
     line = trtexec_command("8.6.1", BuilderSettings(), {"/b/Mul", "/a b/Add"}, quantized=True, model="model.onnx")
     words = shlex.split(line)
     assert {"--fp16", "--int8", "--precisionConstraints=obey"} <= set(words) and "--stronglyTyped" not in words
+    assert "--avgTiming=1" in words  # trtexec's own default is 8, the builder's 1
     assert "--layerPrecisions=/a b/Add:fp32,/b/Mul:fp32" in words
     assert "--layerOutputTypes=/a b/Add:fp32,/b/Mul:fp32" in words
     assert not any(word.startswith(("--tacticSources", "--memPoolSize", "--device")) for word in words)
