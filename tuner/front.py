@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from objectives.scores import Accuracy, Scores
 from tuner.config import ConstraintsSection
 from tuner.picks import knee, latency_of
-from tuner.records import FrontMember, Rescore, TrialRecord
+from tuner.records import FrontMember, Rescore, TrialRecord, milliseconds
 from tuner.run_folder import RunFolder, write_durably
 from tuner.samplers.acquisition import nondominated
 from tuner.trials import objective_values, violations
@@ -269,7 +269,7 @@ def _markdown(name: str, rows: Sequence[Mapping[str, Any]], reference: Scores) -
         f"# Front of {name}",
         "",
         f"Reference (unquantized): mAP50-95 {base.map_50_95:.4f} on {base.images} search images, "
-        + (f"{reference.latency_ms:.2f} ms, " if timed else "")
+        + (f"{milliseconds(reference.latency_ms)} ms, " if timed else "")
         + f"{reference.size.weight_bytes / 2**20:.2f} MiB of weights.",
         "",
         f"| {' | '.join(head)} |",
@@ -283,7 +283,7 @@ def _markdown(name: str, rows: Sequence[Mapping[str, Any]], reference: Scores) -
         mark = (" **recommended**" if entry["recommended"] else "") + (" **knee**" if entry["knee"] else "")
         latency = latency_of(entry)
         speed = f"{reference.latency_ms / latency:.2f}" if latency else ""
-        times = [f"{latency:.2f}", f"{entry['latency_ms']:.2f}", speed] if timed else []
+        times = [milliseconds(latency), milliseconds(entry["latency_ms"]), speed] if timed else []
         size = [f"{entry['weight_bytes'] / 2**20:.2f}", f"{entry['average_weight_bits']:.2f}"]
         cells = [str(entry["trial"]), f"{entry['map_50_95']:.4f}", loss, *times, *size, f"{entry['summary']}{mark}"]
         lines.append(f"| {' | '.join(cells)} |")

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from objectives.scores import Scores
 from tuner.front import drop
-from tuner.records import FrontMember, TrialRecord
+from tuner.records import FrontMember, TrialRecord, milliseconds
 
 _ROWS = 8
 
@@ -98,7 +98,7 @@ def describe(record: TrialRecord) -> str:
     scores = record.scores
     return (
         f"trial {record.number} ({record.origin}): mAP {scores.accuracy.map_50_95:.4f}, "
-        + (f"{scores.latency_ms:.1f} ms, " if scores.latency else "")
+        + (f"{milliseconds(scores.latency_ms)} ms, " if scores.latency else "")
         + f"{scores.size.weight_bytes / 2**20:.2f} MiB"
     )
 
@@ -124,7 +124,7 @@ def _table(progress: Progress) -> Table:
             str(member.record.number),
             f"{scores.accuracy.map_50_95:.4f}",
             f"{100 * drop(member, progress.reference):.2f}",
-            *([f"{scores.latency_ms:.1f}", f"{speed:.2f}"] if timed else []),
+            *([milliseconds(scores.latency_ms), f"{speed:.2f}"] if timed else []),
             f"{scores.size.weight_bytes / 2**20:.2f}",
             f"{scores.size.average_weight_bits:.2f}",
             member.record.allocation.summary(),

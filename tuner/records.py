@@ -11,6 +11,11 @@ from search_spaces.allocation import Allocation
 from tuner.config import ConstraintsSection
 
 
+def milliseconds(value: float) -> str:
+    """A latency to three digits or to a tenth of a millisecond: ``0.379``, ``3.79``, ``37.9``, ``379.1``."""
+    return f"{value:.{3 if value < 1 else 2 if value < 10 else 1}f}"
+
+
 @dataclass(frozen=True)
 class TrialRecord:
     """One trial of the study.
@@ -100,7 +105,7 @@ class Baseline:
     def __str__(self) -> str:
         """One line: what is known of it."""
         facts = [f"mAP50-95 {self.map_50_95:.4f}"]
-        facts += [f"{self.latency_ms:.2f} ms"] if self.latency_ms else []
+        facts += [f"{milliseconds(self.latency_ms)} ms"] if self.latency_ms else []
         facts += [f"{self.weight_bytes / 2**20:.2f} MiB"] if self.weight_bytes else []
         return f"{self.name}: {', '.join(facts)}"
 

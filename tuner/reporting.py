@@ -21,7 +21,7 @@ from tuner.learned import Learned
 from tuner.live import duration
 from tuner.loaded import LoadedRun
 from tuner.prepare import read_model
-from tuner.records import Baseline, FrontMember, Preview, RunSummary
+from tuner.records import Baseline, FrontMember, Preview, RunSummary, milliseconds
 from tuner.report import write_report
 from tuner.report.dashboard import attach
 from tuner.rescore import Detector
@@ -94,7 +94,7 @@ def run_summary(loaded: LoadedRun) -> RunSummary:
         history = hypervolume_history(loaded.records, config.objectives, reference, bounds=config.constraints)
         facts["reference"] = (
             f"mAP50-95 {reference.accuracy.map_50_95:.4f} on {reference.accuracy.images} search images"
-            + (f", {reference.latency_ms:.2f} ms" if reference.latency else "")
+            + (f", {milliseconds(reference.latency_ms)} ms" if reference.latency else "")
         )
     states = [record.state.replace("PRUNED", "SCREENED") for record in loaded.records]
     spent = [t.duration.total_seconds() for t in loaded.trials.study.get_trials(deepcopy=False) if t.duration]

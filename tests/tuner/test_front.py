@@ -14,7 +14,7 @@ from search_spaces.allocation import Allocation
 from tuner.config import ConstraintsSection
 from tuner.front import front_of, hypervolume, hypervolume_history, pareto, row, write_front
 from tuner.picks import Budget, knee
-from tuner.records import Rescore, TrialRecord
+from tuner.records import Rescore, TrialRecord, milliseconds
 from tuner.run_folder import RunFolder
 
 TWO = ("map_50_95", "latency_ms")
@@ -149,3 +149,8 @@ def test_files_hold_every_member(tmp_path: Path) -> None:
     assert wanted | {"average_weight_bits"} <= set(data[0])
     assert len((tmp_path / "front.csv").read_text().splitlines()) == 5
     assert "**recommended**" in (tmp_path / "front.md").read_text()
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.37947, "0.379"), (3.7947, "3.79"), (37.947, "37.9"), (379.47, "379.5")])
+def test_a_latency_has_three_digits_on_any_device(value: float, text: str) -> None:
+    assert milliseconds(value) == text

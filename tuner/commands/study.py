@@ -155,6 +155,7 @@ def front(
     from tuner.front import row
     from tuner.loaded import load_run
     from tuner.picks import Budget, latency_of
+    from tuner.records import milliseconds
 
     loaded = load_run(run)
     reference = loaded.reference
@@ -171,7 +172,7 @@ def front(
             str(entry["trial"]) + ("*" if entry["recommended"] else "") + ("^" if entry["knee"] else ""),
             f"{entry['map_50_95']:.4f}",
             f"{100 * entry['drop']:.2f}",
-            *([f"{latency_of(entry):.2f}", f"{latency_of(entry) / whole:.3f}"] if whole else []),
+            *([milliseconds(latency_of(entry)), f"{latency_of(entry) / whole:.3f}"] if whole else []),
             f"{entry['weight_bytes'] / 2**20:.2f}",
             f"{entry['average_weight_bits']:.2f}",
             entry["summary"],

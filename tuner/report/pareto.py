@@ -9,7 +9,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from tuner.records import TrialRecord
+from tuner.records import TrialRecord, milliseconds
 from tuner.report import theme
 from tuner.report.labels import place
 from tuner.report.theme import plain
@@ -123,7 +123,7 @@ def hover(run: Run, record: TrialRecord) -> str:
         + (f" ({points(d)})" if (d := run.search_difference(scores)) is not None else ""),
     ]
     if (speedup := run.speedup(scores)) is not None:
-        lines.append(f"{scores.latency_ms:.2f} ms, {speedup:.2f}x the reference's speed")
+        lines.append(f"{milliseconds(scores.latency_ms)} ms, {speedup:.2f}x the reference's speed")
     size = f"{scores.size.weight_bytes / MIB:.2f} MiB weights, {scores.size.average_weight_bits:.1f} bits"
     lines.append(size + (" · broken" if scores.broken else ""))
     if broken := run.broken_bounds(record):

@@ -10,7 +10,7 @@ from pathlib import Path
 from objectives.scores import Scores
 from search_spaces.allocation import Allocation
 from search_spaces.sensitivity import SensitivityTable
-from tuner.records import FrontMember, Rescore
+from tuner.records import FrontMember, Rescore, milliseconds
 from tuner.report.figures import sorted_layers
 from tuner.report.theme import format_colour, format_order
 from tuner.report.view import MIB, Run, interval_text, percent, points, scores_of
@@ -83,10 +83,10 @@ def front_cells(run: Run, scores: Scores, rescore: Rescore | None) -> list[str]:
         if again is not None:
             speedup = 1 / again
         cells += [
-            f"{scores.latency_ms:.2f}",
+            milliseconds(scores.latency_ms),
             *([_again(scores, rescore)] if run.retimed else []),
             f"{speedup:.2f}x" if speedup is not None else "–",
-            f"{scores.latency.p90_ms:.2f}" if scores.latency else "–",
+            milliseconds(scores.latency.p90_ms) if scores.latency else "–",
         ]
     return [*cells, f"{scores.size.weight_bytes / MIB:.2f}", f"{scores.size.average_weight_bits:.1f}"]
 
@@ -109,7 +109,7 @@ def front_html(run: Run) -> str:
             cells[2] = points(baseline.map_50_95 - scores_of(run.reference).accuracy.map_50_95)
         if run.timed:
             first = 4 + run.twinned
-            cells[first] = f"{baseline.latency_ms:.2f}"
+            cells[first] = milliseconds(baseline.latency_ms)
             if run.reference is not None and baseline.latency_ms > 0:
                 cells[first + 1 + run.retimed] = f"{scores_of(run.reference).latency_ms / baseline.latency_ms:.2f}x"
         if baseline.weight_bytes:
@@ -133,8 +133,10 @@ def _again(scores: Scores, rescore: Rescore | None) -> str:
     if rescore is None or not rescore.ratios or scores.latency is None:
         return "–"
     unit = scores.latency_ms / scores.latency.ratio
-    low, high = min(rescore.ratios), max(rescore.ratios)
-    return f"{unit * (rescore.latency_ratio or 0.0):.2f} [{unit * low:.2f} to {unit * high:.2f}]"
+    low, middle, high = (
+        milliseconds(unit * ratio) for ratio in (min(rescore.ratios), rescore.latency_ratio or 0.0, max(rescore.ratios))
+    )
+    return f"{middle} [{low} to {high}]"
 
 
 def _chips(allocation: Allocation) -> str:
