@@ -67,19 +67,21 @@ def _code(error: Exception) -> int | None:
         return FAILURES
     if name in ("WorkerStorageError", "ArtifactStoreError"):
         return STORAGE
-    if name == "RuntimeUnavailable" or isinstance(error, ImportError):
+    if name in ("RuntimeUnavailable", "CudaError") or isinstance(error, ImportError | MemoryError):
         return ENVIRONMENT
     module = type(error).__module__
     if isinstance(error, sqlite3.Error) or module.startswith("sqlalchemy") or name == "StorageInternalError":
         return STORAGE
     if isinstance(error, OSError) and error.errno in _DISK:
         return STORAGE
+    if isinstance(error, IsADirectoryError | NotADirectoryError):  # a file of a run's in the wrong shape
+        return BAD_INPUT
     return None
 
 
 def _fail(code: int, error: BaseException) -> int:
     cause = error.__cause__ if code == STORAGE else None  # Optuna tells what it did, SQLAlchemy what went wrong
-    text = f"{error} ({cause})" if cause is not None else str(error)
+    text = f"{error} ({cause})" if cause is not None else str(error) or type(error).__name__
     say(f"tuner: error: {_one_line(text)}")
     return code
 

@@ -13,7 +13,7 @@ from tuner.config import ConstraintsSection
 
 def milliseconds(value: float) -> str:
     """A latency to three digits or to a tenth of a millisecond: ``0.379``, ``3.79``, ``37.9``, ``379.1``."""
-    return f"{value:.{3 if value < 1 else 2 if value < 10 else 1}f}"
+    return f"{value:.{3 if value < 0.9995 else 2 if value < 9.995 else 1}f}"
 
 
 @dataclass(frozen=True)

@@ -152,15 +152,16 @@ def run_of(url: str, name: str | None = None) -> Path:
     """
     if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).is_file():
         raise InputError(f"storage {url!r}: no such file; `tuner run STUDY.yaml` creates it")
-    studies = {
-        s.study_name: s.user_attrs for s in open_storage(Path(), url).get_all_studies() if "folder" in s.user_attrs
-    }
-    if name is None and len(studies) > 1:
-        raise InputError(f"storage {shown_url(url)!r}: holds {len(studies)} studies; choose one with --study NAME")
-    if not studies or (name is not None and name not in studies):
-        known = ", ".join(studies) or "none of ours"
+    storage = open_storage(Path(), url)
+    with damage_named(Path(), url):
+        found = ((study.study_name, study.user_attrs) for study in storage.get_all_studies())
+        folders = {study: Path(facts["folder"]) for study, facts in found if "folder" in facts}
+    if name is None and len(folders) > 1:
+        raise InputError(f"storage {shown_url(url)!r}: holds {len(folders)} studies; choose one with --study NAME")
+    if not folders or (name is not None and name not in folders):
+        known = ", ".join(folders) or "none of ours"
         raise InputError(f"storage {shown_url(url)!r}: no study {name or ''!r}; it holds {known}")
-    folder = Path(studies[name or next(iter(studies))]["folder"])
+    folder = folders[name or next(iter(folders))]
     if not folder.is_dir():
         raise InputError(f"run folder {str(folder)!r} is not to be seen from this host; share it under the same path")
     return folder

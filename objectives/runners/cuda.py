@@ -38,7 +38,7 @@ def call(function: Callable[..., Any], *arguments: Any) -> Any:
     if status.value != 0:
         name = status.name
         if name in _OUT_OF_MEMORY:
-            raise DeviceMemoryError(f"{function.__name__}: the GPU is out of memory")
+            raise DeviceMemoryError(f"{function.__name__}: the GPU is out of memory; free some of it")
         raise CudaError(f"{function.__name__}: {name}")
     return values[0] if len(values) == 1 else tuple(values)
 
@@ -123,9 +123,9 @@ def shared_stream(device: int) -> Stream:
 def switch_contexts(device: int) -> None:
     """Has the GPU work in another context for a moment, one made for this, and come back.
 
-    Where an engine was loaded several times and all but one were freed, as `placing` does it, the one runs slower until
-    then: on an H100 (driver 580, TensorRT 8.6) yolov8n took .524 ms in fp16 and .404 in int8 before, .485 and .383
-    after, a ratio of .771 against .789 (`tests/benchmarks/context_switch.py`). Loaded once it was fast from the start.
+    Where an engine was loaded several times, as `placing` does it, all that is loaded runs slower until then: on an
+    H100 (driver 580, TensorRT 8.6) yolov8n took .524 ms in fp16 and .404 in int8 without a switch, .485 and .383 with
+    one, a ratio of .771 against .789 (`tests/benchmarks/context_switch.py`). Loaded once it was fast from the start.
     Waiting, load on the host and a switch before loading changed nothing; another process that made a context did, so
     a study's first latencies differed from its later ones.
 
@@ -144,8 +144,10 @@ def switch_contexts(device: int) -> None:
         address = call(driver.cuMemAlloc, 1)
         call(driver.cuMemsetD8, address, 0, 1)
         call(driver.cuCtxSynchronize)
-    finally:
-        driver.cuCtxDestroy(context)  # gives its memory back; the one before is current again
+    except BaseException:
+        driver.cuCtxDestroy(context)
+        raise
+    call(driver.cuCtxDestroy, context)  # gives its memory back; the one before is current again
 
 
 class Graph:

@@ -21,9 +21,8 @@ class BuilderSettings:
         optimization_level: 0 (fast to build) to 5 (fast to run).
         workspace_mib: Bound of the scratch memory of one layer, MiB; None: the whole device.
         tactic_sources: Names of `tensorrt.TacticSource`; None: TensorRT's default.
-        timing_iterations: How often each tactic is timed before the mean counts. TensorRT's default is 1, that of
-            NVIDIA's trtexec 8; more make two builds more alike (TensorRT developer guide, "Deterministic Tactic
-            Selection").
+        timing_iterations: Iterations of each average when the builder times a tactic (``avg_timing_iterations`` of
+            `tensorrt.IBuilderConfig`, 1 by default; ``--avgTiming`` of NVIDIA's trtexec, 8 by default).
         device: Index of the GPU among the visible ones.
     """
 

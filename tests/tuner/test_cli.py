@@ -15,6 +15,7 @@ from onnx import numpy_helper
 from tiny_detectors import build_detector, write_calibration, write_dataset
 
 from tuner.cli import main
+from tuner.console import BAD_INPUT, ENVIRONMENT, guarded
 
 StudyFile = Callable[..., Path]
 Tuner = Callable[..., "Done"]
@@ -190,3 +191,22 @@ def test_a_materialized_graph_suits_the_tensorrt_that_is_named(
     (tmp_path / "q.onnx").unlink()
     refused = tuner("materialize", model, "--uniform", "int8", *images, "--tensorrt", version)
     assert refused.returncode == 2 and "only for --runtime tensorrt" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (IsADirectoryError(21, "Is a directory", "runs/a/x.json"), BAD_INPUT, "Is a directory: 'runs/a/x.json'"),
+        (MemoryError("cudaMalloc: the GPU is out of memory"), ENVIRONMENT, "the GPU is out of memory"),
+        (MemoryError(), ENVIRONMENT, "MemoryError"),
+    ],
+)
+def test_what_the_machine_refuses_is_one_line(
+    capsys: pytest.CaptureFixture[str], error: Exception, code: int, line: str
+) -> None:
+    def work() -> None:
+        raise error
+
+    assert guarded(work) == code
+    said = capsys.readouterr().err
+    assert line in said and said.count("\n") == 1

@@ -151,6 +151,6 @@ def test_files_hold_every_member(tmp_path: Path) -> None:
     assert "**recommended**" in (tmp_path / "front.md").read_text()
 
 
-@pytest.mark.parametrize(("value", "text"), [(0.37947, "0.379"), (3.7947, "3.79"), (37.947, "37.9"), (379.47, "379.5")])
+@pytest.mark.parametrize(("value", "text"), [(0.37947, "0.379"), (0.9996, "1.00"), (9.996, "10.0"), (379.47, "379.5")])
 def test_a_latency_has_three_digits_on_any_device(value: float, text: str) -> None:
     assert milliseconds(value) == text

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy
 
 from search_spaces.errors import InputError
-from tuner.storage import close_storage, open_storage
+from tuner.storage import close_storage, open_storage, run_of
 
 
 def test_sqlite_commits_without_fsync(tmp_path: Path) -> None:
@@ -114,3 +114,13 @@ def test_opening_the_file_once_more_leaves_a_writers_locks_alone(tmp_path: Path)
     study.add_trial(optuna.trial.create_trial(values=[3.0, 4.0]))
     close_storage(writer)
     assert len(optuna.load_study(study_name="s", storage=open_storage(database)).trials) == 2
+
+
+@pytest.mark.parametrize("value", ["5", "{"])
+def test_a_study_whose_folder_is_no_text_is_one_line(tmp_path: Path, value: str) -> None:
+    optuna.create_study(storage=open_storage(tmp_path / "study.db"), study_name="a").set_user_attr("folder", "runs/a")
+    with sqlite3.connect(tmp_path / "study.db") as connection:
+        connection.execute("UPDATE study_user_attributes SET value_json = ?", (value,))
+    connection.close()
+    with pytest.raises(InputError, match="holds what no study of ours holds"):
+        run_of(f"sqlite:///{tmp_path}/study.db")
