@@ -17,7 +17,8 @@ _NODE_PATTERNS = (
     re.compile(r"(?:layer|node) [\"']?(?P<node>[^\s\"']+)[\"']?.*(?:fail|unsupported|not supported)", re.IGNORECASE),
 )
 _MEMORY = re.compile(r"out ?of ?memory|insufficient memory|cudaErrorMemoryAllocation", re.IGNORECASE)
-_PREFIX = re.compile(r"^\s*(\[[^\]]*\]\s*)*(?P<code>[\w.]*:*[\w ]*: ?Error Code \d+: )?")
+_WORKSPACE = re.compile(r"insufficient workspace", re.IGNORECASE)
+_PREFIX = re.compile(r"^\s*(\[[^\]]*\]\s*)*(?P<code>[\w.]*:*[\w ]*: ?Error Code \d+: |\d+: )?")
 
 
 class BuildError(RuntimeError):
@@ -60,7 +61,7 @@ def read_build_errors(errors: Sequence[str], layers: Iterable[str]) -> BuildVerd
         The verdict. An engine node fuses several model nodes; the first layer in its name is taken.
     """
     known = set(layers)
-    text = [_PREFIX.sub("", line).strip() for line in errors]
+    text = [_with_remedy(_PREFIX.sub("", line).strip()) for line in errors]
     for pattern in _NODE_PATTERNS:
         for line in text:
             found = pattern.search(line)
@@ -71,6 +72,11 @@ def read_build_errors(errors: Sequence[str], layers: Iterable[str]) -> BuildVerd
     if memory:
         return BuildVerdict(memory, "", True)
     return BuildVerdict(next(iter(text), "the builder returned no engine and named no reason"), "", False)
+
+
+def _with_remedy(line: str) -> str:
+    """TensorRT says that the workspace is too small, but not which setting bounds it."""
+    return f"{line} Raise runtime.workspace_mib, or leave it out." if _WORKSPACE.search(line) else line
 
 
 def first_layer(name: str, layers: Iterable[str]) -> str:

@@ -75,3 +75,11 @@ def test_memory_is_told_apart_and_a_nameless_failure_stays_nameless() -> None:
     other = read_build_errors(["Error Code 1: Cuda Runtime (invalid argument)"], LAYERS)
     assert other.layer == "" and "invalid argument" in other.message
     assert "named no reason" in read_build_errors([], LAYERS).message
+
+
+def test_a_workspace_that_is_too_small_names_its_setting() -> None:
+    line = "4: Could not find any implementation for node /model.1/conv/Conv due to insufficient workspace."
+    verdict = read_build_errors([line], LAYERS)
+    assert verdict.layer == "/model.1/conv/Conv" and not verdict.memory
+    assert verdict.message.startswith("Could not find any") and verdict.message.endswith("or leave it out.")
+    assert "runtime.workspace_mib" in verdict.message
