@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from objectives.devices import GpuState
-from objectives.runners.runner import DeviceTimed, Runner, Ticket
+from objectives.devices.gpu import GpuState
+from objectives.runtimes.runner import DeviceTimed, Runner, Ticket
 from objectives.scores import Failure, Latency
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
-from objectives.devices import GpuState
+from objectives.devices.gpu import GpuState
 from search_spaces.reading import record_of
 
 

@@ -15,15 +15,15 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from objectives.accuracy import predict
-from objectives.detection.cache import PreprocessedImages
-from objectives.detection.calibration_set import load_calibration
-from objectives.detection.contract import Thresholds, recognise
-from objectives.detection.dataset import load_dataset
-from objectives.detection.image_files import ImageRecord, hash_files
-from objectives.evaluation import EvaluatorSettings
+from objectives.evaluation.bench import EvaluatorSettings
 from objectives.quantization.calibration import calibrate
-from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
+from objectives.runtimes.onnxruntime.runner import OnnxRuntimeRunner
+from objectives.tasks.detection.contract import Thresholds, recognise
+from objectives.tasks.detection.data.calibration_set import load_calibration
+from objectives.tasks.detection.data.dataset import load_dataset
+from objectives.tasks.detection.data.image_files import ImageRecord, hash_files
+from objectives.tasks.detection.data.preprocessed import PreprocessedImages
+from objectives.tasks.detection.predict import predict
 from search_spaces.model_graph import ModelGraph
 
 NAMES = ("apple", "boat", "cat", "dog", "eel")

@@ -1,6 +1,6 @@
 """Lets ``python -m tuner`` stand for ``tuner``."""
 
-from tuner.cli import main
+from tuner.cli.app import main
 
 if __name__ == "__main__":
     main()

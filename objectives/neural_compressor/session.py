@@ -16,11 +16,11 @@ from typing import IO, Any
 import numpy as np
 import onnx
 
-from objectives.detection.cache import PreprocessedImages
-from objectives.detection.contract import RAW, DetectorContract
 from objectives.quantization.placement import decoding
-from objectives.runners.runner import RuntimeUnavailable
+from objectives.runtimes.runner import RuntimeUnavailable
 from objectives.sensitivity.divergence import find_dense_tensor
+from objectives.tasks.detection.contract import RAW, DetectorContract
+from objectives.tasks.detection.data.preprocessed import PreprocessedImages
 from search_spaces.errors import InputError
 from search_spaces.model_graph import ModelGraph
 from search_spaces.sensitivity import SensitivityEntry, SensitivityTable

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from objectives.quantization.calibration import CalibrationTable
 from objectives.quantization.half_graph import to_half
 from objectives.quantization.placement import Placement, PlacementRules, decoding
-from objectives.quantization.placement_onnxruntime import OnnxRuntimePlacement
-from objectives.quantization.placement_tensorrt import TensorRtPlacement
 from objectives.quantization.qdq import QdqWriter
 from objectives.quantization.recovery import Recovered
 from objectives.quantization.rewrites import join_splits, rewrite_dfl
 from objectives.quantization.weights import QuantizedWeight, WeightSettings, quantize_weight, weight_key
+from objectives.runtimes.onnxruntime.placement import OnnxRuntimePlacement
+from objectives.runtimes.tensorrt.placement import TensorRtPlacement
 from objectives.scores import Size
 from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError, nearest

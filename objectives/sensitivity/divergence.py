@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from objectives.detection.agreement import paired_iou
-from objectives.detection.contract import END_TO_END, RAW, DetectorContract
-from objectives.detection.heads import raw_boxes, sigmoid, to_corners
-from objectives.detection.structure import dense_head
+from objectives.tasks.detection.contract import END_TO_END, RAW, DetectorContract
+from objectives.tasks.detection.heads.decode import raw_boxes, sigmoid, to_corners
+from objectives.tasks.detection.heads.structure import dense_head
+from objectives.tasks.detection.metrics.agreement import paired_iou
 from search_spaces.model_graph import ModelGraph
 
 Float = NDArray[np.float32]

@@ -7,13 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from objectives.accuracy import predict
-from objectives.detection.agreement import agreement
-from objectives.detection.cache import PreprocessedImages
-from objectives.detection.contract import DetectorContract, Thresholds
-from objectives.detection.scoring import Predictions
 from objectives.quantization.materialize import Materializer
-from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
+from objectives.runtimes.onnxruntime.runner import OnnxRuntimeRunner
 from objectives.sensitivity.divergence import (
     AnchorTargets,
     DenseTensor,
@@ -21,6 +16,11 @@ from objectives.sensitivity.divergence import (
     find_dense_tensor,
     targets,
 )
+from objectives.tasks.detection.contract import DetectorContract, Thresholds
+from objectives.tasks.detection.data.preprocessed import PreprocessedImages
+from objectives.tasks.detection.metrics.agreement import agreement
+from objectives.tasks.detection.metrics.coco import Predictions
+from objectives.tasks.detection.predict import predict
 from search_spaces.allocation import Allocation
 from search_spaces.model_graph import ModelGraph
 

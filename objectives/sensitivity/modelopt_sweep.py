@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from objectives.detection.cache import PreprocessedImages
 from objectives.sensitivity.modelopt_scores import METRICS, score_format
 from objectives.sensitivity.reports import STEM, write_reports
+from objectives.tasks.detection.data.preprocessed import PreprocessedImages
 from objectives.torch_models.detector import ImageLabels, TorchDetector
 from objectives.torch_models.node_map import NodeMap
 from objectives.torch_models.quantizers import config_name

@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
-from objectives.detection.cache import PreprocessedImages
-from objectives.detection.contract import DetectorContract
 from objectives.quantization.materialize import Materializer
 from objectives.sensitivity.divergence import find_dense_tensor
 from objectives.sensitivity.journal import Journal
 from objectives.sensitivity.meter import reference_meter
+from objectives.tasks.detection.contract import DetectorContract
+from objectives.tasks.detection.data.preprocessed import PreprocessedImages
 from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError, nearest
 from search_spaces.formats import UNQUANTIZED, get_format

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from objectives.detection.cache import PreprocessedImages
-from objectives.detection.contract import DetectorContract
 from objectives.quantization.histogram import METHODS
 from objectives.quantization.materialize import Materializer
 from objectives.sensitivity.meter import reference_meter
+from objectives.tasks.detection.contract import DetectorContract
+from objectives.tasks.detection.data.preprocessed import PreprocessedImages
 from search_spaces.allocation import Allocation
 from search_spaces.model_graph import ModelGraph
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from objectives.detection.cache import PreprocessedImages
-from objectives.detection.coco_json import read_coco
-from objectives.detection.contract import DetectorContract, Thresholds
-from objectives.detection.dataset import CocoDataset
-from objectives.detection.heads import decode
-from objectives.detection.image_files import ImageRecord
+from objectives.tasks.detection.contract import DetectorContract, Thresholds
+from objectives.tasks.detection.data.coco_json import read_coco
+from objectives.tasks.detection.data.dataset import CocoDataset
+from objectives.tasks.detection.data.image_files import ImageRecord
+from objectives.tasks.detection.data.preprocessed import PreprocessedImages
+from objectives.tasks.detection.heads.decode import decode
 from objectives.torch_models.checkpoint import Checkpoint
 from search_spaces.errors import InputError
 from search_spaces.reading import parse_json

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import onnx
 
-from objectives.detection.contract import END_TO_END, SCORES
-from objectives.runners.engine_cache import cache_home
+from objectives.runtimes.tensorrt.engine_cache import cache_home
+from objectives.tasks.detection.contract import END_TO_END, SCORES
 from objectives.torch_models.checkpoint import Checkpoint, folded_modules, load_checkpoint
 from objectives.torch_models.node_map import NodeMap, map_nodes
 from objectives.torch_models.packages import chatter_to_stderr, require

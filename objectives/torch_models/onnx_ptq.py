@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from objectives.detection.cache import PreprocessedImages
+from objectives.tasks.detection.data.preprocessed import PreprocessedImages
 from objectives.torch_models.packages import require
 from search_spaces.errors import InputError, nearest
 

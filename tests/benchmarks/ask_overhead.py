@@ -17,7 +17,7 @@ from synthetic_family import FORMATS, make_instance
 
 from tuner.samplers import SAMPLERS, make_sampler
 from tuner.samplers.knapsack import knapsack_points
-from tuner.storage import close_storage, open_storage
+from tuner.study.storage import close_storage, open_storage
 
 
 def main() -> None:

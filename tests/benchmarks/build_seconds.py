@@ -19,14 +19,14 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from objectives.evaluation import Bench, EvaluatorSettings
-from objectives.evaluator import Evaluator
+from objectives.evaluation.bench import Bench, EvaluatorSettings
+from objectives.evaluation.evaluator import Evaluator
 from objectives.scores import Scores
 from search_spaces.allocation import Allocation
-from tuner.loaded import load_run
-from tuner.measuring import evaluator_settings
-from tuner.prepare import read_inputs
-from tuner.workbench import Workbench
+from tuner.prepare.measuring import evaluator_settings
+from tuner.prepare.workbench import Workbench
+from tuner.results.loaded import load_run
+from tuner.study.inputs import read_inputs
 
 EDGE, JIT = "EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS"
 VARIANTS = {"both": (EDGE, JIT), "jit": (JIT,), "edge": (EDGE,), "pinned": (EDGE, JIT)}
@@ -46,7 +46,7 @@ def pin() -> None:
     """Has the builder keep plain layers in fp16, so that it does not try fp32 for them."""
     import tensorrt as trt
 
-    from objectives.runners import tensorrt_build
+    from objectives.runtimes.tensorrt import build as tensorrt_build
 
     before = tensorrt_build._keep_fp32
 

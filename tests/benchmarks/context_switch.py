@@ -3,7 +3,7 @@
     python tests/benchmarks/context_switch.py RUN --trial N
 
 RUN is a tensorrt run whose engines are in the user's cache; nothing else may use the GPU. Each case is a process of its
-own: engines loaded once or at the fastest of five places, a switch (`objectives.runners.cuda.switch_contexts`) never,
+own: engines loaded once or at the fastest of five places, a switch (`objectives.devices.cuda.switch_contexts`) never,
 before they are loaded, or after. The tuner's own way is the last.
 """
 
@@ -16,16 +16,16 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from objectives.evaluation import Bench
+from objectives.devices.cuda import switch_contexts
+from objectives.evaluation.bench import Bench
 from objectives.latency import measure
-from objectives.runners.cuda import switch_contexts
-from objectives.runners.placing import fastest_place
-from objectives.runners.tensorrt_runner import TensorRtRunner
+from objectives.runtimes.tensorrt.memory_places import fastest_place
+from objectives.runtimes.tensorrt.runner import TensorRtRunner
 from objectives.scores import Latency
-from tuner.loaded import load_run
-from tuner.measuring import evaluator_settings
-from tuner.prepare import read_inputs
-from tuner.workbench import Workbench
+from tuner.prepare.measuring import evaluator_settings
+from tuner.prepare.workbench import Workbench
+from tuner.results.loaded import load_run
+from tuner.study.inputs import read_inputs
 
 REPEATS = 2
 

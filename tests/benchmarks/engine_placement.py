@@ -4,7 +4,7 @@
 
 RUN is a tensorrt run whose engines are in the user's cache. Times the scheme against the reference, behind memory of
 random size that is taken before: each loaded once, where chance puts it; then each at the fastest of a few places, as
-the tuner does it (`objectives/runners/placing.py`). Prints the paired ratios, their spread (largest / smallest - 1),
+the tuner does it (`runtimes/tensorrt/memory_places.py`). Prints the paired ratios, their spread (largest / smallest - 1),
 and both engines' milliseconds.
 """
 
@@ -20,16 +20,16 @@ from pathlib import Path
 
 import numpy as np
 
-from objectives.evaluation import Bench
+from objectives.devices.cuda import DeviceBuffer, switch_contexts
+from objectives.evaluation.bench import Bench
 from objectives.latency import measure
-from objectives.runners.cuda import DeviceBuffer, switch_contexts
-from objectives.runners.placing import Placed, fastest_place
-from objectives.runners.tensorrt_runner import TensorRtRunner
+from objectives.runtimes.tensorrt.memory_places import Placed, fastest_place
+from objectives.runtimes.tensorrt.runner import TensorRtRunner
 from objectives.scores import Latency
-from tuner.loaded import load_run
-from tuner.measuring import evaluator_settings
-from tuner.prepare import read_inputs
-from tuner.workbench import Workbench
+from tuner.prepare.measuring import evaluator_settings
+from tuner.prepare.workbench import Workbench
+from tuner.results.loaded import load_run
+from tuner.study.inputs import read_inputs
 
 MODES = {"where chance puts them": 1, "at the fastest of 5 places": 5}
 

@@ -19,18 +19,18 @@ from pathlib import Path
 
 import numpy as np
 
-from objectives.accuracy import predict
-from objectives.detection.cache import PreprocessedImages
-from objectives.devices import find_gpu
-from objectives.evaluation import Bench, EvaluatorSettings
-from objectives.evaluator import Evaluator
-from objectives.runners.engine_cache import EngineCache
+from objectives.devices.gpu import find_gpu
+from objectives.evaluation.bench import Bench, EvaluatorSettings
+from objectives.evaluation.evaluator import Evaluator
+from objectives.runtimes.tensorrt.engine_cache import EngineCache
 from objectives.scores import Latency, Scores
+from objectives.tasks.detection.data.preprocessed import PreprocessedImages
+from objectives.tasks.detection.predict import predict
 from search_spaces.allocation import Allocation
-from tuner.loaded import load_run
-from tuner.measuring import evaluator_settings
-from tuner.prepare import read_inputs
-from tuner.workbench import Workbench
+from tuner.prepare.measuring import evaluator_settings
+from tuner.prepare.workbench import Workbench
+from tuner.results.loaded import load_run
+from tuner.study.inputs import read_inputs
 
 
 def spread(ratios: list[float]) -> str:

@@ -21,11 +21,11 @@ from pathlib import Path
 
 import numpy as np
 
-from objectives.detection.cache import PreprocessedImages
-from objectives.detection.calibration_set import load_calibration
-from objectives.detection.contract import recognise
 from objectives.quantization.calibration import calibrate
 from objectives.quantization.materialize import Materializer
+from objectives.tasks.detection.contract import recognise
+from objectives.tasks.detection.data.calibration_set import load_calibration
+from objectives.tasks.detection.data.preprocessed import PreprocessedImages
 from search_spaces.allocation import Allocation
 from search_spaces.model_graph import ModelGraph
 

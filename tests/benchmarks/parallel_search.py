@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from tuner.front import hypervolume
-from tuner.loaded import load_run
+from tuner.results.loaded import load_run
+from tuner.search.front import hypervolume
 
 
 def search(folder: Path, model: Path, seed: int, workers: int, trials: int, delay: float) -> tuple[float, int]:

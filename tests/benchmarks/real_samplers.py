@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from tuner.front import hypervolume_history
-from tuner.loaded import load_run
-from tuner.run_folder import read_json, write_durably
+from tuner.results.loaded import load_run
+from tuner.search.front import hypervolume_history
+from tuner.study.run_folder import read_json, write_durably
 
 SAMPLERS = ("model", "nsga2", "tpe", "knapsack")
 

@@ -17,15 +17,15 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from objectives.detection.dataset import CocoDataset
-from objectives.detection.prediction_file import load_predictions
-from objectives.screening import Screener
-from tuner.config import ScreeningSection, StudyConfig
-from tuner.front import front_of, hypervolume
-from tuner.loaded import LoadedRun, load_run
-from tuner.prepare import read_inputs
-from tuner.records import TrialRecord
-from tuner.screening import leaders, screening_settings
+from objectives.evaluation.screening import Screener
+from objectives.tasks.detection.data.dataset import CocoDataset
+from objectives.tasks.detection.prediction_file import load_predictions
+from tuner.results.loaded import LoadedRun, load_run
+from tuner.search.front import front_of, hypervolume
+from tuner.search.records import TrialRecord
+from tuner.search.screening import leaders, screening_settings
+from tuner.study.config import ScreeningSection, StudyConfig
+from tuner.study.inputs import read_inputs
 
 
 @dataclass

@@ -20,12 +20,12 @@ from pathlib import Path
 
 import psutil
 
-from objectives.detection.cache import PreprocessedImages
 from objectives.scores import Scores
-from tuner.loaded import load_run
-from tuner.measuring import open_runner
-from tuner.prepare import read_inputs
-from tuner.workbench import Workbench
+from objectives.tasks.detection.data.preprocessed import PreprocessedImages
+from tuner.prepare.measuring import open_runner
+from tuner.prepare.workbench import Workbench
+from tuner.results.loaded import load_run
+from tuner.study.inputs import read_inputs
 
 
 def main() -> None:
@@ -58,7 +58,7 @@ def main() -> None:
 
 def _run_study(study: Path, path: Path, trials: int) -> int:
     """Runs the study and returns the peak resident bytes of its process tree."""
-    command = [sys.executable, "-c", "from tuner.cli import main; main()"]
+    command = [sys.executable, "-c", "from tuner.cli.app import main; main()"]
     command += ["run", str(study), "--run", str(path), "--trials", str(trials)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     peak = 0

@@ -15,17 +15,17 @@ import tempfile
 import time
 from pathlib import Path
 
-from objectives.accuracy import predict
-from objectives.detection.cache import PreprocessedImages
-from objectives.detection.calibration_set import load_calibration
-from objectives.detection.contract import recognise
-from objectives.detection.dataset import load_dataset
-from objectives.detection.scoring import bootstrap_difference, score
 from objectives.quantization.calibration import calibrate
 from objectives.quantization.materialize import Materializer
 from objectives.quantization.recovery import recover
 from objectives.quantization.weights import WeightSettings
-from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
+from objectives.runtimes.onnxruntime.runner import OnnxRuntimeRunner
+from objectives.tasks.detection.contract import recognise
+from objectives.tasks.detection.data.calibration_set import load_calibration
+from objectives.tasks.detection.data.dataset import load_dataset
+from objectives.tasks.detection.data.preprocessed import PreprocessedImages
+from objectives.tasks.detection.metrics.coco import bootstrap_difference, score
+from objectives.tasks.detection.predict import predict
 from search_spaces.allocation import Allocation
 from search_spaces.formats import FORMATS, Format, Granularity
 from search_spaces.layers import Layer

@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from kill_workers import prepare
 from private_postgres import binaries, private_postgres
 
-from tuner.loaded import load_run
+from tuner.results.loaded import load_run
 
 _LOCK_ERROR = re.compile(r"locked|deadlock|busy|OperationalError|LockNotAvailable|SerializationFailure", re.IGNORECASE)
 

@@ -23,8 +23,8 @@ from kill_workers import prepare
 from tiny_detectors import NAMES, build_detector, write_calibration, write_dataset
 
 from objectives.torch_models.packages import SAFE_SETTINGS
-from tuner.study import launch, resume
-from tuner.study_file import read_study
+from tuner.launch import launch, resume
+from tuner.study.study_file import read_study
 
 #: What of a run folder the fuzzer copies: all but the large pages and pictures, which are written and never read.
 _WRITTEN_ONLY = ("report.html", "artifacts", "schemes", "workers", "workers.log", "*.csv", "*.md")

@@ -13,20 +13,20 @@ from fuzz_files import checkpoint_changed, database_changed
 from fuzz_mutations import Draw, bytes_changed, json_changed, lines_changed, yaml_changed
 from fuzz_onnx import escaping, external_changed, model_changed
 
-from objectives.detection.cache import PreprocessedImages
-from objectives.detection.calibration_set import load_calibration
-from objectives.detection.dataset import load_dataset
-from objectives.detection.scoring import Predictions, score
-from objectives.replay import ReplaySettings
+from objectives.runtimes.replay import ReplaySettings
+from objectives.tasks.detection.data.calibration_set import load_calibration
+from objectives.tasks.detection.data.dataset import load_dataset
+from objectives.tasks.detection.data.preprocessed import PreprocessedImages
+from objectives.tasks.detection.metrics.coco import Predictions, score
 from search_spaces.sensitivity import SensitivityTable
-from tuner.cli import main
-from tuner.console import guarded
-from tuner.finish import finish
-from tuner.loaded import load_run
-from tuner.prepare import read_inputs
-from tuner.run_folder import read_text
-from tuner.study_file import read_study
-from tuner.workbench import Workbench
+from tuner.cli.app import main
+from tuner.prepare.workbench import Workbench
+from tuner.results.finalize import finish
+from tuner.results.loaded import load_run
+from tuner.study.inputs import read_inputs
+from tuner.study.run_folder import read_text
+from tuner.study.study_file import read_study
+from tuner.terminal.console import guarded
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Kills workers at random moments and counts what a study lost, repeated or left running.
 
-Workers are forked from this process, which has imported everything already, and run `tuner.study.work` as
+Workers are forked from this process, which has imported everything already, and run `tuner.launch.work` as
 `tuner worker` does. Each is killed by SIGKILL after a random time and replaced, until the study is done; then the next
 study begins, until enough were killed. From the event log, the run folder and the storage it is then counted:
 
@@ -37,10 +37,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from chain_model import chain
 
 from objectives.scores import Scores
-from tuner.loaded import load_run
-from tuner.study import launch, resume, work
-from tuner.study_file import read_study
-from tuner.trials import counted
+from tuner.launch import launch, resume, work
+from tuner.results.loaded import load_run
+from tuner.search.trials import counted
+from tuner.study.study_file import read_study
 
 
 @dataclass

@@ -31,9 +31,9 @@ from optuna.trial import create_trial
 from private_postgres import private_postgres
 
 from objectives.scores import Scores
-from tuner.front import front_of
-from tuner.loaded import LoadedRun, load_run
-from tuner.trials import directions, objective_values, violations
+from tuner.results.loaded import LoadedRun, load_run
+from tuner.search.front import front_of
+from tuner.search.trials import directions, objective_values, violations
 
 
 def scored(run: Path) -> int:

@@ -15,7 +15,7 @@ import ray
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]
 
-from tuner.ray_workers import Place, RayWorker  # noqa: E402
+from tuner.workers.ray_workers import Place, RayWorker  # noqa: E402
 
 
 def main() -> None:

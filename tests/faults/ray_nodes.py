@@ -39,8 +39,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests/faults")]
 from kill_workers import Tally, audit, prepare  # noqa: E402
 from private_postgres import private_postgres  # noqa: E402
 
-from tuner.loaded import load_run  # noqa: E402
-from tuner.trials import counted  # noqa: E402
+from tuner.results.loaded import load_run  # noqa: E402
+from tuner.search.trials import counted  # noqa: E402
 
 WORKERS = 4
 _NAMESPACE = ["unshare", "--net", "--map-root-user", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]

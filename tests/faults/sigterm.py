@@ -33,7 +33,7 @@ import psutil
 from kill_workers import Tally, audit, write_study
 
 from search_spaces.errors import InputError
-from tuner.loaded import load_run
+from tuner.results.loaded import load_run
 
 END_SECONDS = 5.0
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from kill_workers import prepare
 
-from tuner.loaded import load_run
+from tuner.results.loaded import load_run
 
 TUNER = [sys.executable, "-m", "tuner"]
 

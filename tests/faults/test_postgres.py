@@ -13,8 +13,8 @@ import pytest
 from kill_workers import kill_workers, prepare
 from private_postgres import binaries, private_postgres
 
-from tuner.loaded import load_run
-from tuner.trials import counted
+from tuner.results.loaded import load_run
+from tuner.search.trials import counted
 
 
 @pytest.fixture(scope="module")

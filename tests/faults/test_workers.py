@@ -17,13 +17,13 @@ import psutil
 import pytest
 from kill_workers import kill_workers, prepare
 
-from tuner.claims import FileClaims
-from tuner.loaded import load_run
-from tuner.run_folder import RunFolder
-from tuner.search import open_trials
-from tuner.storage import open_storage
-from tuner.study import resume
-from tuner.trials import MAX_RETRIES, counted
+from tuner.launch import resume
+from tuner.results.loaded import load_run
+from tuner.search.loop import open_trials
+from tuner.search.trials import MAX_RETRIES, counted
+from tuner.search.worker_locks import FileClaims
+from tuner.study.run_folder import RunFolder
+from tuner.study.storage import open_storage
 
 TUNER = [sys.executable, "-m", "tuner"]
 
@@ -111,8 +111,8 @@ def test_a_living_worker_is_left_alone(tmp_path: Path) -> None:
 
 
 def _trials(run: RunFolder, claims: FileClaims):
-    from tuner.prepare import read_inputs
-    from tuner.study_file import read_study
+    from tuner.study.inputs import read_inputs
+    from tuner.study.study_file import read_study
 
     inputs = read_inputs(read_study(run.study_file))
     return open_trials(run, inputs=inputs, storage=open_storage(run.database), claims=claims)

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from tiny_detectors import build_detector, evaluator_settings
 
-from objectives.backends import TensorRtBackend, tensorrt_version
-from objectives.devices import find_gpu
-from objectives.evaluation import EvaluatorSettings
+from objectives.devices.gpu import find_gpu
+from objectives.evaluation.bench import EvaluatorSettings
 from objectives.latency import TimingProtocol
-from objectives.runners.runner import RuntimeUnavailable
-from objectives.runners.tensorrt_rules import BuilderSettings
+from objectives.runtimes.backends import TensorRtBackend, tensorrt_version
+from objectives.runtimes.runner import RuntimeUnavailable
+from objectives.runtimes.tensorrt.rules import BuilderSettings
 from search_spaces.model_graph import ModelGraph
 
 

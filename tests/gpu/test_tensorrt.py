@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from objectives.backends import TensorRtBackend
-from objectives.evaluation import EvaluatorSettings
-from objectives.evaluator import Evaluator
-from objectives.faults import VARIABLE
+from objectives.evaluation.bench import EvaluatorSettings
+from objectives.evaluation.evaluator import Evaluator
+from objectives.evaluation.faults import VARIABLE
 from objectives.latency import measure
 from objectives.quantization.calibration import CalibrationTable
 from objectives.quantization.materialize import Materializer
-from objectives.runners.build_log import BuildError
-from objectives.runners.engine_report import EngineReport
-from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
+from objectives.runtimes.backends import TensorRtBackend
+from objectives.runtimes.onnxruntime.runner import OnnxRuntimeRunner
+from objectives.runtimes.tensorrt.build_log import BuildError
+from objectives.runtimes.tensorrt.engine_report import EngineReport
 from objectives.scores import Failure, Latency, Scores
 from search_spaces.allocation import Allocation
 from search_spaces.model_graph import ModelGraph

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from objectives.device_lock import device_lock
-from objectives.devices import GpuState
+from objectives.devices.gpu import GpuState
+from objectives.devices.lock import device_lock
 from objectives.latency import TimingProtocol, measure
 from objectives.scores import Failure, Latency
 

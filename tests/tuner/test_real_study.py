@@ -14,23 +14,23 @@ import pytest
 import yaml
 from tiny_detectors import build_detector, write_calibration, write_dataset
 
-from objectives.accuracy import predict
-from objectives.detection.cache import PreprocessedImages
-from objectives.detection.contract import recognise
-from objectives.detection.drawing import draw
 from objectives.quantization.histogram import METHODS
-from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
+from objectives.runtimes.onnxruntime.runner import OnnxRuntimeRunner
+from objectives.tasks.detection.contract import recognise
+from objectives.tasks.detection.data.preprocessed import PreprocessedImages
+from objectives.tasks.detection.drawing import draw
+from objectives.tasks.detection.predict import predict
 from search_spaces.errors import InputError
-from tuner.cli import main
-from tuner.comparing import compare_methods, kept_table
-from tuner.export import Exporter
-from tuner.loaded import load_run
-from tuner.prepare import read_inputs
-from tuner.run_folder import RunFolder
-from tuner.search_problem import study_problem
-from tuner.study import launch, resume
-from tuner.study_file import read_study
-from tuner.workbench import Workbench
+from tuner.cli.app import main
+from tuner.compare.sensitivity_methods import compare_methods, kept_table
+from tuner.launch import launch, resume
+from tuner.prepare.workbench import Workbench
+from tuner.results.export import Exporter
+from tuner.results.loaded import load_run
+from tuner.search.problem import study_problem
+from tuner.study.inputs import read_inputs
+from tuner.study.run_folder import RunFolder
+from tuner.study.study_file import read_study
 
 
 @pytest.fixture(scope="module")

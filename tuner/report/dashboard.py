@@ -14,12 +14,12 @@ from pathlib import Path
 import optuna
 from optuna_dashboard import get_note, save_note, save_plotly_graph_object
 
-from tuner.artifacts import Artifacts
-from tuner.records import Baseline, FrontMember, RunSummary, TrialRecord
 from tuner.report.pareto import pareto_figure
 from tuner.report.server import DashboardServer, serve
 from tuner.report.tables import front_markdown
 from tuner.report.view import Run, recommendation
+from tuner.search.records import Baseline, FrontMember, RunSummary, TrialRecord
+from tuner.study.artifacts import Artifacts
 
 __all__ = ["DashboardServer", "attach", "serve"]
 

@@ -12,18 +12,18 @@ from pathlib import Path
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from objectives.runners.engine_report import EngineReport
+from objectives.runtimes.tensorrt.engine_report import EngineReport
 from search_spaces.comparison import Comparison
 from search_spaces.layers import Layer
 from search_spaces.sensitivity import SensitivityTable
-from tuner.learned import Learned
-from tuner.records import Baseline, FrontMember, Preview, RunSummary, TrialRecord
 from tuner.report import engine, figures, methods, progress, tables
 from tuner.report.learned import learned_html
 from tuner.report.pareto import pareto_figure
 from tuner.report.screened import screened_html
 from tuner.report.style import CSS
 from tuner.report.view import Run, recommendation
+from tuner.search.learned import Learned
+from tuner.search.records import Baseline, FrontMember, Preview, RunSummary, TrialRecord
 
 # The browser itself refuses any request that this page could make.
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"

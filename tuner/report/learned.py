@@ -5,8 +5,8 @@ from __future__ import annotations
 import html
 import statistics
 
-from tuner.learned import Learned, Ranks
 from tuner.report.tables import table_html
+from tuner.search.learned import Learned, Ranks
 
 _SHOWN = 25
 

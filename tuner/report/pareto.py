@@ -9,11 +9,11 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from tuner.records import TrialRecord, milliseconds
 from tuner.report import theme
 from tuner.report.labels import place
 from tuner.report.theme import plain
 from tuner.report.view import MIB, Run, percent, points, scores_of
+from tuner.search.records import TrialRecord, milliseconds
 
 _LEFT, _BOTTOM = 72, 60
 

@@ -12,11 +12,11 @@ from scipy import stats
 
 from search_spaces.allocation import Allocation
 from search_spaces.sensitivity import SensitivityTable
-from tuner.records import TrialRecord
 from tuner.report import theme
 from tuner.report.pareto import hover
 from tuner.report.theme import plain
 from tuner.report.view import Run, scores_of
+from tuner.search.records import TrialRecord
 
 
 def hypervolume_figure(run: Run) -> go.Figure | None:

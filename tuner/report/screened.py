@@ -6,7 +6,7 @@ import html
 
 from tuner.report.tables import table_html
 from tuner.report.view import Run, percent, points
-from tuner.screening import summarize
+from tuner.search.screening import summarize
 
 
 def screened_html(run: Run) -> str:

@@ -15,7 +15,7 @@ import optuna_dashboard
 from optuna.storages import BaseStorage
 
 from search_spaces.errors import InputError
-from tuner.artifacts import Artifacts
+from tuner.study.artifacts import Artifacts
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]

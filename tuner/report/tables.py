@@ -10,10 +10,10 @@ from pathlib import Path
 from objectives.scores import Scores
 from search_spaces.allocation import Allocation
 from search_spaces.sensitivity import SensitivityTable
-from tuner.records import FrontMember, Rescore, milliseconds
 from tuner.report.figures import sorted_layers
 from tuner.report.theme import format_colour, format_order
 from tuner.report.view import MIB, Run, interval_text, percent, points, scores_of
+from tuner.search.records import FrontMember, Rescore, milliseconds
 
 
 def export_command(run_folder: Path | None, trial: int | str) -> str:

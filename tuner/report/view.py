@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from objectives.scores import Scores
-from tuner.records import Baseline, FrontMember, RunSummary, TrialRecord
-from tuner.trials import violations
+from tuner.search.records import Baseline, FrontMember, RunSummary, TrialRecord
+from tuner.search.trials import violations
 
 MIB = float(2**20)
 

@@ -9,12 +9,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from search_spaces.blocked import Blocked
 from search_spaces.costs import CostTable
 from search_spaces.formats import FORMATS, UNQUANTIZED
 from search_spaces.groups import Group
 from search_spaces.sensitivity import SensitivityTable
 from search_spaces.space import SearchSpace
+from search_spaces.unsupported import Blocked
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

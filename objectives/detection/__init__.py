@@ -1,1 +1,0 @@
-"""Detection: the input contract, heads, datasets and scoring."""

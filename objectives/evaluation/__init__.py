@@ -1,0 +1,1 @@
+"""One evaluation in a process of its own: materialize, build, score, time."""

@@ -1,1 +1,0 @@
-"""Runtimes: each activates one artifact, infers batches, and deactivates."""

@@ -1,0 +1,113 @@
+"""ONNX Runtime as a runner: the CPU and the CUDA execution provider."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from objectives.runtimes.runner import RuntimeUnavailable
+from search_spaces.errors import InputError
+
+__all__ = ["OnnxRuntimeRunner", "RuntimeUnavailable"]
+
+
+class OnnxRuntimeRunner:
+    """One ONNX model in one ONNX Runtime session.
+
+    Several threads may call `infer` at once: a session is thread-safe and releases the GIL.
+
+    Args:
+        model: Serialized ONNX, or the path of a file.
+        threads: Threads inside one inference (intra-op).
+        cuda: Use the CUDA execution provider.
+        device: Index of the GPU, with `cuda`.
+    """
+
+    def __init__(self, model: bytes | Path, threads: int = 1, cuda: bool = False, device: int = 0) -> None:
+        self._model = model
+        self._threads = threads
+        self._cuda = cuda
+        self._device = device
+        self._session: ort.InferenceSession | None = None
+
+    def activate(self) -> None:
+        """Loads the model.
+
+        Raises:
+            InputError: ONNX Runtime cannot load it.
+            RuntimeUnavailable: The CUDA provider was asked for and is not there.
+        """
+        if self._cuda and "CUDAExecutionProvider" not in ort.get_available_providers():
+            raise RuntimeUnavailable("onnxruntime-cuda: no CUDA execution provider here; `tuner doctor` says why")
+        if self._cuda:
+            with redirect_stdout(sys.stderr):  # it prints what it does not find
+                ort.preload_dlls()  # CUDA's libraries may lie in pip packages, where the loader does not look
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4  # what goes wrong is raised; it need not be said twice
+        # A thread that spins while another model is timed would slow that one.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        providers = ["CUDAExecutionProvider"] if self._cuda else ["CPUExecutionProvider"]
+        source = self._model if isinstance(self._model, bytes) else str(self._model)
+        try:
+            self._session = ort.InferenceSession(source, options, providers=providers)
+        except Exception as error:  # ONNX Runtime raises many classes of its own
+            raise InputError(f"ONNX Runtime cannot load the model: {str(error).splitlines()[0]}") from None
+        if self._cuda and "CUDAExecutionProvider" not in self._session.get_providers():
+            self._session = None  # ONNX Runtime itself would go on on the CPU
+            raise RuntimeUnavailable(
+                f"onnxruntime-cuda: ONNX Runtime {ort.__version__} cannot load its CUDA provider; "
+                "install the CUDA and cuDNN that it was built for, or choose onnxruntime-cpu"
+            )
+        self._input = self._session.get_inputs()[0].name
+
+    def deactivate(self) -> None:
+        """Frees the session."""
+        self._session = None
+
+    def __enter__(self) -> OnnxRuntimeRunner:
+        self.activate()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.deactivate()
+
+    @property
+    def session(self) -> ort.InferenceSession:
+        """The loaded session.
+
+        Raises:
+            RuntimeError: The runner is not active.
+        """
+        if self._session is None:
+            raise RuntimeError("the runner is not active; use it in a `with` block")
+        return self._session
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """``(N, 3, H, W)``; 0 where the model leaves a dimension open."""
+        return tuple(dim if isinstance(dim, int) else 0 for dim in self.session.get_inputs()[0].shape)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the outputs, in graph order."""
+        return tuple(output.name for output in self.session.get_outputs())
+
+    def infer(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+        """Runs one batch ``(N, 3, H, W)`` float32 and returns the outputs in graph order."""
+        session = self.session
+        try:
+            return tuple(session.run(None, {self._input: images}))
+        except Exception as error:  # ONNX Runtime raises many classes of its own
+            if self._cuda or not type(error).__module__.startswith("onnxruntime"):
+                raise  # a device may fail whatever the model is
+            raise InputError(f"ONNX Runtime cannot run the model: {str(error).splitlines()[0]}") from None

@@ -1,0 +1,1 @@
+"""TensorRT on one GPU: rules by version, placement, builder, engines."""

@@ -1,0 +1,195 @@
+"""What the builder made of a scheme: the precision and the time of every engine layer, beside what was asked for.
+
+Read back from the engine inspector, so that a layer that did not get its format is seen and not assumed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from objectives.runtimes.tensorrt.build_log import first_layer
+from search_spaces.allocation import Allocation
+from search_spaces.formats import FORMATS, UNQUANTIZED, Number
+from search_spaces.model_graph import ModelGraph
+from search_spaces.reading import record_of
+
+# How the inspector names number formats in "Format/Datatype", most specific first.
+_DATATYPES = (
+    ("fp8", re.compile(r"fp8|float8|e4m3", re.IGNORECASE)),
+    ("int4", re.compile(r"int4", re.IGNORECASE)),
+    ("int8", re.compile(r"int8", re.IGNORECASE)),
+    ("bf16", re.compile(r"bf16|bfloat16", re.IGNORECASE)),
+    ("fp16", re.compile(r"fp16|half|float16", re.IGNORECASE)),
+    ("fp32", re.compile(r"fp32|float|\btf32", re.IGNORECASE)),
+    ("int32", re.compile(r"int32|int64|bool", re.IGNORECASE)),
+)
+_REFORMATS = ("reformat", "reformatting")
+_ASKED = {Number.INT8: "int8", Number.FP8: "fp8", Number.FP16: "fp16"}
+
+
+@dataclass(frozen=True)
+class EngineLayer:
+    """One layer of an engine.
+
+    Attributes:
+        name: The engine's name for it: the model nodes that it fuses.
+        kind: E.g. ``Convolution``, ``Reformat``, ``PointWise``, ``Myelin``.
+        layer: The quantizable model layer that it belongs to; empty where it belongs to none.
+        precision: Of its data input: ``int8``, ``fp16``, ``fp32``, ``fp8``, ``int4``, ``bf16``; empty where unknown.
+        ms: Median time when profiled layer by layer, milliseconds.
+    """
+
+    name: str
+    kind: str
+    layer: str
+    precision: str
+    ms: float
+
+
+@dataclass(frozen=True)
+class EngineReport:
+    """One engine, read back.
+
+    Attributes:
+        layers: In execution order.
+        unmet: ``(model layer, asked precision, precision it ran in)`` of the layers that did not get theirs.
+        engine_bytes: Size of the plan.
+        build_seconds: Time of the build; 0 where the engine came from the cache.
+        tensorrt: Version.
+        folded: Layers whose weights the builder got unpacked.
+        method: How the engine was timed: ``cuda graph`` or ``cuda stream``.
+        place_spread: Time at the slowest place in memory that was tried / time at the one that was timed.
+    """
+
+    layers: tuple[EngineLayer, ...]
+    unmet: tuple[tuple[str, str, str], ...]
+    engine_bytes: int
+    build_seconds: float
+    tensorrt: str
+    folded: tuple[str, ...] = ()
+    method: str = ""
+    place_spread: float = 1.0
+
+    @property
+    def total_ms(self) -> float:
+        """Sum of the layers' times, milliseconds."""
+        return sum(layer.ms for layer in self.layers)
+
+    @property
+    def reformats(self) -> int:
+        """Number of layers that only change a tensor's layout or type."""
+        return sum(layer.kind == "Reformat" for layer in self.layers)
+
+    @property
+    def reformat_ms(self) -> float:
+        """Their time, milliseconds."""
+        return sum(layer.ms for layer in self.layers if layer.kind == "Reformat")
+
+    @property
+    def fp32_islands(self) -> tuple[str, ...]:
+        """Engine layers in fp32 with one of lower precision before and after them."""
+        low = [index for index, layer in enumerate(self.layers) if layer.precision in ("int8", "fp16", "fp8", "bf16")]
+        if not low:
+            return ()
+        inner = self.layers[low[0] : low[-1]]
+        return tuple(layer.name for layer in inner if layer.precision == "fp32" and layer.kind != "Reformat")
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns a JSON object."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> EngineReport:
+        """Reads what `to_json` wrote.
+
+        Raises:
+            InputError: `data` is something else.
+        """
+        return record_of(EngineReport, data, "engine report")
+
+
+def read_engine(
+    inspection: Sequence[Mapping[str, Any]],
+    times: Mapping[str, float],
+    graph: ModelGraph,
+    allocation: Allocation,
+) -> tuple[tuple[EngineLayer, ...], tuple[tuple[str, str, str], ...]]:
+    """Reads the inspector's answer beside the allocation.
+
+    Args:
+        inspection: Layers as `ICudaEngine`'s inspector describes them (detailed verbosity).
+        times: ``{engine layer: milliseconds}``.
+        graph: The unquantized model.
+        allocation: What was asked for.
+
+    Returns:
+        The layers in execution order, and what was not met. A model layer that the engine fused into one with several
+        others (a "foreign node") is left out of the second, as the inspector does not say what each part ran in.
+    """
+    owners = Owners(graph)
+    layers = []
+    ran: dict[str, str] = {}
+    for entry in inspection:
+        name = str(entry.get("Name", ""))
+        owned = first_layer(name, owners.quantizable)
+        precision = _precision(entry)
+        kind = _kind(entry, name)
+        layers.append(EngineLayer(name, kind, owned or owners.above(name), precision, times.get(name, 0.0)))
+        if owned and kind in ("Convolution", "MatrixMultiply", "FullyConnected", "Gemm", "Deconvolution"):
+            ran[owned] = precision
+    unmet = []
+    for layer in owners.quantizable:
+        asked = _ASKED.get(FORMATS[allocation.formats.get(layer, UNQUANTIZED)].activation, "fp16")
+        if ran.get(layer, asked) not in (asked, ""):
+            unmet.append((layer, asked, ran[layer]))
+    return tuple(layers), tuple(unmet)
+
+
+class Owners:
+    """Finds the model layer that an engine layer belongs to.
+
+    Args:
+        graph: The unquantized model.
+    """
+
+    def __init__(self, graph: ModelGraph) -> None:
+        self.quantizable = tuple(layer.name for layer in graph.quantizable)
+        ranks = {name: rank for rank, name in enumerate(self.quantizable)}
+        above: dict[str, str] = {}
+        self._owner: dict[str, str] = {}
+        for node in graph.nodes():
+            sources = [above[name] for name in node.input if above.get(name)]
+            chosen = node.name if node.name in ranks else max(sources, key=ranks.__getitem__, default="")
+            self._owner[node.name] = chosen
+            for name in node.output:
+                above[name] = self._owner[name] = chosen
+        self._names = tuple(sorted((name for name in self._owner if name), key=len, reverse=True))
+
+    def above(self, name: str) -> str:
+        """The last quantizable layer at or above the first model node or tensor that `name` holds; else empty."""
+        return self._owner.get(first_layer(name, self._names), "")
+
+
+def _kind(entry: Mapping[str, Any], name: str) -> str:
+    kind = str(entry.get("LayerType", ""))
+    if kind.lower() in _REFORMATS or name.startswith("Reformatting CopyNode"):
+        return "Reformat"
+    # TensorRT 8.6 calls its convolution kernels "CaskConvolution" and those of later versions "CaskGemm..." alike.
+    for known in ("Convolution", "Deconvolution", "MatrixMultiply", "Gemm", "PointWise", "Pooling", "SoftMax"):
+        if known.lower() in kind.lower():
+            return known
+    return kind
+
+
+def _precision(entry: Mapping[str, Any]) -> str:
+    """The number format of the first input (an output's, where there is none)."""
+    for side in ("Inputs", "Outputs"):
+        for tensor in entry.get(side) or []:
+            text = str(tensor.get("Format/Datatype", "")) if isinstance(tensor, Mapping) else ""
+            for precision, pattern in _DATATYPES:
+                if pattern.search(text):
+                    return precision
+    return ""

@@ -1,0 +1,164 @@
+"""Reads and checks the structure of a COCO annotation file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, NoReturn
+
+from objectives.tasks.detection.data.image_files import ImageRecord
+from search_spaces.errors import InputError
+
+_LARGEST = 2**53  # ids, pixels: all that NumPy and pycocotools hold without a change
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One labelled box.
+
+    Attributes:
+        id: Unique.
+        image_id: Its image.
+        category_id: Its category.
+        bbox: x, y, width, height in image pixels.
+        area: Pixels; decides small, medium or large.
+        iscrowd: Whether it marks a crowd (matches are then neither right nor wrong).
+    """
+
+    id: int
+    image_id: int
+    category_id: int
+    bbox: tuple[float, float, float, float]
+    area: float
+    iscrowd: bool = False
+
+
+@dataclass(frozen=True)
+class Category:
+    """One category of the labels.
+
+    Attributes:
+        id: As in the annotation file (COCO's ids have gaps).
+        name: Its name.
+    """
+
+    id: int
+    name: str
+
+
+def read_coco(
+    data: Any, folder: Path, source: Path
+) -> tuple[tuple[ImageRecord, ...], tuple[Annotation, ...], tuple[Category, ...]]:
+    """Checks a parsed COCO file.
+
+    Args:
+        data: The parsed JSON.
+        folder: Where the images are.
+        source: Where the JSON came from, for messages.
+
+    Returns:
+        Images (without hashes), boxes and categories.
+
+    Raises:
+        InputError: Wrong structure, doubled ids, bad boxes, unknown references, no boxes at all.
+    """
+    if not isinstance(data, Mapping):
+        raise InputError(f"{source}: not a COCO annotation file: the top level is not an object")
+    lists = []
+    for key in ("images", "annotations", "categories"):
+        value = data.get(key)
+        if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
+            raise InputError(f"{source}: not a COCO annotation file: {key!r} is not a list of objects")
+        lists.append(value)
+    images = tuple(_image(item, index, folder, source) for index, item in enumerate(lists[0]))
+    categories = tuple(
+        Category(_integer(item, "id", f"{source}: categories[{index}]"), str(item.get("name", "")))
+        for index, item in enumerate(lists[2])
+    )
+    _unique([image.id for image in images], f"{source}: image id")
+    _unique([str(image.path) for image in images], f"{source}: file_name")
+    _unique([category.id for category in categories], f"{source}: category id")
+    if not images:
+        raise InputError(f"{source}: lists no image; give a COCO file of the evaluation images")
+    if not lists[1]:
+        raise InputError(f"{source}: has no annotation; mAP cannot be scored without labelled boxes")
+    known, named = {image.id for image in images}, {category.id for category in categories}
+    boxes = tuple(_annotation(item, index, known, named, source) for index, item in enumerate(lists[1]))
+    _unique([box.id for box in boxes], f"{source}: annotation id")
+    return images, boxes, categories
+
+
+def _image(item: Mapping[str, Any], index: int, folder: Path, source: Path) -> ImageRecord:
+    where = f"{source}: images[{index}]"
+    name = item.get("file_name")
+    if not isinstance(name, str) or not name:
+        raise InputError(f"{where}: file_name is missing; give a path relative to the image folder")
+    if PurePosixPath(name).is_absolute() or PureWindowsPath(name).is_absolute() or PureWindowsPath(name).drive:
+        raise InputError(f"{where}: file_name {name!r} is absolute; it must lie inside the image folder")
+    if ".." in PurePosixPath(name.replace("\\", "/")).parts:
+        raise InputError(f"{where}: file_name {name!r} leaves the image folder; remove '..'")
+    size = [item.get(key, 0) for key in ("width", "height")]
+    if not all(isinstance(value, int) and 0 <= value < _LARGEST for value in size):
+        raise InputError(f"{where}: width {_shown(size[0])} and height {_shown(size[1])} must be whole pixels")
+    return ImageRecord(_integer(item, "id", where), folder / name, size[0], size[1])
+
+
+def _annotation(
+    item: Mapping[str, Any], index: int, images: set[int], categories: set[int], source: Path
+) -> Annotation:
+    number = _integer(item, "id", f"{source}: annotations[{index}]")
+    where = f"{source}: annotation {number}"
+    image, category = _integer(item, "image_id", where), _integer(item, "category_id", where)
+    if image not in images:
+        raise InputError(f"{where}: image_id {image} is not among the images; the labels are of other images")
+    if category not in categories:
+        raise InputError(f"{where}: category_id {category} is not among the categories")
+    box = item.get("bbox")
+    if not isinstance(box, list) or len(box) != 4 or not all(_is_finite(value) for value in box):
+        raise InputError(f"{where}: bbox {_box_text(box)} must be 4 finite numbers: x, y, width, height")
+    if box[2] < 0 or box[3] < 0:
+        raise InputError(f"{where}: bbox {list(box)} has a negative width or height; it must be x, y, width, height")
+    area = item.get("area", box[2] * box[3])
+    if not _is_finite(area) or area < 0:
+        _bad(where, "area", area)
+    crowd = item.get("iscrowd", 0)
+    if crowd not in (0, 1):
+        _bad(where, "iscrowd", crowd)
+    x, y, width, height = (float(value) for value in box)
+    return Annotation(number, image, category, (x, y, width, height), float(area), bool(crowd))
+
+
+def _integer(item: Mapping[str, Any], key: str, where: str) -> int:
+    value = item.get(key)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _LARGEST:
+        _bad(where, key, value)
+    return value
+
+
+def _bad(where: str, key: str, value: object) -> NoReturn:
+    raise InputError(f"{where}: {key} is {_shown(value)}; see the COCO data format")
+
+
+def _box_text(box: object) -> str:
+    return f"[{', '.join(map(_shown, box))}]" if isinstance(box, list) else repr(box)
+
+
+def _shown(value: object) -> str:
+    """A value as a message shows it; a whole number of thousands of digits has no text."""
+    return "a huge number" if isinstance(value, int) and abs(value) >= _LARGEST else repr(value)
+
+
+def _is_finite(value: object) -> bool:
+    """Whether a value is a number that a box may have; JSON's whole numbers know no bound."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return -_LARGEST < value < _LARGEST
+
+
+def _unique(values: Sequence[object], what: str) -> None:
+    seen: set[object] = set()
+    for value in values:
+        if value in seen:
+            raise InputError(f"{what} {value!r} occurs more than once; ids must be unique")
+        seen.add(value)

@@ -1,0 +1,1 @@
+"""How the outputs of each family of detectors are recognised and decoded."""

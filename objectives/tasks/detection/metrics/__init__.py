@@ -1,0 +1,1 @@
+"""What is computed of detections: COCO mAP, agreement with a reference, bootstrap intervals."""

@@ -1,0 +1,88 @@
+"""Runs a model over images and collects its detections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from objectives.tasks.detection.contract import DetectorContract, Thresholds
+from objectives.tasks.detection.data.preprocessed import PreprocessedImages
+from objectives.tasks.detection.heads.decode import decode
+from objectives.tasks.detection.metrics.coco import Predictions
+from search_spaces.errors import InputError
+
+
+class NonFiniteOutputError(InputError):
+    """The model's output holds NaN or infinity; a mistake of the user's where the model is."""
+
+
+class InferenceRunner(Protocol):
+    """What `predict` needs of a runner."""
+
+    def infer(self, images: NDArray[np.float32]) -> tuple[NDArray[np.generic], ...]:
+        """Runs the model on (n, 3, H, W), float32; returns its outputs in graph order."""
+
+
+def predict(
+    runner: InferenceRunner,
+    images: PreprocessedImages,
+    contract: DetectorContract,
+    thresholds: Thresholds | None = None,
+    *,
+    workers: int = 1,
+    progress: Callable[[int], None] | None = None,
+    batch: int = 1,
+    rows: Sequence[int] | None = None,
+) -> Predictions:
+    """Detects on images.
+
+    Args:
+        runner: An active runner; with `workers` > 1 its `infer` is called from several threads at once.
+        images: Preprocessed for the contract's image size.
+        contract: How to read the outputs.
+        thresholds: Selection of detections; Ultralytics' validation by default.
+        workers: Python threads; inference and decoding of different images overlap.
+        progress: Called with the number of images done, in order.
+        batch: Images per inference; the last batch is filled up by repeating its last image.
+        rows: Positions of the images to run, in the order that they come back in; None: all.
+
+    Raises:
+        NonFiniteOutputError: An output holds NaN or infinity; names the image by its id.
+    """
+    chosen = thresholds or Thresholds()
+    wanted = range(len(images)) if rows is None else rows
+
+    def detect(start: int) -> list[NDArray[np.float32]]:
+        taken = wanted[start : start + batch]
+        pixels = images.at(taken)
+        if len(taken) < batch:
+            pixels = np.concatenate([pixels, np.repeat(pixels[-1:], batch - len(taken), 0)])
+        outputs = [np.asarray(output)[: len(taken)] for output in runner.infer(pixels)]
+        if not np.isfinite(outputs[contract.output_index]).all():
+            raise NonFiniteOutputError(
+                f"output {contract.output!r} holds NaN or infinity (image id {images.ids[taken[0]]}); "
+                "give a model of finite outputs"
+            )
+        found = decode(outputs, contract, chosen)
+        for boxes, row in zip(found, taken, strict=True):
+            boxes[:, :4] = images.letterboxes[row].to_image(boxes[:, :4])
+        return found
+
+    starts = range(0, len(wanted), batch)
+    detections: list[NDArray[np.float32]] = []
+    with ThreadPoolExecutor(max_workers=max(1, workers), thread_name_prefix="predict") as pool:
+        jobs = [pool.submit(detect, start) for start in starts]
+        try:
+            for job in jobs:
+                detections += job.result()
+                if progress is not None:
+                    progress(len(detections))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    ids = tuple(images.ids[row] for row in wanted)
+    return Predictions(ids, tuple(detections), contract.classes, contract.class_count)

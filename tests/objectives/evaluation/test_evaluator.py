@@ -1,0 +1,94 @@
+"""The evaluator with real parts: a tiny detector, real images, a real child process that really dies."""
+
+import os
+import signal
+import time
+
+import psutil
+import pytest
+from tiny_detectors import build_detector, evaluator_settings
+
+from objectives.evaluation.evaluator import Evaluator, EvaluatorSettings
+from objectives.latency import TimingProtocol
+from objectives.scores import Failure, Scores
+from objectives.tasks.detection.metrics.coco import score
+from objectives.tasks.detection.prediction_file import load_predictions
+from search_spaces.allocation import Allocation
+from search_spaces.model_graph import ModelGraph
+
+QUICK = TimingProtocol(warmup_ms=5, min_seconds=0.1, min_iterations=5, max_cov=5.0)
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> ModelGraph:
+    return ModelGraph(build_detector(tmp_path_factory.mktemp("model") / "m.onnx", "end_to_end"))
+
+
+@pytest.fixture(scope="module")
+def settings(graph: ModelGraph, tmp_path_factory: pytest.TempPathFactory) -> EvaluatorSettings:
+    folder = tmp_path_factory.mktemp("data")
+    return evaluator_settings(
+        folder,
+        graph,
+        6,
+        timing=QUICK,
+        log=folder / "child.log",
+    )
+
+
+def _uniform(graph: ModelGraph, fmt: str) -> Allocation:
+    return Allocation.uniform([layer.name for layer in graph.quantizable], fmt)
+
+
+def _child() -> int:
+    """Process id of the evaluating child (multiprocessing's resource tracker is a child too)."""
+    return next(p.pid for p in psutil.Process().children() if "spawn_main" in " ".join(p.cmdline()))
+
+
+def test_scores_of_reference_and_scheme(graph: ModelGraph, settings: EvaluatorSettings) -> None:
+    with Evaluator(settings) as evaluator:
+        reference = evaluator.reference()
+        first = evaluator.evaluate(_uniform(graph, "w8a16"))
+        again = evaluator.evaluate(_uniform(graph, "w8a16"))
+    assert reference.accuracy.map_50_95 > 0.8 and reference.size.average_weight_bits == 32.0
+    assert isinstance(first, Scores) and isinstance(again, Scores)
+    assert first.accuracy == again.accuracy and first.artifact == again.artifact
+    assert first.latency is not None and first.latency.ratio > 0
+    assert 0.8 < first.agreement <= 1.0
+    assert set(first.seconds) == {"materialize", "build", "evaluate", "time"}
+    assert settings.predictions is not None
+    kept = load_predictions(settings.predictions / f"{_uniform(graph, 'w8a16').digest}.npz")
+    assert kept is not None and score(settings.dataset, kept) == first.accuracy
+
+
+def test_an_unknown_layer_is_a_failure_and_the_child_lives_on(graph: ModelGraph, settings: EvaluatorSettings) -> None:
+    with Evaluator(settings) as evaluator:
+        failed = evaluator.evaluate(Allocation.of({"/nothing": "int8"}))
+        child = _child()
+        assert isinstance(failed, Failure) and failed.kind == "build" and "/nothing" in failed.message
+        assert isinstance(evaluator.evaluate(_uniform(graph, "int8")), Scores)
+        assert _child() == child
+
+
+@pytest.mark.parametrize(("number", "kind"), [(signal.SIGSEGV, "crash"), (signal.SIGKILL, "memory")])
+def test_a_dead_child_is_a_failure_and_the_next_call_starts_another(
+    graph: ModelGraph, settings: EvaluatorSettings, number: signal.Signals, kind: str
+) -> None:
+    with Evaluator(settings) as evaluator:
+        evaluator.reference()
+        os.kill(_child(), number)
+        failed = evaluator.evaluate(_uniform(graph, "int8"))
+        if isinstance(failed, Failure):  # the death was seen only on use
+            assert failed.kind == kind and number.name in failed.message
+        started = time.perf_counter()
+        assert isinstance(evaluator.evaluate(_uniform(graph, "int8")), Scores)
+        assert time.perf_counter() - started < 60
+
+
+def test_a_hang_is_a_timeout(graph: ModelGraph, settings: EvaluatorSettings) -> None:
+    import dataclasses
+
+    with Evaluator(dataclasses.replace(settings, limit_s=0.05)) as evaluator:
+        failed = evaluator.evaluate(_uniform(graph, "int8"))
+    assert isinstance(failed, Failure) and failed.kind == "timeout"
+    assert not [p for p in psutil.Process().children() if "spawn_main" in " ".join(p.cmdline())]

@@ -1,0 +1,85 @@
+"""What depends on TensorRT's version, and what its builder says when it fails; needs no GPU."""
+
+import pytest
+
+from objectives.runtimes.tensorrt.build_log import first_layer, read_build_errors
+from objectives.runtimes.tensorrt.rules import build_flags, dialect, parse_version, possible, supported_formats
+from search_spaces.errors import InputError
+
+LAYERS = ["/model.0/conv/Conv", "/model.1/conv/Conv", "/model.10/attn/pe/conv/Conv", "/model.1/conv/Conv_1", "head"]
+
+
+@pytest.mark.parametrize(("version", "name"), [("8.6.0", "tensorrt-8"), ("10.0.1", "tensorrt"), ("11.2", "tensorrt")])
+def test_types_decide_from_ten_on(version: str, name: str) -> None:
+    flags = build_flags(version)
+    assert dialect(version) == name
+    assert flags.strongly_typed is (name == "tensorrt")
+    assert (flags.fp16, flags.int8) == ((False, False) if flags.strongly_typed else (True, True))
+    assert flags.precision_constraints == (None if flags.strongly_typed else "obey")
+
+
+def test_a_version_that_is_none() -> None:
+    with pytest.raises(InputError, match="'latest'"):
+        parse_version("latest")
+
+
+def test_formats_by_version_and_gpu() -> None:
+    old, new = supported_formats("8.6.0", (9, 0)), supported_formats("10.13.2", (9, 0))
+    assert old["int8"] == old["fp16"] == "" and "TensorRT >= 10" in old["fp8"] and not possible(old["fp8"])
+    assert new["fp8"] == "" and possible(new["w4a8"]) and "size" in new["w4a8"]
+    assert "sm_89" in supported_formats("10.13.2", (8, 6))["fp8"]
+    assert "size only" in old["w4a16"] and possible(old["w4a16"])
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("/model.1/conv/Conv", "/model.1/conv/Conv"),
+        ("/model.1/conv/Conv_1", "/model.1/conv/Conv_1"),
+        ("model.0.conv.weight + /model.0/conv/Conv + PWN(/model.0/act/Sigmoid)", "/model.0/conv/Conv"),
+        ("{ForeignNode[/model.10/attn/pe/conv/Conv.../model.22/Concat]}", "/model.10/attn/pe/conv/Conv"),
+        ("Reformatting CopyNode for Input Tensor 0 to /model.1/conv/Conv", "/model.1/conv/Conv"),
+        ("/model.1/conv/Conv || /model.0/conv/Conv", "/model.1/conv/Conv"),
+        ("/model.1/conv/Conv_clone_0", "/model.1/conv/Conv"),
+        ("/other/model.1/conv/Convolve", ""),
+        ("overhead", ""),
+    ],
+)
+def test_the_first_whole_name_counts(name: str, layer: str) -> None:
+    assert first_layer(name, LAYERS) == layer
+
+
+def test_a_missing_implementation_names_its_layer() -> None:
+    errors = [
+        "[optimizer.cpp::computeCosts::3873] Error Code 10: Internal Error (Could not find any implementation for node "
+        "/model.10/attn/pe/conv/Conv.)",
+        "[builder.cpp::buildSerializedNetwork::743] Error Code 2: Internal Error (Assertion engine failed. )",
+        "Invalid Engine. Please ensure the engine was built correctly",
+    ]
+    verdict = read_build_errors(errors, LAYERS)
+    assert verdict.layer == "/model.10/attn/pe/conv/Conv" and not verdict.memory
+    assert "Could not find any implementation" in verdict.message and "computeCosts" not in verdict.message
+
+
+def test_a_parser_error_names_its_node() -> None:
+    errors = [
+        "In node 12 with name: /model.1/conv/Conv and operator: Conv (importConv): UNSUPPORTED_NODE: [8] Assertion",
+        "Failed to parse ONNX model. Does the model file exist and contain a valid ONNX model?",
+    ]
+    assert read_build_errors(errors, LAYERS).layer == "/model.1/conv/Conv"
+
+
+def test_memory_is_told_apart_and_a_nameless_failure_stays_nameless() -> None:
+    memory = read_build_errors(["[executionContext.cpp] Error Code 2: OutOfMemory (no further information)"], LAYERS)
+    assert memory.memory and memory.layer == ""
+    other = read_build_errors(["Error Code 1: Cuda Runtime (invalid argument)"], LAYERS)
+    assert other.layer == "" and "invalid argument" in other.message
+    assert "named no reason" in read_build_errors([], LAYERS).message
+
+
+def test_a_workspace_that_is_too_small_names_its_setting() -> None:
+    line = "4: Could not find any implementation for node /model.1/conv/Conv due to insufficient workspace."
+    verdict = read_build_errors([line], LAYERS)
+    assert verdict.layer == "/model.1/conv/Conv" and not verdict.memory
+    assert verdict.message.startswith("Could not find any") and verdict.message.endswith("or leave it out.")
+    assert "runtime.workspace_mib" in verdict.message

@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from tiny_detectors import build_detector, write_calibration, write_dataset
+
+from tuner.cli.app import main
+from tuner.terminal.console import BAD_INPUT, ENVIRONMENT, guarded
+
+StudyFile = Callable[..., Path]
+Tuner = Callable[..., "Done"]
+COMMANDS = ("layers", "eval", "detect", "bench", "materialize", "sensitivity", "compare", "convert", "match", "doctor")
+COMMANDS += ("run", "resume", "worker", "status", "front", "export", "rivals", "report", "dashboard")
+
+
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def tuner(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Runs the command line in this process, from the entry point of the console script on."""
+
+    def call(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["tuner", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main()
+        captured = capfd.readouterr()
+        return Done(int(caught.value.code or 0), captured.out, captured.err)
+
+    return call
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def assert_refused(done: Done, *parts: str) -> None:
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == "" and "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()
+    assert len(last) == 1 and last[0].startswith("tuner: error: ")
+    for part in parts:
+        assert part in last[0]
+
+
+def test_every_command_shows_an_example(tuner: Tuner) -> None:
+    listed = tuner("--help").stdout
+    for command in COMMANDS:
+        assert command in listed
+        shown = tuner(command, "--help")
+        assert shown.returncode == 0 and f"Example: tuner {command}" in " ".join(shown.stdout.split())
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys, tuner.cli.app; print([m for m in ('optuna', 'onnx', 'numpy', 'cv2') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_json_is_alone_on_stdout(tuner: Tuner, study_file: StudyFile, tmp_path: Path) -> None:
+    path = study_file(search={"trials": 8})
+    started = tuner("run", path, "--run", tmp_path / "run", "--set", "search.seed=3")
+    assert started.returncode == 0, started.stderr
+    assert started.stdout == "" and "tuner dashboard" in started.stderr and "front.md" in started.stderr
+    state = json.loads(tuner("status", tmp_path / "run", "--json").stdout)
+    assert state["states"]["COMPLETE"] == 8 and state["done"] == state["trials"] == 8
+    assert state["front"] > 0 and state["hypervolume"] > 0
+    members = json.loads(tuner("front", tmp_path / "run", "--json").stdout)["front"]
+    assert len(members) == state["front"]
+    close = json.loads(tuner("front", tmp_path / "run", "--max-drop", "1", "--json").stdout)["front"]
+    assert 0 < len(close) < len(members) and all(member["drop"] <= 0.01 for member in close)
+    number = members[0]["trial"]
+    done = tuner("export", tmp_path / "run", "--trial", number, "--out", tmp_path / "out", "--json")
+    assert json.loads(done.stdout)["trial"] == number
+    assert_refused(tuner("export", tmp_path / "run", "--trial", number, "--out", tmp_path / "out"), "not empty")
+    assert_refused(tuner("export", tmp_path / "run", "--trial", 99, "--out", tmp_path / "o"), "0 to")
+    layers = json.loads(tuner("layers", tmp_path / "model.onnx", "--json").stdout)["layers"]
+    assert len(layers) == 12
+    for command in ("status", "front"):
+        assert tuner(command, tmp_path / "run").returncode == 0
+    assert tuner("report", tmp_path / "run").returncode == 0
+
+
+def test_bad_input_is_one_line_and_writes_nothing(tuner: Tuner, study_file: StudyFile, tmp_path: Path) -> None:
+    good = study_file()
+    model = (tmp_path / "model.onnx").read_bytes()
+    (tmp_path / "torn.onnx").write_bytes(model[: len(model) // 2])
+    (tmp_path / "text.onnx").write_text("no model")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("keep")
+    (tmp_path / "file").write_text("keep")
+    before = snapshot(tmp_path)
+    run = ("--run", tmp_path / "run")
+    cases: list[tuple[tuple[object, ...], tuple[str, ...]]] = [
+        (("run", tmp_path / "gone.yaml"), ("gone.yaml", "No such file")),
+        (("run", good, *run, "--set", "serch.trials=4"), ("serch", "did you mean 'search'")),
+        (("run", good, *run, "--set", "search.trials=no"), ("search.trials",)),
+        (("run", good, *run, "--set", "model.path=gone.onnx"), ("gone.onnx", "does not exist")),
+        (("run", good, *run, "--set", "model.path=torn.onnx"), ("torn.onnx", "truncated")),
+        (("run", good, *run, "--set", "model.path=text.onnx"), ("text.onnx", "not an ONNX file")),
+        (("run", good, *run, "--set", "space.formats=[int9]"), ("int9", "did you mean 'int8'")),
+        (
+            ("run", good, *run, "--set", "space.rules=[{layers: /model.77/*, formats: [int8]}]"),
+            ("/model.77/*", "matches no quantizable layer"),
+        ),
+        (("run", good, *run, "--set", "runtime.name=onnxruntime-cpu"), ("data.images: missing",)),
+        (("run", good, "--run", tmp_path / "full"), ("full", "exists", "not a run")),
+        (("run", good, "--run", tmp_path / "file" / "run"), ("cannot be written",)),
+        (("run", good, *run, "--set", "storage=nosuchdb://x"), ("nosuchdb", "cannot be opened")),
+        (("resume", tmp_path / "gone"), ("no such folder",)),
+        (("resume", tmp_path / "full"), ("not a run",)),
+        (("status", tmp_path / "full"), ("not a run",)),
+        (("layers", tmp_path / "torn.onnx"), ("truncated",)),
+        (("materialize", tmp_path / "model.onnx", "--calibration", "x", "--out", "y"), ("--uniform",)),
+    ]
+    for arguments, parts in cases:
+        assert_refused(tuner(*arguments), *parts)
+        assert snapshot(tmp_path) == before, arguments
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_of_nan_is_one_line(tuner: Tuner, tmp_path: Path) -> None:
+    images, annotations = write_dataset(tmp_path, build_detector(tmp_path / "m.onnx"), 1)
+    model = onnx.load(tmp_path / "m.onnx")
+    weight = next(tensor for tensor in model.graph.initializer if len(tensor.dims) == 4)
+    weight.CopyFrom(numpy_helper.from_array(np.full(tuple(weight.dims), np.nan, np.float32), weight.name))
+    onnx.save(model, tmp_path / "nan.onnx")
+    done = tuner("eval", tmp_path / "nan.onnx", "--images", images, "--annotations", annotations)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.splitlines()[-1].startswith("tuner: error: output 'output0' holds NaN or infinity (image id 1);")
+
+
+@pytest.mark.parametrize("arguments", [("run",), ("nonsense",), ("front",), ("run", "x", "--trials", "zero")])
+def test_usage_errors_exit_with_2(tuner: Tuner, arguments: tuple[str, ...]) -> None:
+    done = tuner(*arguments)
+    assert done.returncode == 2 and done.stdout == "" and "Traceback" not in done.stderr
+
+
+def test_repeated_failures_exit_with_4(tuner: Tuner, study_file: StudyFile, tmp_path: Path) -> None:
+    done = tuner("run", study_file(replay={"failures": {"*": "build"}}), "--run", tmp_path / "run")
+    assert done.returncode == 4 and "replayed build" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix" or os.getuid() == 0, reason="root may write everywhere")
+def test_an_unwritable_place_is_refused(tuner: Tuner, study_file: StudyFile, tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0o555)
+    assert_refused(tuner("run", study_file(), "--run", tmp_path / "closed" / "run"), "cannot be written")
+
+
+def test_a_damaged_database_is_refused_and_left_alone(tuner: Tuner, study_file: StudyFile, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert tuner("run", study_file(search={"trials": 3}), "--run", run).returncode == 0
+    for extra in run.glob("study.db-*"):
+        extra.unlink()
+    (run / "study.db").write_text("not a database")
+    before = snapshot(run)
+    for command in ("resume", "status", "front"):
+        assert_refused(tuner(command, run), "study.db", "not a SQLite database")
+    assert snapshot(run) == before
+
+
+@pytest.mark.parametrize(("version", "opset", "scale"), [("8.6", 17, onnx.TensorProto.FLOAT), ("10", 19, None)])
+def test_a_materialized_graph_suits_the_tensorrt_that_is_named(
+    tuner: Tuner, tmp_path: Path, version: str, opset: int, scale: int | None
+) -> None:
+    model = build_detector(tmp_path / "m.onnx", "end_to_end")
+    write_dataset(tmp_path, model, 1)
+    images = ("--calibration", write_calibration(tmp_path, 1), "--out", tmp_path / "q.onnx")
+    done = tuner("materialize", model, "--uniform", "int8", *images, "--runtime", "tensorrt", "--tensorrt", version)
+    assert done.returncode == 0, done.stderr
+    found = onnx.load(tmp_path / "q.onnx")
+    assert found.opset_import[0].version == opset if scale else found.opset_import[0].version >= opset
+    kinds = {i.name: i.data_type for i in found.graph.initializer}
+    scales = {kinds[n.input[1]] for n in found.graph.node if n.op_type == "QuantizeLinear" and n.input[1] in kinds}
+    assert scales == {scale or onnx.TensorProto.FLOAT16}
+    (tmp_path / "q.onnx").unlink()
+    refused = tuner("materialize", model, "--uniform", "int8", *images, "--tensorrt", version)
+    assert refused.returncode == 2 and "only for --runtime tensorrt" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (IsADirectoryError(21, "Is a directory", "runs/a/x.json"), BAD_INPUT, "Is a directory: 'runs/a/x.json'"),
+        (MemoryError("cudaMalloc: the GPU is out of memory"), ENVIRONMENT, "the GPU is out of memory"),
+        (MemoryError(), ENVIRONMENT, "MemoryError"),
+    ],
+)
+def test_what_the_machine_refuses_is_one_line(
+    capsys: pytest.CaptureFixture[str], error: Exception, code: int, line: str
+) -> None:
+    def work() -> None:
+        raise error
+
+    assert guarded(work) == code
+    said = capsys.readouterr().err
+    assert line in said and said.count("\n") == 1

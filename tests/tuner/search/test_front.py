@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from objectives.scores import Accuracy, Latency, Scores, Size
+from search_spaces.allocation import Allocation
+from tuner.results.selection import Budget, knee
+from tuner.search.front import front_of, hypervolume, hypervolume_history, pareto, row, write_front
+from tuner.search.records import Rescore, TrialRecord, milliseconds
+from tuner.study.config import ConstraintsSection
+from tuner.study.run_folder import RunFolder
+
+TWO = ("map_50_95", "latency_ms")
+THREE = (*TWO, "weight_mib")
+
+
+def scores(score: float, ms: float, size: int = 2**20, broken: bool = False) -> Scores:
+    latency = Latency(ms, ms, ms, ms, 0.01, 20, ms / 100, 100.0)
+    return Scores(Accuracy(score, *[score] * 5, 10), latency, Size(size, 8.0, size), ms, 1.0, "", broken)
+
+
+def record(number: int, *args: object, **kwargs: object) -> TrialRecord:
+    name = "reference" if number == 0 else "sampler"
+    return TrialRecord(number, "COMPLETE", name, Allocation.of({f"l{number}": "int8"}), scores(*args, **kwargs))
+
+
+REFERENCE = scores(0.5, 100.0, 4 * 2**20)
+RECORDS = [
+    record(0, 0.500, 100.0, 4 * 2**20),
+    record(1, 0.495, 60.0),
+    record(2, 0.493, 50.0),
+    record(3, 0.400, 40.0),
+    record(4, 0.390, 45.0),
+    record(5, 0.010, 10.0, broken=True),
+]
+
+
+def test_front_is_sorted_by_latency_and_recommends_the_fastest_within_a_point() -> None:
+    members = front_of(RECORDS, TWO, REFERENCE)
+    assert [member.record.number for member in members] == [3, 2, 1, 0]
+    assert [member.record.number for member in members if member.recommended] == [2]
+
+
+def test_rescoring_decides_the_recommendation() -> None:
+    accuracy = Accuracy(0.48, *[0.48] * 5, 20)
+    rescores = {RECORDS[2].allocation.digest: Rescore(accuracy, None, -0.02, (-0.03, -0.01))}
+    members = front_of(RECORDS, TWO, REFERENCE, rescores=rescores)
+    assert [member.record.number for member in members if member.recommended] == [1]
+
+
+def again(difference: float, *ratios: float) -> Rescore:
+    accuracy = Accuracy(0.48 + difference, *[0.48] * 5, 20)
+    return Rescore(accuracy, None, difference, (difference - 0.01, difference + 0.01), ratios=ratios)
+
+
+def test_figures_measured_again_choose_the_front() -> None:
+    """Trial 2 was lucky, trial 4 unlucky: dominated in the search, it was measured again for the models' sake."""
+    found = {
+        RECORDS[2].allocation.digest: again(-0.12, 0.5),
+        RECORDS[4].allocation.digest: again(-0.006, 0.46, 0.44, 0.5),
+    }
+    found |= {RECORDS[1].allocation.digest: again(-0.005, 0.6), RECORDS[3].allocation.digest: again(-0.1, 0.4)}
+    members = front_of(RECORDS, TWO, REFERENCE, rescores=found)
+    assert [member.record.number for member in members] == [3, 4, 1, 0]
+    assert [member.record.number for member in members if member.recommended] == [4]
+    shown = row(members[1], REFERENCE)
+    assert (shown["map_50_95"], shown["latency_ms"]) == (0.39, 45.0), "the search's figures stay"
+    assert shown["rescored"]["latency_ms"] == pytest.approx(46.0) and shown["rescored"]["rounds"] == 3
+    assert (shown["rescored"]["latency_ratio_low"], shown["rescored"]["latency_ratio_high"]) == (0.44, 0.5)
+    assert Budget(max_latency_ms=45.5).within([shown]) == []
+
+
+def test_luck_alone_takes_no_place_of_one_measured_again() -> None:
+    """Trial 9 is dominated by what the search measured of trial 2, and was not measured again."""
+    records = [*RECORDS, record(9, 0.4925, 55.0)]
+    assert 9 not in [m.record.number for m in front_of(records, TWO, REFERENCE)]
+    found = {RECORDS[2].allocation.digest: again(-0.02)}
+    assert 9 not in [m.record.number for m in front_of(records, TWO, REFERENCE, rescores=found)]
+
+
+def test_constraints_hold_for_the_figures_measured_again() -> None:
+    found = {RECORDS[2].allocation.digest: again(-0.06, 0.5), RECORDS[1].allocation.digest: again(-0.001, 0.75)}
+    for bounds in (ConstraintsSection(min_map=0.45), ConstraintsSection(max_latency_ms=70.0)):
+        numbers = [m.record.number for m in front_of(RECORDS, TWO, REFERENCE, bounds=bounds, rescores=found)]
+        assert (2 in numbers, 1 in numbers) == (bounds.min_map is None, bounds.max_latency_ms is None)
+
+
+def test_the_knee_is_farthest_below_the_line_between_the_ends() -> None:
+    # From (0, 1) to (1, 0): (.5, .4) lies .1 below it, (.2, .3) .5, and (.8, .3) above.
+    assert knee(np.array([[0.0, 1.0], [0.2, 0.3], [0.5, 0.4], [1.0, 0.0]])) == 1
+    assert knee(np.array([[0.0, 100.0], [0.002, 30.0], [0.005, 40.0], [0.01, 0.0]])) == 1, "whatever the units"
+    assert knee(np.array([[0.0, 1.0], [0.8, 0.3], [1.0, 0.0]])) is None
+    assert knee(np.array([[0.0, 1.0], [1.0, 0.0]])) is None
+    assert [m.record.number for m in front_of(RECORDS, TWO, REFERENCE) if m.knee] == [2]
+
+
+def test_the_best_for_a_budget() -> None:
+    rows = [row(member, REFERENCE) for member in front_of(RECORDS, TWO, REFERENCE)]
+    assert Budget(max_drop=0.6).best(rows) == 1, "the fastest that keeps it"
+    assert Budget(max_latency_ms=55.0).best(rows) == 2, "the most accurate that keeps it"
+    assert Budget(max_weight_mib=1.0).best(rows) == 1
+    assert Budget(max_latency_ms=5.0).best(rows) is None and Budget().best(rows) is None
+
+
+def test_constraints_and_third_objective() -> None:
+    bounds = ConstraintsSection(min_map=0.45, max_latency_ms=70.0)
+    assert [m.record.number for m in front_of(RECORDS, TWO, REFERENCE, bounds=bounds)] == [2, 1]
+    small = [*RECORDS, record(6, 0.495, 90.0, 2**18)]
+    assert 6 not in [m.record.number for m in front_of(small, TWO, REFERENCE)]
+    assert 6 in [m.record.number for m in front_of(small, THREE, REFERENCE)]
+
+
+def test_an_equal_scheme_counts_once_and_nothing_gives_nothing() -> None:
+    twice = [RECORDS[1], replace(RECORDS[1], number=9)]
+    assert [m.record.number for m in front_of(twice, TWO, REFERENCE)] == [1]
+    assert front_of([], TWO, REFERENCE) == [] and hypervolume([], TWO, REFERENCE) == 0.0
+
+
+def test_hypervolume_by_hand() -> None:
+    # Beyond half of the reference's mAP of 0.5: 0.25 times (1.1 - 1.0); a second adds 0.15 x (1.0 - 0.5) below it.
+    assert hypervolume([RECORDS[0]], TWO, REFERENCE) == pytest.approx(0.025)
+    pair = [RECORDS[0], record(1, 0.4, 50.0)]
+    assert hypervolume(pair, TWO, REFERENCE) == pytest.approx(0.025 + 0.15 * 0.5)
+    assert hypervolume_history(pair, TWO, REFERENCE) == pytest.approx((0.025, 0.1))
+    assert hypervolume([RECORDS[0]], THREE, REFERENCE) == pytest.approx(0.25 * 0.1 * 0.1)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=12))
+def test_pareto_agrees_with_the_definition(rows: list[tuple[int, int, int]]) -> None:
+    points = np.array(rows, dtype=np.float64)
+    expected = [not any(all(b <= a for a, b in zip(p, q, strict=True)) and q != p for q in rows) for p in rows]
+    assert pareto(points).tolist() == expected
+
+
+def test_files_hold_every_member(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    write_front(run, "demo", front_of(RECORDS, TWO, REFERENCE), REFERENCE)
+    data = json.loads((tmp_path / "front.json").read_text())["front"]
+    assert [entry["trial"] for entry in data] == [3, 2, 1, 0]
+    wanted = {"trial", "scheme", "map_50_95", "latency_ms", "latency_ratio", "weight_bytes", "intervals"}
+    assert wanted | {"average_weight_bits"} <= set(data[0])
+    assert len((tmp_path / "front.csv").read_text().splitlines()) == 5
+    assert "**recommended**" in (tmp_path / "front.md").read_text()
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.37947, "0.379"), (0.9996, "1.00"), (9.996, "10.0"), (379.47, "379.5")])
+def test_a_latency_has_three_digits_on_any_device(value: float, text: str) -> None:
+    assert milliseconds(value) == text

@@ -1,0 +1,93 @@
+"""Commands on a PyTorch checkpoint: convert, match."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from search_spaces.errors import InputError
+from tuner.cli.options import ImageSize, Json, Runtime, parse_size
+from tuner.terminal.console import say, show
+
+if TYPE_CHECKING:
+    from objectives.torch_models.node_map import NodeMap
+
+Checkpoint = Annotated[Path, typer.Argument(metavar="MODEL.pt", help="Ultralytics checkpoint.", show_default=False)]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command()(convert)
+    app.command("match")(compare_weights)
+
+
+def convert(
+    checkpoint: Checkpoint,
+    *,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="ONNX file to write.")],
+    head: Annotated[
+        str | None, typer.Option("--head", help="end_to_end or scores (one-to-many); else end to end if it can.")
+    ] = None,
+    opset: Annotated[int | None, typer.Option("--opset", help="By default what the runtime reads best.")] = None,
+    runtime: Runtime = "onnxruntime-cpu",
+    image_size: ImageSize = None,
+    as_json: Json = False,
+) -> None:
+    """Exports a checkpoint to ONNX and verifies every layer's weights; FILE.map.json keeps the map.
+
+    Example: tuner convert yolov10s.pt --out yolov10s.onnx
+    """
+    from objectives.torch_models.checkpoint import load_checkpoint
+    from objectives.torch_models.export import ExportSettings, export
+    from tuner.study.model_file import opset_of
+
+    if out.exists():
+        raise InputError(f"--out {str(out)!r}: exists; choose another file")
+    if not out.parent.is_dir():
+        raise InputError(f"--out {str(out)!r}: its folder does not exist; make it first")
+    settings = ExportSettings(head, opset or opset_of(runtime), parse_size(image_size))
+    found = export(load_checkpoint(checkpoint), out, settings)
+    notes = out.with_name(f"{out.name}.map.json")
+    notes.write_text(_text(found), encoding="utf-8")
+    _tell(found, {"out": str(out), "map": str(notes), "opset": settings.opset}, as_json)
+    found.require_complete(str(checkpoint), str(out))
+
+
+def compare_weights(
+    checkpoint: Checkpoint,
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="Any ONNX detector.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Tells whether a checkpoint and an ONNX file hold the same weights, layer by layer; exits with 2 if not.
+
+    Example: tuner match yolov10s.pt yolov10s.onnx
+    """
+    from objectives.torch_models.checkpoint import load_checkpoint
+    from objectives.torch_models.export import map_checkpoint
+    from search_spaces.model_graph import ModelGraph
+
+    graph = ModelGraph(model)
+    found = map_checkpoint(load_checkpoint(checkpoint), graph)
+    _tell(found, {"checkpoint": str(checkpoint), "model": str(model)}, as_json)
+    found.require_complete(str(checkpoint), str(model))
+
+
+def _text(found: NodeMap) -> str:
+    import json
+
+    return json.dumps(found.to_json(), indent=1) + "\n"
+
+
+def _tell(found: NodeMap, facts: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        show({**facts, **found.to_json()})
+        return
+    say(found.summary())
+    for layer, reason in found.explained.items():
+        say(f"not quantizable: {layer}: {reason}")
+    for layer, reason in found.unmatched.items():
+        say(f"unmatched: {layer}: {reason}")
+    for name in found.unused:
+        say(f"not in the graph: {name}")

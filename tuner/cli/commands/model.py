@@ -1,0 +1,244 @@
+"""Commands on one model: layers, eval, detect, bench."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from search_spaces.errors import InputError
+from tuner.cli.options import Builder, Head, ImageSize, Json, Model, Runtime, Threads, parse_builder, parse_size
+from tuner.terminal.console import say, show, show_table
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from objectives.tasks.detection.contract import DetectorContract
+    from search_spaces.model_graph import ModelGraph
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command()(layers)
+    app.command("eval")(evaluate)
+    app.command()(detect)
+    app.command()(bench)
+
+
+def layers(model: Model, as_json: Json = False) -> None:
+    """Lists the quantizable layers, and why the others are not.
+
+    Example: tuner layers yolov10s.onnx
+    """
+    from search_spaces.model_graph import ModelGraph
+    from tuner.study.model_file import onnx_file
+
+    graph = ModelGraph(onnx_file(model))
+    if as_json:
+        show(
+            {
+                "model": str(model),
+                "digest": graph.digest,
+                "layers": [layer.to_json() for layer in graph.layers],
+            }
+        )
+        return
+    head = ["layer", "op", "shape", "parameters", "MACs", "module"]
+    rows = [
+        [x.name, x.op, "x".join(map(str, x.weight_shape)), f"{x.parameters:,}", f"{x.macs:,}", x.module]
+        for x in graph.quantizable
+    ]
+    show_table(head, rows, left={"layer", "op", "shape", "module"})
+    others = [layer for layer in graph.layers if not layer.quantizable]
+    print(f"\n{len(rows)} quantizable layers, {sum(x.parameters for x in graph.quantizable):,} parameters")
+    for layer in others:
+        print(f"not quantizable: {layer.name} ({layer.op}): {layer.reason}")
+
+
+def evaluate(
+    model: Model,
+    *,
+    images: Annotated[Path, typer.Option("--images", metavar="DIR", help="Image folder, or a data yaml.")],
+    annotations: Annotated[
+        Path | None, typer.Option("--annotations", metavar="FILE", help="COCO json; not with a data yaml.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only N images, always the same.")] = None,
+    runtime: Runtime = "onnxruntime-cpu",
+    builder: Builder = None,
+    head: Head = None,
+    image_size: ImageSize = None,
+    as_json: Json = False,
+) -> None:
+    """Scores a model, quantized or not: COCO mAP by pycocotools.
+
+    Example: tuner eval yolov10s.onnx --images coco/val --annotations coco/instances_val.json
+    """
+    from objectives.tasks.detection.data.dataset import load_dataset
+    from objectives.tasks.detection.data.preprocessed import PreprocessedImages
+    from objectives.tasks.detection.metrics.coco import score
+    from objectives.tasks.detection.predict import predict
+    from tuner.prepare.measuring import builder_settings, open_runner, worker_count
+    from tuner.study.model_file import onnx_file
+    from tuner.terminal.progress import bar
+
+    settings = builder_settings(parse_builder(runtime, builder))
+    file = onnx_file(model, head=head, image_size=parse_size(image_size), runtime=runtime)
+    _, contract = _detector(file, head, image_size)
+    dataset = load_dataset(images, annotations).subset(limit)
+    dataset.category_of_class(contract.classes, contract.class_count)
+    with tempfile.TemporaryDirectory(prefix="tuner-") as folder:
+        with bar("preprocessing images", len(dataset)) as done:
+            pixels = PreprocessedImages.build(dataset.images, contract.image_size, Path(folder), done)
+        with (
+            bar("evaluation", len(dataset)) as done,
+            open_runner(runtime, file, builder=settings) as runner,
+        ):
+            predictions = predict(runner, pixels, contract, workers=worker_count(), progress=done)
+        figures = asdict(score(dataset, predictions))
+    if as_json:
+        show({"model": str(model), **figures})
+        return
+    for name, value in figures.items():
+        print(f"{name:10} {value:.4f}" if isinstance(value, float) else f"{name:10} {value}")
+
+
+def detect(
+    model: Model,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures.", show_default=False)],
+    *,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the drawn pictures.")],
+    reference: Annotated[
+        Path | None, typer.Option("--reference", metavar="MODEL", help="Draws its detections on the left.")
+    ] = None,
+    confidence: Annotated[float, typer.Option("--confidence", min=0.0, max=1.0, help="Lowest score drawn.")] = 0.25,
+    runtime: Runtime = "onnxruntime-cpu",
+    builder: Builder = None,
+    head: Head = None,
+    image_size: ImageSize = None,
+) -> None:
+    """Draws a model's detections on pictures, side by side with a reference model's.
+
+    Example: tuner detect int8.onnx street.jpg --out drawn --reference yolov10s.onnx
+    """
+    import numpy as np
+
+    from objectives.tasks.detection.contract import Thresholds
+    from objectives.tasks.detection.data.image_files import read_image
+    from objectives.tasks.detection.data.letterbox import letterbox
+    from objectives.tasks.detection.drawing import draw, side_by_side, write_picture
+    from objectives.tasks.detection.heads.decode import decode
+    from search_spaces.reading import is_file
+    from tuner.prepare.measuring import builder_settings, open_runner
+    from tuner.study.model_file import onnx_file
+
+    settings = builder_settings(parse_builder(runtime, builder))
+    given = [path for path in (reference, model) if path is not None]
+    models = [onnx_file(path, head=head, image_size=parse_size(image_size), runtime=runtime) for path in given]
+    contracts = [_detector(path, head, image_size)[1] for path in models]
+    pictures = []
+    for path in images:
+        read = read_image(path) if is_file(path) else None
+        if read is None:
+            raise InputError(f"image {str(path)!r}: missing or not a picture that can be read")
+        pictures.append((path, read))
+    names = [path.name for path in images]
+    if len(set(names)) < len(names):
+        raise InputError("images: two have the same file name; their drawings would overwrite each other")
+    existing = [name for name in names if (out / name).exists()]
+    if existing:
+        raise InputError(f"--out {str(out)!r}: already holds {existing[0]!r}; choose another folder")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {str(out)!r}: cannot be written ({error.strerror})") from None
+    drawn: dict[Path, list[NDArray[np.uint8]]] = {}
+    for path, contract in zip(models, contracts, strict=True):
+        with open_runner(runtime, path, threads=os.cpu_count() or 1, builder=settings) as runner:
+            for name, picture in pictures:
+                pixels, place = letterbox(picture, contract.image_size)
+                outputs = runner.infer(pixels[None].astype(np.float32) / np.float32(255))
+                found = decode(outputs, contract, Thresholds(confidence=max(confidence, 1e-3)))[0]
+                found[:, :4] = place.to_image(found[:, :4])
+                drawn.setdefault(name, []).append(draw(picture, found, contract.classes, confidence))
+    for name, views in drawn.items():
+        picture = views[0] if len(views) == 1 else side_by_side(views[0], views[1], (models[0].stem, models[1].stem))
+        if not write_picture(out / name.name, picture):
+            raise InputError(f"--out {str(out / name.name)!r}: cannot be written; check its format and the folder")
+        say(f"{out / name.name}")
+
+
+def bench(
+    model: Model,
+    *,
+    reference: Annotated[
+        Path | None, typer.Option("--reference", metavar="MODEL", help="Timed alternately with MODEL.")
+    ] = None,
+    runtime: Runtime = "onnxruntime-cpu",
+    builder: Builder = None,
+    threads: Threads = 1,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Images of one inference.")] = 1,
+    image_size: ImageSize = None,
+    as_json: Json = False,
+) -> None:
+    """Times a model, and pairs it with a reference model.
+
+    Example: tuner bench int8.onnx --reference yolov10s.onnx --threads 1
+    """
+    import numpy as np
+
+    from objectives.latency import TimingProtocol, measure
+    from objectives.scores import Failure
+    from tuner.prepare.measuring import builder_settings, observer, open_runner, timing_lock
+    from tuner.study.config import TimingSection
+    from tuner.study.model_file import onnx_file
+
+    section = parse_builder(runtime, [*(builder or []), f"batch={batch}"])
+    settings = builder_settings(section)
+    size = parse_size(image_size)
+    given = [path for path in (model, reference) if path is not None]
+    files = [onnx_file(path, image_size=size, runtime=runtime) for path in given]
+    image = np.random.default_rng(0).random((batch, 3, *_input_size(files[0], size)), dtype=np.float32)
+    protocol = TimingProtocol(**TimingSection().resolved(runtime).model_dump())
+    if reference is not None and _input_size(files[1], size) != image.shape[2:]:
+        raise InputError(f"--reference {str(reference)!r}: takes another image size than {model}")
+    with ExitStack() as stack:
+        opened = [stack.enter_context(open_runner(runtime, path, threads, settings, batch=batch)) for path in files]
+        observe = observer(runtime, section.device)
+        with timing_lock(runtime, section.device):
+            found = measure(opened[0], opened[1] if reference else None, image, protocol, observe=observe)
+    if isinstance(found, Failure):
+        raise InputError(f"{model}: {found.kind}: {found.message}; stop other work on this machine and try again")
+    figures = asdict(found)
+    if reference is None:
+        figures["ratio"] = figures["reference_p50_ms"] = None
+    if as_json:
+        show({"model": str(model), "runtime": runtime, "threads": threads, "batch": batch, **figures})
+        return
+    for name, value in figures.items():
+        print(f"{name:17} {value:.4f}" if isinstance(value, float) else f"{name:17} {value}")
+
+
+def _detector(model: Path, head: str | None, image_size: str | None) -> tuple[ModelGraph, DetectorContract]:
+    from objectives.tasks.detection.contract import recognise
+    from search_spaces.model_graph import ModelGraph
+
+    graph = ModelGraph(model, allow_quantized=True)
+    return graph, recognise(graph, layout=head, image_size=parse_size(image_size))
+
+
+def _input_size(model: Path, size: tuple[int, int] | None) -> tuple[int, int]:
+    """Image size of a model: what it fixes, else what was given."""
+    from search_spaces.model_graph import ModelGraph
+
+    _, _, height, width = ModelGraph(model, allow_quantized=True).input_shape
+    if height and width:
+        return height, width
+    if size is None:
+        raise InputError(f"{model}: leaves its image size open; give --image-size, e.g. --image-size 640")
+    return size

@@ -1,0 +1,266 @@
+"""Commands below a study: materialize one scheme, measure the sensitivity, compare its methods."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from search_spaces.errors import InputError
+from tuner.cli.options import Head, ImageSize, Json, Model, Runtime, Study, parse_size
+from tuner.terminal.console import say, show
+
+if TYPE_CHECKING:
+    from tuner.prepare.workbench import Workbench
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """Manifest of a folder that holds measurements below a study."""
+
+    identity: dict[str, Any]
+
+
+_WEIGHT_IMAGES = 32  # of the list, as in a study
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command()(materialize)
+    app.command()(sensitivity)
+    app.command()(compare)
+
+
+def materialize(
+    model: Model,
+    *,
+    calibration: Annotated[Path, typer.Option("--calibration", metavar="LIST", help="List of images.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="ONNX file to write.")],
+    uniform: Annotated[str | None, typer.Option("--uniform", metavar="FORMAT", help="One format for all.")] = None,
+    scheme: Annotated[Path | None, typer.Option("--scheme", metavar="FILE", help="A scheme.json.")] = None,
+    weights: Annotated[str, typer.Option("--weights", metavar="METHOD", help="auto, rtn or gptq.")] = "auto",
+    granularity: Annotated[
+        str, typer.Option("--granularity", metavar="G", help="auto, per_tensor, per_channel or block.")
+    ] = "auto",
+    method: Annotated[
+        str, typer.Option("--method", help="Calibration: max, percentile, entropy or mse.")
+    ] = "percentile",
+    images: Annotated[int | None, typer.Option("--calibration-images", min=1, help="The first N of the list.")] = None,
+    by: Annotated[
+        str, typer.Option("--by", metavar="TOOL", help="onnx, or torch: ModelOpt's quantizers on a .pt, exported.")
+    ] = "onnx",
+    runtime: Runtime = "onnxruntime-cpu",
+    tensorrt: Annotated[
+        str | None,
+        typer.Option("--tensorrt", metavar="VERSION", help="For which one the file is; else the installed one, or 10."),
+    ] = None,
+    head: Head = None,
+    image_size: ImageSize = None,
+    as_json: Json = False,
+) -> None:
+    """Writes the quantized model of one scheme, without a study.
+
+    Example: tuner materialize yolov10s.onnx --uniform int8 --calibration calib.txt --out int8.onnx
+    """
+    import tempfile
+    from itertools import islice
+
+    from objectives.quantization.calibration import calibrate
+    from objectives.quantization.materialize import Materializer
+    from objectives.quantization.recovery import recover
+    from objectives.quantization.weights import WeightSettings
+    from objectives.tasks.detection.contract import recognise
+    from objectives.tasks.detection.data.calibration_set import load_calibration
+    from objectives.tasks.detection.data.preprocessed import PreprocessedImages
+    from search_spaces.allocation import Allocation
+    from search_spaces.errors import nearest
+    from search_spaces.formats import FORMATS, Granularity
+    from search_spaces.model_graph import ModelGraph
+    from tuner.prepare.torch_scheme import difference, materialize_by_torch
+    from tuner.study.model_file import onnx_file
+    from tuner.terminal.progress import bar
+
+    if (uniform is None) == (scheme is None):
+        raise InputError("materialize: give either --uniform FORMAT or --scheme FILE")
+    known = [entry.value for entry in Granularity]
+    if granularity not in known:
+        hint = nearest(granularity, known)
+        raise InputError(f"--granularity {granularity!r}: is not one of {', '.join(known)}{hint}")
+    if out.exists():
+        raise InputError(f"--out {str(out)!r}: exists; choose another file")
+    if not out.parent.is_dir():
+        raise InputError(f"--out {str(out)!r}: its folder does not exist; make it first")
+    if by not in ("onnx", "torch"):
+        raise InputError(f"--by {by!r}: is not one of onnx, torch{nearest(by, ('onnx', 'torch'))}")
+    settings = WeightSettings(weights, Granularity(granularity))
+    target = _target(runtime, tensorrt)
+    graph = ModelGraph(onnx_file(model, head=head, image_size=parse_size(image_size), runtime=runtime))
+    contract = recognise(graph, layout=head, image_size=parse_size(image_size))
+    if scheme is None:
+        assert uniform is not None
+        allocation = Allocation.uniform([layer.name for layer in graph.quantizable], uniform)
+    else:
+        allocation = Allocation.from_text(_read(scheme))
+    records = load_calibration(calibration, images).images
+    with tempfile.TemporaryDirectory(prefix="tuner-") as folder:
+        with bar("preprocessing images", len(records)) as done:
+            pixels = PreprocessedImages.build(records, contract.image_size, Path(folder), done)
+        with bar("calibration", len(pixels)) as done:
+            table = calibrate(graph, pixels.singles(), method, done)
+        layers = {layer.name: layer for layer in graph.quantizable}
+        pairs = [(layers[name], FORMATS[fmt]) for name, fmt in allocation.items if name in layers and fmt in FORMATS]
+        wanted = [pair for pair in pairs if settings.recovers(*pair)]
+        recovered = {}
+        if wanted:
+            with bar("quantizing weights", len(wanted)) as done:
+                recovered = recover(graph, lambda: islice(pixels.singles(), _WEIGHT_IMAGES), wanted, settings, done)
+        started = time.perf_counter()
+        artifact = Materializer(graph, table, target, settings, recovered).materialize(allocation)
+        seconds = time.perf_counter() - started
+        artifact.check()
+        compared: Mapping[str, float] = {}
+        try:
+            if by == "torch":
+                seconds = materialize_by_torch(model, graph, allocation, pixels, settings.granularity, out)
+                compared = difference(out, artifact, contract, pixels)
+            else:
+                artifact.save(out)
+        except OSError as error:
+            raise InputError(f"--out {str(out)!r}: cannot be written ({error.strerror})") from None
+    figures = {
+        "out": str(out),
+        "sha256": hashlib.sha256(out.read_bytes()).hexdigest(),
+        "average_weight_bits": artifact.size.average_weight_bits,
+        "weight_bytes": artifact.size.weight_bytes,
+        "seconds": seconds,
+        **compared,
+    }
+    if as_json:
+        show(figures)
+        return
+    for name, value in figures.items():
+        print(f"{name:20} {value:.3f}" if isinstance(value, float) else f"{name:20} {value}")
+
+
+def _target(runtime: str, version: str | None) -> str:
+    """The materializer's name of a runtime: the graph that TensorRT reads depends on its version."""
+    from objectives.runtimes.backends import tensorrt_version
+    from objectives.runtimes.runner import RuntimeUnavailable
+    from objectives.runtimes.tensorrt.rules import dialect
+
+    if runtime != "tensorrt":
+        if version is not None:
+            raise InputError(f"--tensorrt {version}: only for --runtime tensorrt (this is {runtime})")
+        return runtime
+    if version is None:
+        try:
+            version = tensorrt_version()
+        except RuntimeUnavailable:  # made here for another machine
+            version = "10"
+    return dialect(version if "." in version else f"{version}.0")
+
+
+def sensitivity(
+    study: Study,
+    method: Annotated[str | None, typer.Option("--method", help="onnx, modelopt, inc or file.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where to; default runs/NAME-sensitivity.")
+    ] = None,
+    override: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key of the study.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measures how much each layer and format hurts; writes layer-sensitivity-report.{md,json,csv}.
+
+    A second call goes on where the first one ended.
+
+    Example: tuner sensitivity studies/demo.yaml
+    """
+    changes = [*(override or ()), *([f"sensitivity.method={method}"] if method else [])]
+    with _bench(study, changes, folder, "sensitivity") as bench:
+        table = bench.sensitivity
+        run = bench.run
+    path = run.path / "layer-sensitivity-report.md"
+    if as_json:
+        ranking = [vars(entry) for entry in table.ranking()]
+        show({"report": str(path), "method": table.method, "metric": table.metric, "entries": ranking})
+    else:
+        say(f"sensitivity: {path}")
+
+
+def compare(
+    study: Study,
+    method: Annotated[
+        list[str] | None,
+        typer.Option("--method", metavar="M", help="onnx, modelopt-gradient, modelopt-kl or inc; at least two."),
+    ] = None,
+    fmt: Annotated[
+        str | None, typer.Option("--format", metavar="FORMAT", help="Of the measured drops; else the fewest bits.")
+    ] = None,
+    layers: Annotated[int, typer.Option("--layers", min=3, help="Layers to measure.")] = 20,
+    folder: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where to; default runs/NAME-compare.")
+    ] = None,
+    override: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key of the study.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Sensitivity methods side by side, and each against the measured mAP drop of single layers.
+
+    Writes comparison.{md,json,html}; a second call goes on where the first one ended.
+
+    Example: tuner compare studies/demo.yaml --method onnx --method modelopt-gradient --layers 20
+    """
+    from tuner.compare.sensitivity_methods import compare_methods
+
+    with _bench(study, override or (), folder, "compare") as bench:
+        found = compare_methods(bench, method or ["onnx", "modelopt-gradient"], fmt, layers)
+        path = bench.run.path / "comparison.md"
+    if as_json:
+        show({"report": str(path), **found.to_json()})
+    else:
+        print(found.to_markdown())
+        say(f"comparison: {path}")
+
+
+@contextmanager
+def _bench(study: Path, changes: Sequence[str], folder: Path | None, suffix: str) -> Iterator[Workbench]:
+    """The workbench of a study in a folder of its own, which is refused where it belongs to another identity."""
+    from tuner.prepare.workbench import Workbench
+    from tuner.study.identity import check_identity, identity
+    from tuner.study.inputs import read_inputs
+    from tuner.study.run_folder import RunFolder, read_json, write_durably
+    from tuner.study.study_file import read_study
+    from tuner.terminal.progress import bar
+
+    inputs = read_inputs(read_study(study, changes))
+    run = RunFolder(folder or Path("runs") / f"{inputs.config.name}-{suffix}")
+    now = identity(inputs.config, digests=inputs.digests)
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {str(run.path)!r}: cannot be written ({error.strerror})") from None
+    with run.lock():
+        if run.manifest.is_file():
+            check_identity(run, read_json(run.manifest, _Prepared).identity, now)
+        elif any(entry.name != ".lock" for entry in run.path.iterdir()):
+            raise InputError(f"--out {str(run.path)!r}: holds something else; choose another folder")
+        else:
+            write_durably(run.manifest, json.dumps({"identity": now}))
+        yield Workbench(inputs, run, bar)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--scheme {str(path)!r}: cannot be read ({type(error).__name__})") from None

@@ -1,0 +1,74 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from search_spaces.errors import InputError
+
+if TYPE_CHECKING:
+    from tuner.study.config import RuntimeSection
+    from tuner.workers.ray_cluster import RayCluster
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+Model = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="ONNX detector, or Ultralytics checkpoint (.pt).", show_default=False)
+]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, e.g. runs/demo.", show_default=False)]
+Study = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="Study file.", show_default=False)]
+Trials = Annotated[int | None, typer.Option("--trials", min=1, help="Trials in all, in place of the study's.")]
+Workers = Annotated[int, typer.Option("--workers", metavar="N", min=1, max=64, help="Processes that evaluate trials.")]
+Ray = Annotated[
+    str | None,
+    typer.Option("--ray", metavar="ADDRESS", help="Place workers on a Ray cluster, HOST:PORT; auto: this host's."),
+]
+RayShare = Annotated[
+    float, typer.Option("--ray-share", metavar="X", help="GPUs of Ray's per worker; CPUs where the runtime uses none.")
+]
+Runtime = Annotated[str, typer.Option("--runtime", help="onnxruntime-cpu, onnxruntime-cuda or tensorrt.")]
+Builder = Annotated[
+    list[str] | None,
+    typer.Option("--builder", metavar="KEY=VALUE", help="A runtime key of the study file, e.g. optimization_level=1."),
+]
+Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads of one inference.")]
+Head = Annotated[str | None, typer.Option("--head", help="Head layout: end_to_end, scores or raw; else read.")]
+ImageSize = Annotated[
+    str | None, typer.Option("--image-size", help="Input size, N or HxW, where the model leaves it open.")
+]
+
+
+def parse_builder(runtime: str, pairs: list[str] | None) -> RuntimeSection:
+    """Reads ``--builder KEY=VALUE`` as the runtime section of a study.
+
+    Raises:
+        InputError: A key or value is none of a study's.
+    """
+    from tuner.prepare.measuring import check_runtime
+    from tuner.study.study_file import runtime_section
+
+    check_runtime(runtime)
+    return runtime_section(runtime, pairs or [])
+
+
+def ray_cluster(address: str | None, share: float) -> RayCluster | None:
+    """The cluster that ``--ray`` names; None without it."""
+    from tuner.workers.ray_cluster import RayCluster
+
+    return RayCluster(address, share) if address is not None else None
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Reads ``640`` or ``480x640``.
+
+    Raises:
+        InputError: It is neither.
+    """
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if not 1 <= len(parts) <= 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise InputError(f"--image-size {text!r}: must be N or HxW, e.g. 640 or 480x640")
+    return int(parts[0]), int(parts[-1])

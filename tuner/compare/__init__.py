@@ -1,0 +1,1 @@
+"""Other tools and methods, measured as the run's own schemes are."""

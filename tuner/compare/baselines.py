@@ -1,0 +1,83 @@
+"""Baselines: models that the search did not make, scored and timed as its trials are, and shown beside them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from objectives.latency import TimingProtocol, measure
+from objectives.scores import Failure
+from objectives.tasks.detection.contract import recognise
+from objectives.tasks.detection.metrics.coco import score
+from objectives.tasks.detection.predict import predict
+from search_spaces.errors import InputError
+from search_spaces.model_graph import ModelGraph
+from tuner.prepare.measuring import builder_settings, observer, open_runner, timing_lock, worker_count
+from tuner.prepare.workbench import Workbench
+from tuner.results.loaded import load_run
+from tuner.results.reporting import read_baselines, write_report_of
+from tuner.search.records import Baseline
+from tuner.study.inputs import read_inputs
+from tuner.study.run_folder import write_durably
+from tuner.terminal.progress import Steps, silent
+
+
+def add_baseline(path: Path, model: Path, name: str, steps: Steps = silent) -> Baseline:
+    """Scores a model on a run's search images, times it against the run's reference, and renews the report.
+
+    Args:
+        path: The run folder.
+        model: Any ONNX detector for the same images, quantized or not.
+        name: Shown in figures; a baseline of the same name is replaced.
+        steps: Shows progress.
+
+    Raises:
+        InputError: The run has no reference yet, the model is no such detector, or cannot be timed here.
+    """
+    loaded = load_run(path)
+    if loaded.reference is None:
+        raise InputError(f"run {str(path)!r}: its reference is not scored yet; `tuner resume {path}` goes on")
+    workbench = Workbench(read_inputs(loaded.config), loaded.run, steps)
+    data, runtime = workbench.data, loaded.config.runtime
+    graph = ModelGraph(model, allow_quantized=True)
+    contract = recognise(graph)
+    if contract.image_size != data.contract.image_size:
+        raise InputError(f"{model}: takes images of {contract.image_size}, the run's model {data.contract.image_size}")
+    images = workbench.images(data.search.images)
+    workers = max(1, worker_count() // runtime.threads)
+    settings, batch = builder_settings(runtime), runtime.batch
+    with (
+        open_runner(runtime.name, model, runtime.threads, settings, batch=batch) as candidate,
+        open_runner(runtime.name, workbench.inputs.graph.path, runtime.threads, settings, batch=batch) as reference,
+    ):
+        with steps(f"scoring {name}", len(images)) as done:
+            found = predict(candidate, images, contract, workers=workers, progress=done, batch=batch)
+        observe = observer(runtime.name, runtime.device)
+        pixels = images.batch(0, min(batch, len(images)))
+        sample = np.resize(pixels, (batch, *pixels.shape[1:]))
+        protocol = TimingProtocol(**loaded.config.timing.resolved(runtime.name).model_dump())
+        with timing_lock(runtime.name, runtime.device):
+            timed = measure(candidate, reference, sample, protocol, observe=observe)
+    if isinstance(timed, Failure):
+        raise InputError(f"{model}: {timed.kind}: {timed.message}")
+    accuracy = score(data.search, found)
+    baseline = Baseline(name, accuracy.map_50_95, loaded.reference.latency_ms * timed.ratio, _weight_bytes(graph))
+    others = [other for other in read_baselines(loaded.run) if other.name != name]
+    write_durably(loaded.run.baselines, json.dumps([asdict(entry) for entry in [*others, baseline]], indent=1))
+    write_report_of(load_run(path), workbench.inputs.graph.layers)
+    return baseline
+
+
+def _weight_bytes(graph: ModelGraph) -> int:
+    """Bytes of all constants of two or more dimensions: the weights, whatever exporter wrote them."""
+    total = 0
+    for tensor in graph.model.graph.initializer:
+        if len(tensor.dims) >= 2:
+            four_bit = tensor.data_type in (onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
+            elements = int(np.prod(tensor.dims))
+            total += (elements + 1) // 2 if four_bit else graph.initializers[tensor.name].nbytes
+    return total

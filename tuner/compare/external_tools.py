@@ -1,0 +1,132 @@
+"""Other tools' own answers to a run's question, made from its model and calibration images, kept as baselines."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from objectives.tasks.detection.contract import recognise
+from objectives.tasks.detection.metrics.coco import score
+from objectives.tasks.detection.predict import predict
+from search_spaces.allocation import Allocation
+from search_spaces.errors import InputError
+from search_spaces.formats import FORMATS, UNQUANTIZED
+from search_spaces.model_graph import ModelGraph
+from tuner.compare.baselines import add_baseline
+from tuner.prepare.measuring import open_runner, worker_count
+from tuner.prepare.sensitivity_sources import quantizing_formats, sweep_inputs
+from tuner.prepare.workbench import Workbench
+from tuner.results.loaded import load_run
+from tuner.search.records import Baseline
+from tuner.study.inputs import read_inputs
+from tuner.terminal.progress import Steps, silent
+
+
+def modelopt_onnx(path: Path, mode: str, method: str, images: int, steps: Steps = silent) -> Baseline:
+    """ModelOpt's ONNX post-training quantization of the run's model.
+
+    Args:
+        path: The run.
+        mode: ``int8`` or ``fp8``.
+        method: ``max`` or ``entropy``.
+        images: Calibration images, the first of the run's list.
+        steps: Shows progress.
+
+    Raises:
+        InputError: ModelOpt refuses the model, or the runtime cannot load what it made.
+        RuntimeUnavailable: The `torch` extra is missing.
+    """
+    from objectives.torch_models.onnx_ptq import quantize_onnx
+
+    bench = _bench(path, steps)
+    name = f"ModelOpt ONNX {mode} {method}"
+    folder = _folder(bench, f"modelopt-onnx-{mode}-{method}")
+    pixels = bench.images(bench.data.calibration.images[:images], "preprocessing calibration images")
+    with steps(name, 1):
+        made = quantize_onnx(bench.inputs.graph.path, pixels, mode, method, folder)
+    try:
+        return add_baseline(path, made.model, name, steps)
+    except InputError as error:
+        raise InputError(f"{name}: {error}; its model stays at {made.model}") from None
+
+
+def auto_quantize(path: Path, bits: float, steps: Steps = silent) -> Baseline:
+    """ModelOpt's AutoQuantize at a budget of effective bits, materialized as the run's trials are.
+
+    Raises:
+        InputError: The run names no checkpoint, or the budget cannot be met by the space's formats.
+        RuntimeUnavailable: The `torch` extra is missing.
+    """
+    from objectives.sensitivity.modelopt_scores import GRADIENT, score_formats
+    from objectives.torch_models.quantizers import uniform_config
+
+    bench = _bench(path, steps)
+    formats = quantizing_formats(bench)
+    least = min(FORMATS[name].weight.bits for name in formats)
+    if not least < bits < 16:
+        raise InputError(f"--bits {bits:g}: must lie above {least}, the fewest of the run's formats, and below 16")
+    found = sweep_inputs(bench)
+    granularity = bench.inputs.config.sensitivity.granularities[0]
+    configs = [uniform_config(name, granularity) for name in formats]
+    pixels = [found.images.batch(i, i + 1) for i in range(len(found.images))]
+    name = f"ModelOpt AutoQuantize {bits:g} bits"
+    with steps(name, 1):
+        state = score_formats(found.detector, configs, GRADIENT, pixels, found.labels, bits).state
+    recipes = {key.removesuffix(".quant_recipe"): str(recipe) for key, recipe in state["best"]["recipe"].items()}
+    chosen = {layer: _format_of(recipes[module], formats) for layer, module in found.nodes.module_of.items()}
+    allocation = Allocation.of(chosen)
+    folder = _folder(bench, f"modelopt-auto-{bits:g}")
+    folder.mkdir(parents=True)
+    facts = {"effective_bits": bits, "satisfied": state["best"]["is_satisfied"], "allocation": allocation.formats}
+    (folder / "scheme.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    bench.materializer.materialize(allocation).save(folder / "model.onnx")
+    return add_baseline(path, folder / "model.onnx", name, steps)
+
+
+def neural_compressor(path: Path, images: int, steps: Steps = silent) -> Baseline:
+    """Intel Neural Compressor's accuracy-driven int8 flow, scored on the run's search images.
+
+    Raises:
+        RuntimeUnavailable: Its environment is missing, or it failed.
+    """
+    from objectives.neural_compressor.session import TuneSettings, inc_python, inc_tune
+
+    bench = _bench(path, steps)
+    python = inc_python(bench.inputs.config.sensitivity.inc_python)
+    folder = _folder(bench, "inc-int8")
+    pixels = bench.images(bench.data.calibration.images[:images], "preprocessing calibration images")
+    evaluated = bench.images(bench.data.search.images)
+
+    def scored(model: Path) -> float:
+        contract = recognise(ModelGraph(model, allow_quantized=True))
+        with open_runner("onnxruntime-cpu", model) as runner:
+            return score(bench.data.search, predict(runner, evaluated, contract, workers=worker_count())).map_50_95
+
+    with steps("Neural Compressor", 1):
+        found = inc_tune(python, bench.inputs.graph, pixels, scored, TuneSettings())
+    folder.mkdir(parents=True)
+    facts = {
+        "command": found.command, "map_50_95": found.scores, "accepted": found.accepted, "seconds": found.seconds,
+    }  # fmt: skip
+    (folder / "tuning.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    (folder / "model.onnx").write_bytes(found.model)
+    return add_baseline(path, folder / "model.onnx", "Neural Compressor int8", steps)
+
+
+def _bench(path: Path, steps: Steps) -> Workbench:
+    loaded = load_run(path)
+    return Workbench(read_inputs(loaded.config), loaded.run, steps)
+
+
+def _folder(bench: Workbench, name: str) -> Path:
+    """A folder below the run for one tool's files, emptied where it was there."""
+    folder = bench.run.path / "baselines" / name
+    shutil.rmtree(folder, ignore_errors=True)
+    return folder
+
+
+def _format_of(recipe: str, formats: list[str]) -> str:
+    """The format of a recipe: AutoQuantize calls the configs that it is given ``CUSTOM_0``, ``CUSTOM_1``, ..."""
+    name = recipe.partition("(")[0]
+    return UNQUANTIZED if name == "NONE" else formats[int(name.removeprefix("CUSTOM_"))]

@@ -1,0 +1,255 @@
+"""A study from its file to its results: launch, resume, or join as a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import optuna
+from optuna.storages import RDBStorage
+
+from objectives.scores import Scores
+from search_spaces.errors import InputError
+from tuner.prepare.linked import Link, open_link, recorded_link
+from tuner.prepare.workbench import Workbench
+from tuner.results.finalize import finish
+from tuner.search.loop import open_trials, queue, score_reference, search
+from tuner.search.problem import study_problem
+from tuner.search.progress_view import LiveView
+from tuner.search.seeds import study_seeds
+from tuner.search.trials import Trials, ended_trials
+from tuner.search.worker_locks import open_claims
+from tuner.study.artifacts import check_artifacts
+from tuner.study.config import StudyConfig
+from tuner.study.identity import check_identity, identity, new_manifest, read_manifest, write_manifest
+from tuner.study.inputs import Inputs, read_inputs
+from tuner.study.run_folder import RunFolder, refuse_existing
+from tuner.study.storage import close_storage, damage_named, open_storage
+from tuner.study.study_file import read_study, write_study
+from tuner.terminal.console import say
+from tuner.terminal.progress import Steps, silent
+from tuner.terminal.signals import Interrupted, Interrupts
+from tuner.workers.local import local_start
+from tuner.workers.ray_cluster import RayCluster
+from tuner.workers.ray_workers import ray_start
+from tuner.workers.supervisor import Start, supervise
+
+
+def launch(
+    config: StudyConfig,
+    path: Path,
+    *,
+    trials: int | None = None,
+    workers: int = 1,
+    steps: Steps = silent,
+    linked: Path | None = None,
+    ray: RayCluster | None = None,
+) -> RunFolder:
+    """Starts a study in a new run folder and works until it is done.
+
+    Args:
+        config: The study, with absolute paths.
+        path: The run folder; must not exist, or be empty.
+        trials: In place of the study's ``search.trials``.
+        workers: Processes that evaluate; one works in this process, unless it is placed by Ray.
+        steps: Shows the progress of long preparations.
+        linked: A run of the same study on another device, whose accuracy scores are reused.
+        ray: Where the workers are placed; this host by default.
+
+    Raises:
+        InputError: Anything the user named is wrong; nothing is left behind then.
+        RepeatedFailureError: The same failure ended five trials in a row.
+        Interrupted: By a signal; the run can be resumed.
+    """
+    refuse_existing(path)
+    inputs = read_inputs(config)
+    if linked is not None:
+        open_link(linked, identity(config, digests=inputs.digests))
+    with _crew(config, workers, ray) as start:
+        run = RunFolder.create(path, write_study(config, path), linked)
+        try:
+            with run.lock():
+                _work(run, inputs, trials or config.search.trials, workers, start, steps)
+        except InputError:
+            if not any(run.evaluations.iterdir()):
+                run.remove()
+            raise
+    return run
+
+
+def resume(
+    path: Path,
+    *,
+    trials: int | None = None,
+    workers: int = 1,
+    steps: Steps = silent,
+    ray: RayCluster | None = None,
+) -> RunFolder:
+    """Continues a study, up to `trials` trials in all; raises as `launch` does."""
+    run = RunFolder.open(path)
+    config = read_study(run.study_file)
+    with run.lock(), _crew(config, workers, ray) as start:
+        recorded = read_manifest(run).get("trials") if run.manifest.is_file() else None
+        total, extended = trials or recorded or config.search.trials, trials is not None
+        _work(run, read_inputs(config), total, workers, start, steps, extended)
+    return run
+
+
+@contextmanager
+def _crew(config: StudyConfig, workers: int, ray: RayCluster | None) -> Iterator[Start | None]:
+    """How worker processes are started; None where this process works alone."""
+    if ray is not None:
+        with ray_start(ray, config, workers) as start:
+            yield start
+    else:
+        yield local_start(config.runtime, workers) if workers > 1 else None
+
+
+def work(path: Path, device: int | None = None) -> None:
+    """Joins the workers of a prepared run, and works until it is done.
+
+    Args:
+        path: The run folder.
+        device: Among the GPUs that this process sees; by default the study's.
+
+    Raises:
+        InputError: The folder is no run, is not prepared, or its trials would not compare with this machine's.
+        RepeatedFailureError: The same failure ended five trials in a row.
+        Interrupted: By a signal; the trial was queued again.
+    """
+    run = RunFolder.open(path)
+    manifest = read_manifest(run)
+    if not (run.reference.is_file() and run.seeds.is_file()):
+        raise InputError(f"run {str(path)!r}: not prepared yet; start workers once `tuner run` evaluates its trials")
+    inputs = read_inputs(read_study(run.study_file, [] if device is None else [f"runtime.device={device}"]))
+    check_identity(run, manifest["identity"], identity(inputs.config, digests=inputs.digests))
+    workbench = Workbench(inputs, run)
+    with Interrupts() as interrupts, ExitStack() as stack:
+        storage = open_storage(run.database, inputs.config.storage, pooled=True)
+        stack.callback(close_storage, storage)
+        claims = stack.enter_context(open_claims(run.workers, inputs.config.storage, inputs.config.name))
+        trials = open_trials(run, inputs=inputs, storage=storage, claims=claims, blocked=workbench.blocked)
+        evaluator = stack.enter_context(workbench.evaluator())
+        reference = score_reference(run, evaluator, inputs)
+        view = stack.enter_context(LiveView())
+        search(
+            trials,
+            problem=study_problem(workbench, reference, trials.blocked),
+            claims=claims,
+            evaluator=evaluator,
+            reference=reference,
+            total=int(manifest["trials"]),
+            interrupts=interrupts,
+            view=view,
+            draw=int(claims.worker, 16),
+            start=int(manifest.get("patience_from", 0)),
+        )
+
+
+def _work(
+    run: RunFolder,
+    inputs: Inputs,
+    total: int,
+    workers: int,
+    start: Start | None,
+    steps: Steps,
+    extended: bool = False,
+) -> None:
+    """Works on a run that this process holds; `extended`: by a user who asked for more, whatever ended it before."""
+    now = identity(inputs.config, digests=inputs.digests)
+    manifest = read_manifest(run) if run.manifest.is_file() else new_manifest(inputs.config, inputs.space, now)
+    check_identity(run, manifest["identity"], now)
+    known = run.manifest.is_file()
+    with ExitStack() as stack:
+        storage = open_storage(run.database, inputs.config.storage, pooled=True)
+        stack.callback(close_storage, storage)
+        _check_study(storage, inputs, run, known)
+        check_artifacts(inputs.config.artifacts, manifest["id"])
+        if manifest.get("trials") != total or not known or extended:
+            manifest["trials"] = total
+            manifest["patience_from"] = _done(storage, inputs.config) if extended else 0
+            if not known and (link := recorded_link(run, now)) is not None:
+                link.take(run)
+                _say_link(link)
+                manifest["linked"] = link.to_json()
+            write_manifest(run, manifest)
+        run.log("start", resumed=known, trials=total, workers=workers)
+        if inputs.dropped:
+            reason = f"no gain in {', '.join(inputs.config.objectives)} on {inputs.config.runtime.name}"
+            run.log("dropped", formats=inputs.dropped, reason=reason)
+            say(f"left out of the space: {', '.join(inputs.dropped)} ({reason})")
+        workbench = Workbench(inputs, run, steps)
+        interrupts = stack.enter_context(Interrupts())
+        try:
+            with interrupts.allowed():
+                workbench.prepare_images()
+            reference = _search(workbench, storage, total, workers, start, interrupts)
+            with interrupts.allowed():
+                finish(workbench, reference)
+        except Interrupted as error:
+            run.log("interrupted", signal=str(error))
+            raise
+    run.log("end")
+
+
+def _search(
+    workbench: Workbench, storage: RDBStorage, total: int, workers: int, start: Start | None, interrupts: Interrupts
+) -> Scores:
+    """Prepares the run and evaluates its trials, here or in worker processes; returns the reference's scores."""
+    run, inputs = workbench.run, workbench.inputs
+    with ExitStack() as stack:
+        claims = stack.enter_context(open_claims(run.workers, inputs.config.storage, inputs.config.name))
+        with workbench.evaluator() as evaluator:
+            with interrupts.allowed():
+                reference = score_reference(run, evaluator, inputs)
+                workbench.probe(evaluator)
+                problem = study_problem(workbench, reference, workbench.blocked)
+                seeds = study_seeds(workbench, problem)
+            trials = open_trials(run, inputs=inputs, storage=storage, claims=claims, blocked=workbench.blocked)
+            queue(trials, claims, seeds)
+            view = stack.enter_context(LiveView())
+            if start is None:
+                search(
+                    trials,
+                    problem=problem,
+                    claims=claims,
+                    evaluator=evaluator,
+                    reference=reference,
+                    total=total,
+                    interrupts=interrupts,
+                    view=view,
+                    start=int(read_manifest(run).get("patience_from", 0)),
+                )
+        if start is not None:  # the preparing child has ended: each worker has one of its own
+            supervise(trials, workers, start, reference, total, interrupts, view)
+            queue(trials, claims, [])
+    return reference
+
+
+def _say_link(link: Link) -> None:
+    say(f"linked to {link.source.path} (run {link.id[:8]}): ranges, weights and sensitivity are taken from there")
+    if link.differing:
+        say(f"accuracy is scored again: {'; '.join(link.differing)}")
+
+
+def _done(storage: RDBStorage, config: StudyConfig) -> int:
+    """Trials that count, before any is added."""
+    if config.name not in optuna.get_all_study_names(storage):
+        return 0
+    return ended_trials(optuna.load_study(study_name=config.name, storage=storage))
+
+
+def _check_study(storage: RDBStorage, inputs: Inputs, run: RunFolder, known: bool) -> None:
+    """Refuses a storage that holds another run's study of this name, or a damaged one."""
+    config = inputs.config
+    with damage_named(run.database, config.storage):
+        if config.name not in optuna.get_all_study_names(storage):
+            return
+        study = optuna.load_study(study_name=config.name, storage=storage)
+    if not known or study.user_attrs.get("run") not in (None, read_manifest(run).get("id")):
+        raise InputError(
+            f"storage: already holds a study named {config.name!r} of another run; resume it or rename this"
+        )
+    with damage_named(run.database, config.storage):
+        Trials(study, inputs.space, config, run).records()

@@ -1,0 +1,1 @@
+"""What is made once per run before the search: ranges, weights, sensitivity, costs, probe."""

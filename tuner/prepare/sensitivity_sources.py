@@ -1,0 +1,130 @@
+"""Sensitivity by other tools than the ONNX sweep: which model, images and settings each is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from search_spaces.errors import InputError
+from search_spaces.formats import UNQUANTIZED
+from search_spaces.sensitivity import SensitivityTable
+from tuner.study.model_file import CHECKPOINT_SUFFIX
+
+if TYPE_CHECKING:
+    from objectives.sensitivity.modelopt_sweep import SweepInputs
+    from tuner.prepare.workbench import Workbench
+
+
+def modelopt_tables(workbench: Workbench, scores: Sequence[str]) -> list[SensitivityTable]:
+    """ModelOpt's AutoQuantize on the checkpoint, in every format and granularity of the study.
+
+    Args:
+        workbench: Of the study.
+        scores: ``gradient``, ``kl`` or both.
+
+    Returns:
+        Per score the table of the first granularity; every run has a report of its own.
+
+    Raises:
+        InputError: The study names no checkpoint, or one that the model was not exported from.
+        RuntimeUnavailable: The `torch` extra is missing.
+    """
+    from objectives.sensitivity.modelopt_sweep import SweepRun, merged, modelopt_sweep
+
+    granularities = workbench.inputs.config.sensitivity.granularities
+    formats = quantizing_formats(workbench)
+    runs = [SweepRun(f, g, s) for s in scores for g in granularities for f in formats]
+    inputs = sweep_inputs(workbench)
+    with workbench.step("ModelOpt sensitivity", len(runs)) as done:
+        tables = modelopt_sweep(inputs, runs, workbench.run.path / "modelopt", done)
+    return [merged([tables[SweepRun(f, granularities[0], s)] for f in formats]) for s in scores]
+
+
+def inc_table(workbench: Workbench) -> SensitivityTable:
+    """Neural Compressor's mean squared error with one layer at a time in int8.
+
+    Raises:
+        InputError: The model has no dense output.
+        RuntimeUnavailable: Its environment is missing, or it failed.
+    """
+    from objectives.neural_compressor.session import inc_python, inc_sensitivity
+
+    settings, graph = workbench.inputs.config.sensitivity, workbench.inputs.graph
+    python = inc_python(settings.inc_python)
+    images = workbench.images(workbench.data.calibration.images[: settings.images], "preprocessing sensitivity images")
+    with workbench.step("Neural Compressor sensitivity", len(graph.quantizable)) as done:
+        return inc_sensitivity(python, graph, workbench.data.contract, images, done)
+
+
+def other_sensitivity(workbench: Workbench) -> SensitivityTable:
+    """The prior by ModelOpt or by Neural Compressor, as the study says.
+
+    Raises:
+        InputError: Neural Compressor is to score other formats than int8.
+    """
+    settings = workbench.inputs.config.sensitivity
+    if settings.method == "modelopt":
+        return modelopt_tables(workbench, settings.scores)[0]
+    others = [name for name in quantizing_formats(workbench) if name != "int8"]
+    if others:
+        raise InputError(
+            f"sensitivity.method: 'inc' scores int8 only, but space.formats has {', '.join(others)}; "
+            "choose onnx or modelopt, or leave them out"
+        )
+    return inc_table(workbench)
+
+
+def sweep_inputs(workbench: Workbench) -> SweepInputs:
+    """Loads the checkpoint, verifies it against the study's model, and labels the calibration images."""
+    from objectives.sensitivity.modelopt_sweep import SweepInputs
+    from objectives.torch_models.checkpoint import load_checkpoint
+    from objectives.torch_models.detector import OWN_LABELS, TorchDetector, read_labels
+    from objectives.torch_models.export import map_checkpoint
+    from objectives.torch_models.packages import require_modelopt
+
+    config, graph = workbench.inputs.config, workbench.inputs.graph
+    path = checkpoint_path(workbench)
+    require_modelopt("sensitivity.method modelopt")
+    checkpoint = load_checkpoint(path)
+    contract = workbench.data.contract
+    end_to_end = contract.layout == "end_to_end"
+    nodes = map_checkpoint(checkpoint, graph, end_to_end)
+    nodes.require_complete(str(path), str(graph.path))
+    detector = TorchDetector(checkpoint, end_to_end, config.sensitivity.device)
+    records = workbench.data.calibration.images[: config.sensitivity.images]
+    images = workbench.images(records, "preprocessing sensitivity images")
+    named = config.sensitivity.labels
+    if named is not None:
+        labels = read_labels(Path(named), records, images, contract)
+    else:
+        labels = tuple(detector.own_labels(images.batch(i, i + 1), contract) for i in range(len(images)))
+    provenance = {
+        "checkpoint": checkpoint.digest,
+        "labels": Path(named).name if named is not None else OWN_LABELS,
+        "calibration_images": images.digest,
+    }
+    return SweepInputs(graph, nodes, detector, images, labels, provenance)
+
+
+def checkpoint_path(workbench: Workbench) -> Path:
+    """The checkpoint of a study: its model, or what ``sensitivity.checkpoint`` names.
+
+    Raises:
+        InputError: There is none.
+    """
+    config = workbench.inputs.config
+    if Path(config.model.path).suffix == CHECKPOINT_SUFFIX:
+        return Path(config.model.path)
+    if config.sensitivity.checkpoint is None:
+        raise InputError(
+            "sensitivity.checkpoint: missing; ModelOpt scores a PyTorch model: name the .pt that model.path was "
+            "exported from, or set model.path to it"
+        )
+    return Path(config.sensitivity.checkpoint)
+
+
+def quantizing_formats(workbench: Workbench) -> list[str]:
+    """Formats of the space, the unquantized one aside."""
+    names = dict.fromkeys(name for formats in workbench.inputs.space.formats for name in formats)
+    return [name for name in names if name != UNQUANTIZED]

@@ -1,0 +1,1 @@
+"""What a run comes to: re-scored and re-timed front, exports, reports."""

@@ -1,0 +1,140 @@
+"""Exports one scheme: the model that was scored, and a description that lets anyone check it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from objectives.quantization.materialize import Artifact, Materializer
+from objectives.runtimes.backends import TensorRtBackend, fp32_layers, make_backend
+from objectives.runtimes.runner import RuntimeUnavailable
+from objectives.runtimes.tensorrt.rules import dialect
+from objectives.runtimes.tensorrt.trtexec import trtexec_command
+from search_spaces.errors import InputError
+from search_spaces.model_graph import ModelGraph
+from tuner.prepare.measuring import builder_settings
+from tuner.prepare.workbench import make_materializer, read_calibration, read_recovered
+from tuner.results.loaded import LoadedRun
+from tuner.search.front import rescored
+from tuner.search.records import TrialRecord
+from tuner.study.identity import versions
+from tuner.study.inputs import read_model
+from tuner.study.run_folder import write_durably
+
+
+class Exporter:
+    """Exports trials of one run; the model is read once for all of them.
+
+    Attributes:
+        loaded: The run.
+    """
+
+    def __init__(self, loaded: LoadedRun, graph: ModelGraph | None = None) -> None:
+        self.loaded = loaded
+        self._materializer: Materializer | None = None
+        if not loaded.config.replayed:
+            graph = graph or read_model(loaded.config.model, loaded.config.runtime.name)
+            expected = loaded.manifest["identity"]["digest.model"]
+            if graph.digest != expected:
+                raise InputError(f"{graph.path}: not the model of this run (sha256 {expected}); restore it")
+            if loaded.config.runtime.batch > 1:
+                graph = ModelGraph(graph.path, batch=loaded.config.runtime.batch)
+            version = loaded.manifest["identity"].get("versions.tensorrt")
+            self._graph = graph
+            self._materializer = make_materializer(
+                loaded.config, graph, read_calibration(loaded.run), version, read_recovered(loaded.run)
+            )
+
+    def export(self, record: TrialRecord, folder: Path) -> dict[str, Any]:
+        """Writes ``model.onnx`` and ``scheme.json`` and returns the latter's content.
+
+        For TensorRT also ``build.onnx``, where the builder reads another file than the one that holds the packed
+        weights, and ``engine.plan``, where this user's cache still holds the engine that was timed. A replayed run has
+        no model: it exports the description alone.
+
+        Args:
+            record: A complete trial.
+            folder: Where to; must not exist, or be empty.
+
+        Raises:
+            InputError: The folder holds something or cannot be written, or the model is not the one that was
+                scored.
+        """
+        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+            raise InputError(f"--out {str(folder)!r}: exists and is not empty; choose another folder")
+        assert record.scores is not None
+        files: dict[str, bytes] = {}
+        scheme = self._scheme(record)
+        if self._materializer is not None:
+            artifact = self._materializer.materialize(record.allocation)
+            found = artifact.digest
+            if found != record.scores.artifact:
+                raise InputError(
+                    f"trial {record.number}: its model comes out as sha256 {found[:16]}, but "
+                    f"{record.scores.artifact[:16]} was scored; use the versions that the manifest names"
+                )
+            files["model.onnx"] = artifact.data
+            if self.loaded.config.runtime.name == "tensorrt":
+                files |= self._for_engine(artifact)
+                scheme["trtexec"] = self._trtexec(artifact)
+            scheme["sha256"] |= {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+            staging.chmod(0o755)
+            for name, data in files.items():
+                write_durably(staging / name, data)
+            write_durably(staging / "scheme.json", json.dumps(scheme, indent=1) + "\n")
+            if folder.is_dir():
+                folder.rmdir()
+            staging.rename(folder)
+        except OSError as error:
+            raise InputError(f"--out {str(folder)!r}: cannot be written ({error.strerror})") from None
+        return scheme
+
+    def _for_engine(self, artifact: Artifact) -> dict[str, bytes]:
+        """The builder's model where it is another, and the engine where it is at hand."""
+        files = {"build.onnx": artifact.build} if artifact.build is not None else {}
+        try:
+            backend = make_backend("tensorrt", 1, builder_settings(self.loaded.config.runtime), self._graph)
+        except RuntimeUnavailable:
+            return files  # on a machine without TensorRT or GPU the command in scheme.json builds it elsewhere
+        assert isinstance(backend, TensorRtBackend)
+        plan = backend.cache.plan(backend.key(artifact.engine_model))
+        return files | ({"engine.plan": plan.read_bytes()} if plan is not None else {})
+
+    def _trtexec(self, artifact: Artifact) -> str:
+        version = str(self.loaded.manifest["identity"]["versions.tensorrt"])
+        return trtexec_command(
+            version,
+            builder_settings(self.loaded.config.runtime),
+            fp32_layers(self._graph, dialect(version)),
+            quantized=b"QuantizeLinear" in artifact.engine_model,
+            model="build.onnx" if artifact.build is not None else "model.onnx",
+        )
+
+    def _scheme(self, record: TrialRecord) -> dict[str, Any]:
+        assert record.scores is not None
+        recorded = self.loaded.manifest["identity"]
+        return {
+            "study": self.loaded.config.name,
+            "trial": record.number,
+            "origin": record.origin,
+            "allocation": record.allocation.formats,
+            "allocation_digest": record.allocation.digest,
+            "sha256": {
+                "model.onnx": record.scores.artifact,
+                "source_model": recorded["digest.model"],
+                "calibration_images": recorded.get("digest.calibration"),
+                "evaluation_images": recorded.get("digest.data"),
+            },
+            "scores": record.scores.to_json(),
+            "rescored": rescored(record, self.loaded.rescores, self.loaded.reference),
+            "weights": self.loaded.config.weights.model_dump(),
+            "calibration": self.loaded.config.calibration.model_dump(),
+            "runtime": self.loaded.config.runtime.name,
+            "versions": versions(self.loaded.config.runtime.name),
+        }

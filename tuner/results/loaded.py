@@ -1,0 +1,114 @@
+"""A run as read back from its folder, without its model and images: for status, front, export and report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from objectives.scores import Scores
+from search_spaces.errors import InputError
+from search_spaces.space import SearchSpace
+from tuner.search.front import front_of
+from tuner.search.records import FrontMember, Rescore, TrialRecord
+from tuner.search.trials import Trials
+from tuner.study.artifacts import Artifacts, open_artifacts
+from tuner.study.config import StudyConfig
+from tuner.study.identity import read_manifest, recorded_space
+from tuner.study.run_folder import RunFolder, read_json
+from tuner.study.storage import damage_named, open_storage
+from tuner.study.study_file import read_study
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """What a run holds so far.
+
+    Attributes:
+        run: Its folder.
+        config: The composed study.
+        manifest: Identity and settings.
+        space: Groups and formats.
+        trials: Its Optuna study.
+        records: All trials, in order.
+        reference: Scores of the unquantized model; None before they are known.
+        rescores: ``{allocation digest: rescore}``.
+    """
+
+    run: RunFolder
+    config: StudyConfig
+    manifest: Mapping[str, Any]
+    space: SearchSpace
+    trials: Trials
+    records: Sequence[TrialRecord]
+    reference: Scores | None
+    rescores: Mapping[str, Rescore]
+
+    @property
+    def front(self) -> list[FrontMember]:
+        """The front; empty before the reference is known."""
+        if self.reference is None:
+            return []
+        config = self.config
+        return front_of(
+            self.records,
+            config.objectives,
+            self.reference,
+            bounds=config.constraints,
+            rescores=self.rescores,
+        )
+
+    def artifacts(self) -> Artifacts:
+        """Opens the store of the files that its dashboard hands out; raises as `open_artifacts` does."""
+        return open_artifacts(self.config.artifacts, self.run.artifacts, self.manifest["id"])
+
+    @property
+    def link(self) -> str:
+        """The run that this one is linked to, and what it took from there; empty where there is none."""
+        if "linked" not in self.manifest:
+            return ""
+        path, run = self.manifest["linked"]["path"], self.manifest["linked"]["run"]
+        reused = sum(record.scores is not None and record.scores.reused != "" for record in self.records)
+        return f"{path} (id {run[:8]}), accuracy of {reused} trials reused"
+
+    def record(self, number: int) -> TrialRecord:
+        """The trial of that number.
+
+        Raises:
+            InputError: There is none, or it has no scores.
+        """
+        if not 0 <= number < len(self.records):
+            last = len(self.records) - 1
+            raise InputError(f"--trial {number}: the run holds trials 0 to {last}; `tuner front` lists the front")
+        record = self.records[number]
+        if record.scores is None:
+            raise InputError(f"--trial {number}: has no scores (it is {record.state}); choose a complete one")
+        return record
+
+
+def load_run(path: Path) -> LoadedRun:
+    """Reads a run.
+
+    Raises:
+        InputError: It is not one, has not started yet, or is damaged.
+    """
+    from tuner.results.rescore import read_rescores
+
+    run = RunFolder.open(path)
+    config = read_study(run.study_file, check_paths=False)
+    manifest = read_manifest(run)
+    space = recorded_space(manifest)
+    missing = InputError(f"run {str(path)!r}: holds no trial yet; `tuner resume {path}` goes on")
+    if config.storage is None and not run.database.is_file():
+        raise missing
+    storage = open_storage(run.database, config.storage)
+    with damage_named(run.database, config.storage):
+        if config.name not in optuna.get_all_study_names(storage):
+            raise missing
+        trials = Trials(optuna.load_study(study_name=config.name, storage=storage), space, config, run)
+        records = trials.records()
+    reference = read_json(run.reference, Scores) if run.reference.exists() else None
+    return LoadedRun(run, config, manifest, space, trials, records, reference, read_rescores(run))

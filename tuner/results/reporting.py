@@ -1,0 +1,173 @@
+"""Gathers what the report shows of a run: facts, previews, baselines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from objectives.runtimes.tensorrt.engine_report import EngineReport
+from objectives.tasks.detection.drawing import draw
+from search_spaces.comparison import Comparison
+from search_spaces.errors import InputError
+from search_spaces.layers import Layer
+from search_spaces.sensitivity import SensitivityTable
+from tuner.prepare.workbench import Workbench
+from tuner.report import write_report
+from tuner.report.dashboard import attach
+from tuner.results.loaded import LoadedRun
+from tuner.results.rescore import Detector
+from tuner.search.front import hypervolume_history
+from tuner.search.learned import Learned
+from tuner.search.progress_view import duration
+from tuner.search.records import Baseline, FrontMember, Preview, RunSummary, milliseconds
+from tuner.search.screening import summarize
+from tuner.study.inputs import read_model
+from tuner.study.run_folder import RunFolder, read_json, read_text, write_durably
+
+_PREVIEWS = 4
+_QUALITY = 85
+
+
+@dataclass(frozen=True)
+class _Previews:
+    """What `draw_previews` notes: the scheme that it drew, and the pictures' names."""
+
+    digest: str
+    images: list[str]
+
+
+def write_report_of(loaded: LoadedRun, layers: Sequence[Layer] | None = None) -> Path:
+    """Writes ``report.html`` and puts figure, note and artifacts into the study's storage.
+
+    Args:
+        loaded: The run.
+        layers: Of its model; read from the model file where not given.
+
+    Returns:
+        The page.
+    """
+    run = loaded.run
+    summary, front, baselines = run_summary(loaded), loaded.front, read_baselines(run)
+    table = None
+    if run.sensitivity.exists():
+        table = SensitivityTable.from_json(read_text(run.sensitivity))
+    compared = None
+    if run.comparison.exists():
+        compared = Comparison.from_json(read_text(run.comparison))
+    page = write_report(
+        summary=summary,
+        records=loaded.records,
+        front=front,
+        baselines=baselines,
+        layers=layers if layers is not None else read_model(loaded.config.model, loaded.config.runtime.name).layers,
+        table=table,
+        previews=read_previews(run),
+        out=run.report,
+        engines=read_engines(run),
+        comparison=compared,
+        learned=read_json(run.learned, Learned) if run.learned.exists() else None,
+    )
+    attach(
+        loaded.trials.study,
+        summary=summary,
+        records=loaded.records,
+        front=front,
+        baselines=baselines,
+        artifacts=loaded.artifacts(),
+        report=page,
+    )
+    return page
+
+
+def run_summary(loaded: LoadedRun) -> RunSummary:
+    """Facts of a run for the head of its report."""
+    config, recorded = loaded.config, loaded.manifest["identity"]
+    history: tuple[float, ...] = ()
+    facts = {"started": str(loaded.manifest["started"])}
+    if loaded.reference is not None:
+        reference = loaded.reference
+        history = hypervolume_history(loaded.records, config.objectives, reference, bounds=config.constraints)
+        facts["reference"] = (
+            f"mAP50-95 {reference.accuracy.map_50_95:.4f} on {reference.accuracy.images} search images"
+            + (f", {milliseconds(reference.latency_ms)} ms" if reference.latency else "")
+        )
+    states = [record.state.replace("PRUNED", "SCREENED") for record in loaded.records]
+    spent = [t.duration.total_seconds() for t in loaded.trials.study.get_trials(deepcopy=False) if t.duration]
+    facts["trials"] = ", ".join(f"{states.count(s)} {s.lower()}" for s in dict.fromkeys(states))
+    facts["time in trials"] = duration(sum(spent))
+    if screening := summarize(loaded.records):
+        facts["screening"] = str(screening)
+    facts["machine"] = ", ".join(str(v) for k, v in recorded.items() if k.startswith("device."))
+    if loaded.link:
+        facts["linked run"] = loaded.link
+    facts["runtime"] = f"{config.runtime.name}, {config.runtime.threads} thread(s), batch {config.runtime.batch}"
+    facts["sampler"] = f"{config.search.sampler}, seed {config.search.seed}"
+    facts["calibration"] = f"{config.calibration.images or 'all'} images, {config.calibration.method}"
+    facts["weights"] = f"{config.weights.method}, granularity {config.weights.granularity}"
+    marks = [(key.removeprefix("versions."), v) for key, v in recorded.items() if key.startswith("versions.")]
+    facts["versions"] = ", ".join(f"{name} {value}" for name, value in marks)
+    model = f"{Path(config.model.path).name}, sha256 {recorded['digest.model'][:16]}"
+    kept = {key: value for key, value in config.constraints.model_dump().items() if value is not None}
+    if kept:
+        facts["constraints"] = ", ".join(f"{key} {value:g}" for key, value in kept.items())
+    return RunSummary(config.name, model, facts, tuple(config.objectives), history, config.constraints)
+
+
+def read_baselines(run: RunFolder) -> list[Baseline]:
+    """Reads ``baselines.json``: a list of `Baseline` objects.
+
+    Raises:
+        InputError: It is not such a list.
+    """
+    return read_json(run.baselines, list[Baseline]) if run.baselines.exists() else []
+
+
+def read_engines(run: RunFolder) -> dict[str, EngineReport]:
+    """Returns ``{allocation digest: what its engine became}``; empty where the runtime has no engines."""
+    return {path.stem: read_json(path, EngineReport) for path in sorted(run.engines.glob("*.json"))}
+
+
+def draw_previews(workbench: Workbench, member: FrontMember) -> None:
+    """Draws a few images with the reference's and a member's detections into ``artifacts/previews``."""
+    folder = workbench.run.artifacts / "previews"
+    digest = member.record.allocation.digest
+    index = folder / "previews.json"
+    if index.exists() and read_json(index, _Previews).digest == digest:
+        return
+    data = workbench.data
+    counts: dict[int, int] = {}
+    for annotation in data.search.annotations:
+        counts[annotation.image_id] = counts.get(annotation.image_id, 0) + 1
+    ranked = sorted(data.search.images, key=lambda image: abs(counts.get(image.id, 0) - 8))
+    chosen = ranked[:_PREVIEWS]
+    detector = Detector(workbench, chosen)
+    reference = detector.predict(None, "previews of the reference")
+    scheme = detector.predict(member.record.allocation, "previews of the scheme")
+    names = []
+    for place, record in enumerate(chosen):
+        image = np.asarray(cv2.imread(str(record.path)), dtype=np.uint8)
+        for kind, found in (("reference", reference), ("scheme", scheme)):
+            picture = draw(image, found.detections[place], found.classes)
+            _, jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+            write_durably(folder / f"{place}-{kind}.jpg", jpeg.tobytes())
+        names.append(Path(record.path).name)
+    write_durably(index, json.dumps({"digest": digest, "images": names}))
+
+
+def read_previews(run: RunFolder) -> list[Preview]:
+    """Reads what `draw_previews` wrote; empty where it did not run."""
+    folder = run.artifacts / "previews"
+    if not (folder / "previews.json").is_file():
+        return []
+    try:
+        return [
+            Preview(name, *((folder / f"{place}-{kind}.jpg").read_bytes() for kind in ("reference", "scheme")))
+            for place, name in enumerate(read_json(folder / "previews.json", _Previews).images)
+        ]
+    except OSError as error:
+        raise InputError(f"{folder}: a preview cannot be read ({error.strerror}); delete the folder") from None

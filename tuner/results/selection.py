@@ -1,0 +1,79 @@
+"""Which member of a front to take: the recommended one, the knee, and the best for a stated budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def knee(points: NDArray[np.float64]) -> int | None:
+    """The point farthest below the line between the front's ends, each axis scaled to [0, 1] between them.
+
+    The rule of Das, "On characterizing the 'knee' of the Pareto curve based on normal-boundary intersection" (1999):
+    beyond it, a little more of one objective costs much of the other.
+
+    Args:
+        points: Shape ``(n, 2)``: cost and loss, both minimised.
+
+    Returns:
+        Its row; None where no point lies below the line.
+    """
+    if len(points) < 3:
+        return None
+    ends = points[[np.argmin(points[:, 0]), np.argmin(points[:, 1])]]
+    low, span = ends.min(axis=0), np.ptp(ends, axis=0)
+    if not (span > 0).all():
+        return None
+    # Scaled, the line joins (0, 1) and (1, 0): the distance below it grows with 1 - x - y.
+    depth = 1 - ((points - low) / span).sum(axis=1)
+    best = int(np.argmax(depth))
+    return best if depth[best] > 1e-9 else None
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a user can afford; None where it does not matter.
+
+    Attributes:
+        max_drop: mAP points lost against the reference.
+        max_latency_ms: Milliseconds in the study's scale.
+        max_weight_mib: MiB of weights.
+    """
+
+    max_drop: float | None = None
+    max_latency_ms: float | None = None
+    max_weight_mib: float | None = None
+
+    @property
+    def stated(self) -> bool:
+        """Whether anything is bounded."""
+        return any(value is not None for value in (self.max_drop, self.max_latency_ms, self.max_weight_mib))
+
+    def within(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Rows of the front (see `tuner.search.front.row`) that keep the budget, by the latest figures of each."""
+        kept = []
+        for entry in rows:
+            values = (100 * entry["drop"], latency_of(entry), entry["weight_bytes"] / 2**20)
+            bounds = (self.max_drop, self.max_latency_ms, self.max_weight_mib)
+            if all(b is None or v <= b + 1e-9 for v, b in zip(values, bounds, strict=True)):
+                kept.append(entry)
+        return kept
+
+    def best(self, rows: Sequence[dict[str, Any]]) -> int | None:
+        """Trial of the best row: the cheapest where only the loss is bounded, else the most accurate."""
+        kept = self.within(rows)
+        if not kept or not self.stated:
+            return None
+        costly = self.max_latency_ms is not None or self.max_weight_mib is not None
+        chosen = min(kept, key=lambda entry: entry["drop"]) if costly else kept[0]
+        return int(chosen["trial"])
+
+
+def latency_of(entry: Mapping[str, Any]) -> float:
+    """Latency of a row of the front, milliseconds: as measured again where it was."""
+    again = entry["rescored"]
+    return float(again["latency_ms"] if again and again["latency_ms"] is not None else entry["latency_ms"])

@@ -1,0 +1,313 @@
+"""The search itself: ask, evaluate, make durable, tell, until enough trials are done."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from datetime import datetime
+from typing import Any
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
+
+from objectives.scores import Failure, Outcome, Scores, Screened, checked
+from search_spaces.allocation import Allocation
+from search_spaces.errors import InputError
+from search_spaces.reading import record_of
+from search_spaces.unsupported import Blocked
+from tuner.prepare.workbench import Evaluator
+from tuner.samplers import make_sampler
+from tuner.samplers.problem import Problem
+from tuner.search.front import front_of
+from tuner.search.progress_view import LiveView, Progress
+from tuner.search.screening import leaders
+from tuner.search.stopping import Patience
+from tuner.search.trials import BLOCKED, INTERRUPTED, Trials, counted, directions
+from tuner.search.worker_locks import Claims
+from tuner.study.config import StudyConfig
+from tuner.study.identity import read_manifest
+from tuner.study.inputs import Inputs
+from tuner.study.run_folder import RunFolder, read_json, read_text, write_durably
+from tuner.study.storage import damage_named
+from tuner.terminal.signals import Interrupted, Interrupts
+
+#: Equal failures in a row that end a study.
+MAX_EQUAL_FAILURES = 5
+#: A reference below this mAP50-95 means that model and labels do not belong together.
+MIN_REFERENCE_MAP = 0.05
+# Between two looks of a worker that has nothing to do but to outlive the others.
+_WAIT_SECONDS = 0.2
+
+
+class RepeatedFailureError(RuntimeError):
+    """The same failure ended several trials in a row."""
+
+
+def open_trials(
+    run: RunFolder, *, inputs: Inputs, storage: RDBStorage, claims: Claims, blocked: Blocked | None = None
+) -> Trials:
+    """Opens the study of a run as one worker sees it, creating it where there is none yet.
+
+    Args:
+        run: Where evaluations are made durable.
+        inputs: The study.
+        storage: Where Optuna keeps its trials.
+        claims: Of the worker.
+        blocked: Pairs that probing found the target cannot build; failing trials add to them.
+    """
+    config = inputs.config
+    study = _open_study(storage, config, run)
+    pairs = (blocked or Blocked()).union(read_blocked(run))
+    return Trials(study, inputs.space, config, run, pairs, claims.worker)
+
+
+def queue(trials: Trials, claims: Claims, seeds: Sequence[tuple[str, Mapping[str, str]]]) -> None:
+    """Settles what earlier sittings left behind, and queues the seeds.
+
+    Args:
+        trials: The study.
+        claims: Of the worker.
+        seeds: ``(origin, choices)`` to run first.
+    """
+    with claims.turn():
+        _settle(trials, claims)
+        trials.enqueue(seeds)
+
+
+def search(
+    trials: Trials,
+    *,
+    problem: Problem,
+    claims: Claims,
+    evaluator: Evaluator,
+    reference: Scores,
+    total: int,
+    interrupts: Interrupts,
+    view: LiveView,
+    draw: int = 0,
+    start: int = 0,
+) -> None:
+    """Works, alone or beside others, until the study holds `total` trials or there is another reason to end.
+
+    The others: its hours are over, its patience is, or the space is empty.
+
+    Args:
+        trials: The study.
+        problem: What its sampler knows before the first trial.
+        claims: Of this worker.
+        evaluator: Scores allocations.
+        reference: Scores of the unquantized model.
+        total: Trials in all, earlier sittings and other workers included.
+        interrupts: Where signals arrive.
+        view: Shows each result.
+        draw: Changes the sampler's random numbers: workers that start together must not propose alike.
+        start: Trials that were done when the study was extended; patience counts from there.
+
+    Raises:
+        Interrupted: By a signal; the running trial was queued again.
+        RepeatedFailureError: The same failure ended five trials in a row.
+    """
+    config, run = trials.config, trials.run
+    settings, done = config.search, len(trials.study.trials)
+    trials.study.sampler = make_sampler(settings.sampler, problem, settings.seed, done + draw, trials.repair_choices)
+    patience = Patience(problem, reference, settings.patience, start)
+    since = datetime.now()
+    view.update(progress(trials, config, reference, total))
+    while True:
+        with interrupts.allowed(), ExitStack() as waiting:
+            waiting.enter_context(claims.turn())
+            turn = waiting.pop_all()
+        with turn:
+            _settle(trials, claims)
+            if _ended(trials, total, patience, view):
+                return
+            asked = trials.ask() if _wanted(trials, total) else None
+        if asked is None:  # the others evaluate the last trials; one of them may die
+            with interrupts.allowed():
+                time.sleep(_WAIT_SECONDS)
+            continue
+        trial, allocation = asked
+        result = run.evaluation(allocation)
+        if result is None:
+            run.log("evaluating", trial=trial.number, digest=allocation.digest, worker=claims.worker)
+            front = leaders(config, trials.records(), reference, trial.number) if settings.screening else {}
+            try:
+                with interrupts.allowed():
+                    result = _evaluate(evaluator, allocation, reference, front)
+            except Interrupted:
+                with claims.turn():
+                    trials.requeue(trial)
+                raise
+            run.save_evaluation(allocation, result)
+            run.log("evaluated", trial=trial.number, digest=allocation.digest, **_outcome(result))
+        trials.tell(trial, result)
+        if isinstance(result, Failure):
+            with claims.turn():
+                blocked = trials.block(trial, allocation, result)
+            if blocked:
+                run.log("blocked", layer=result.layer, format=allocation[result.layer], reason=result.message)
+                since = datetime.now()  # a layer less that can fail: this is progress
+        view.update(progress(trials, config, reference, total))
+        if isinstance(result, Failure) and _repeated(trials.study, since):
+            raise RepeatedFailureError(
+                f"{MAX_EQUAL_FAILURES} trials in a row failed alike ({result.kind}): {result.message}; "
+                f"see {run.log_file}, then `tuner resume {run.path}`"
+            )
+
+
+def _settle(trials: Trials, claims: Claims) -> None:
+    trials.blocked = trials.blocked.union(read_blocked(trials.run))
+    told, queued = trials.settle(claims.alive)
+    if told or queued:
+        trials.run.log("repaired", told=told, queued=queued)
+
+
+def _ended(trials: Trials, total: int, patience: Patience, view: LiveView) -> bool:
+    """Whether nothing is left to do, for this worker or any other."""
+    records = trials.records()
+    if counted(records) >= total or _out_of_time(trials.study, trials.config):
+        return True
+    if reason := patience.over(trials):
+        trials.run.log("stopped", reason=reason)
+        view.message(reason)
+        return True
+    if any(record.state in ("WAITING", "RUNNING") for record in records) or not trials.exhausted():
+        return False
+    view.message("every scheme of the space has been tried")
+    return True
+
+
+def _wanted(trials: Trials, total: int) -> bool:
+    """Whether one more trial is to start, given that those that run now will count."""
+    records = trials.records()
+    running = sum(record.state == "RUNNING" for record in records)
+    if counted(records) + running >= total:
+        return False
+    return any(record.state == "WAITING" for record in records) or not trials.exhausted()
+
+
+def _repeated(study: optuna.Study, since: datetime) -> bool:
+    """Whether the last trials of the study that ended after `since`, whoever evaluated them, failed alike."""
+    ended = [
+        trial
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
+        if trial.datetime_complete is not None and trial.datetime_complete >= since
+    ]
+    ended.sort(key=lambda trial: trial.datetime_complete or since)
+    failures = [trial.user_attrs.get("failure") for trial in ended]
+    kinds = [_kind(record_of(Failure, failure, "failure")) if failure else "" for failure in failures]
+    last = [kind for kind in kinds if not kind.startswith((f"{INTERRUPTED}:", f"{BLOCKED}:"))][-MAX_EQUAL_FAILURES:]
+    return len(last) == MAX_EQUAL_FAILURES and len(set(last)) == 1 and last[0] != ""
+
+
+def read_blocked(run: RunFolder) -> Blocked:
+    """Pairs that earlier trials of the run found the target cannot build."""
+    return Blocked.from_json(read_text(run.blocked)) if run.blocked.exists() else Blocked()
+
+
+def _evaluate(evaluator: Evaluator, allocation: Allocation, reference: Scores, front: Mapping[str, Scores]) -> Outcome:
+    """Scores one allocation, its latency in the study's milliseconds.
+
+    The unquantized allocation is scored like any other: its artifact and its ratio are measured, not assumed.
+    """
+    result = checked(evaluator.evaluate(allocation, front))
+    if isinstance(result, Failure) or result.latency is None:
+        return result
+    return replace(result, latency_ms=reference.latency_ms * result.latency.ratio)
+
+
+def score_reference(run: RunFolder, evaluator: Evaluator, inputs: Inputs) -> Scores:
+    """Scores of the unquantized model: measured once per run, before any trial.
+
+    Raises:
+        InputError: Its mAP is so low that model and labels cannot belong together.
+    """
+    if run.reference.is_file():
+        return read_json(run.reference, Scores)
+    scores = checked(evaluator.reference())
+    if isinstance(scores, Failure):
+        raise InputError(f"model.path: {inputs.graph.path}: the reference's {scores.message}; check model and runtime")
+    found = scores.accuracy.map_50_95
+    if found < MIN_REFERENCE_MAP:
+        raise InputError(
+            f"model.path: {inputs.graph.path} scores mAP50-95 {found:.4f} on data.annotations; model and "
+            "labels do not match: check the annotations, or set model.classes, model.head, model.image_size"
+        )
+    write_durably(run.reference, json.dumps(scores.to_json()))
+    run.log("reference", **_outcome(scores))
+    return scores
+
+
+def _open_study(storage: RDBStorage, config: StudyConfig, run: RunFolder) -> optuna.Study:
+    with damage_named(run.database, config.storage):
+        study = optuna.create_study(
+            study_name=config.name,
+            storage=storage,
+            directions=directions(config.objectives),
+            sampler=optuna.samplers.RandomSampler(config.search.seed),
+            load_if_exists=True,
+        )
+    if study.metric_names != list(config.objectives):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(list(config.objectives))
+    if "run" not in study.user_attrs:
+        study.set_user_attr("run", read_manifest(run)["id"])
+    folder = str(run.path.resolve())  # where workers that know the storage alone find the rest
+    if study.user_attrs.get("folder") != folder:
+        study.set_user_attr("folder", folder)
+    return study
+
+
+def _out_of_time(study: optuna.Study, config: StudyConfig) -> bool:
+    """Whether the trials of all sittings took longer than ``search.hours``."""
+    if config.search.hours is None:
+        return False
+    return sum(_seconds(study)) > 3600 * config.search.hours
+
+
+def _seconds(study: optuna.Study) -> list[float]:
+    states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+    trials = study.get_trials(deepcopy=False, states=states)
+    return [trial.duration.total_seconds() for trial in trials if trial.duration is not None]
+
+
+def progress(trials: Trials, config: StudyConfig, reference: Scores, total: int) -> Progress:
+    """Where a study stands, for the terminal."""
+    records = trials.records()
+    ended = [record for record in records if record.scores or record.screened or record.failure]
+    front = front_of(records, config.objectives, reference, bounds=config.constraints)
+    done = counted(records)
+    left = seconds_left(trials.study, total - done)
+    return Progress(config.name, done, total, left, ended[-1] if ended else None, front, reference)
+
+
+def _outcome(result: Outcome) -> dict[str, Any]:
+    if isinstance(result, Failure):
+        return {"failure": result.kind, "message": result.message}
+    if isinstance(result, Screened):
+        return {"screened": asdict(result.look), "seconds": dict(result.seconds)}
+    return {
+        "map_50_95": result.accuracy.map_50_95,
+        "latency_ms": result.latency_ms,
+        "weight_bytes": result.size.weight_bytes,
+        "seconds": dict(result.seconds),
+        **({"reused": result.reused} if result.reused else {}),
+    }
+
+
+def _kind(failure: Failure) -> str:
+    """What makes two failures alike: kind and message, numbers aside."""
+    return f"{failure.kind}: {re.sub(r'[0-9]+', '#', failure.message)}"
+
+
+def seconds_left(study: optuna.Study, trials: int) -> float | None:
+    """Estimates how long `trials` more will take, from the last ones; None before the first."""
+    recent = _seconds(study)[-20:]
+    return sum(recent) / len(recent) * max(0, trials) if recent else None

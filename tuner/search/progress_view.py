@@ -1,0 +1,133 @@
+"""What a running study shows on stderr: a live table on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from objectives.scores import Scores
+from tuner.search.front import drop
+from tuner.search.records import FrontMember, TrialRecord, milliseconds
+
+_ROWS = 8
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a study stands.
+
+    Attributes:
+        name: Study name.
+        done: Trials that count.
+        total: Trials asked for.
+        seconds_left: Estimate; None before there is one.
+        last: The trial that ended last.
+        front: The front so far.
+        reference: Scores of the unquantized model.
+    """
+
+    name: str
+    done: int
+    total: int
+    seconds_left: float | None
+    last: TrialRecord | None
+    front: Sequence[FrontMember]
+    reference: Scores
+
+
+class LiveView:
+    """Shows a study while it runs."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._live: Live | None = None
+        self._started = time.monotonic()
+
+    def __enter__(self) -> LiveView:
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, auto_refresh=False)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def message(self, text: str) -> None:
+        """Prints one line."""
+        self._console.print(Text(text), soft_wrap=True)
+
+    def update(self, progress: Progress) -> None:
+        """Shows the state after a trial."""
+        if self._live is not None:
+            self._live.update(Group(_table(progress), Text(_line(progress))), refresh=True)
+        elif progress.last is not None:
+            self.message(_line(progress))
+
+
+def duration(seconds: float | None) -> str:
+    """Formats seconds as ``1 h 05 min``, ``3 min 20 s`` or ``12 s``."""
+    if seconds is None:
+        return "unknown"
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
+
+
+def describe(record: TrialRecord) -> str:
+    """One trial in a few words."""
+    if record.screened is not None:
+        look = record.screened.look
+        return (
+            f"trial {record.number} ({record.origin}): screened, mAP {100 * look.difference:+.1f} points to one that "
+            f"costs no more, on {look.images} of {look.total} images"
+        )
+    if record.scores is None:
+        failure = record.failure
+        return f"trial {record.number} ({record.origin}): {failure.kind if failure else record.state}"
+    scores = record.scores
+    return (
+        f"trial {record.number} ({record.origin}): mAP {scores.accuracy.map_50_95:.4f}, "
+        + (f"{milliseconds(scores.latency_ms)} ms, " if scores.latency else "")
+        + f"{scores.size.weight_bytes / 2**20:.2f} MiB"
+    )
+
+
+def _line(progress: Progress) -> str:
+    last = describe(progress.last) if progress.last else "starting"
+    left = duration(progress.seconds_left)
+    return f"{progress.done}/{progress.total} trials, {left} left, front {len(progress.front)}; {last}"
+
+
+def _table(progress: Progress) -> Table:
+    table = Table(title=f"{progress.name}: front", title_justify="left")
+    timed = ["ms", "speed-up"] if progress.reference.latency else []
+    for name in ("trial", "mAP50-95", "loss, points", *timed, "MiB", "bits", "formats"):
+        table.add_column(name, justify="left" if name == "formats" else "right")
+    step = max(1, -(-len(progress.front) // _ROWS))
+    for index, member in enumerate(progress.front):
+        scores = member.record.scores
+        if scores is None or (index % step and not member.recommended):
+            continue
+        speed = progress.reference.latency_ms / scores.latency_ms if scores.latency_ms else 0.0
+        table.add_row(
+            str(member.record.number),
+            f"{scores.accuracy.map_50_95:.4f}",
+            f"{100 * drop(member, progress.reference):.2f}",
+            *([milliseconds(scores.latency_ms), f"{speed:.2f}"] if timed else []),
+            f"{scores.size.weight_bytes / 2**20:.2f}",
+            f"{scores.size.average_weight_bits:.2f}",
+            member.record.allocation.summary(),
+            style="bold green" if member.recommended else None,
+        )
+    return table

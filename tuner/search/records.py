@@ -1,0 +1,146 @@
+"""What a run holds, as the front, the report and the terminal read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from statistics import median
+
+from objectives.scores import Accuracy, Failure, Scores, Screened
+from search_spaces.allocation import Allocation
+from tuner.study.config import ConstraintsSection
+
+
+def milliseconds(value: float) -> str:
+    """A latency to three digits or to a tenth of a millisecond: ``0.379``, ``3.79``, ``37.9``, ``379.1``."""
+    return f"{value:.{3 if value < 0.9995 else 2 if value < 9.995 else 1}f}"
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial of the study.
+
+    Attributes:
+        number: Optuna's trial number.
+        state: ``COMPLETE``, ``PRUNED`` (it was screened), ``FAIL``, ``RUNNING`` or ``WAITING``.
+        origin: What proposed it: ``reference``, ``uniform:int8``, ``ladder:int8:20``, ``knapsack:3``, ``sampler``.
+        allocation: The scheme.
+        scores: None unless complete.
+        failure: None unless failed.
+        screened: None unless screened.
+    """
+
+    number: int
+    state: str
+    origin: str
+    allocation: Allocation
+    scores: Scores | None = None
+    failure: Failure | None = None
+    screened: Screened | None = None
+
+
+@dataclass(frozen=True)
+class Rescore:
+    """What was measured again of a scheme, once the search was over.
+
+    Attributes:
+        full: On all evaluation images.
+        unseen: On the evaluation images that the search never saw; None where there are none.
+        difference: mAP50-95 minus the reference's on all evaluation images (negative is a loss), in [-1, 1].
+        interval: Paired bootstrap 95 % interval (low, high) of `difference` over images.
+        unseen_difference: The same on the unseen images; None where there are none.
+        unseen_interval: Its interval; None where there are none.
+        onnxruntime: Of the same ONNX in ONNX Runtime's CPU on all evaluation images; None where that is the runtime.
+        ratios: Median paired latency ratio to the reference in each round of repeated timing; empty where none was.
+    """
+
+    full: Accuracy
+    unseen: Accuracy | None
+    difference: float
+    interval: tuple[float, float]
+    unseen_difference: float | None = None
+    unseen_interval: tuple[float, float] | None = None
+    onnxruntime: Accuracy | None = None
+    ratios: tuple[float, ...] = ()
+
+    @property
+    def latency_ratio(self) -> float | None:
+        """Median of the rounds; None where the latency was not measured again."""
+        return float(median(self.ratios)) if self.ratios else None
+
+
+@dataclass(frozen=True)
+class FrontMember:
+    """One scheme of the Pareto front.
+
+    Attributes:
+        record: Its trial; `record.scores` is never None.
+        rescore: None until the front was re-scored.
+        recommended: Whether it is the one to start from (fastest within 1 point of the reference).
+        knee: Whether it lies where the front bends most, see `tuner.results.selection.knee`.
+    """
+
+    record: TrialRecord
+    rescore: Rescore | None = None
+    recommended: bool = False
+    knee: bool = False
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A point to compare with that the search did not propose, e.g. ONNX Runtime's static quantization.
+
+    Attributes:
+        name: Shown in figures.
+        map_50_95: Accuracy on the search images.
+        latency_ms: Paired latency in the study's milliseconds; 0 where the study times nothing.
+        weight_bytes: Bytes of the weights; 0 where unknown.
+    """
+
+    name: str
+    map_50_95: float
+    latency_ms: float
+    weight_bytes: int = 0
+
+    def __str__(self) -> str:
+        """One line: what is known of it."""
+        facts = [f"mAP50-95 {self.map_50_95:.4f}"]
+        facts += [f"{milliseconds(self.latency_ms)} ms"] if self.latency_ms else []
+        facts += [f"{self.weight_bytes / 2**20:.2f} MiB"] if self.weight_bytes else []
+        return f"{self.name}: {', '.join(facts)}"
+
+
+@dataclass(frozen=True)
+class Preview:
+    """One evaluation image with detections drawn side by side.
+
+    Attributes:
+        name: File name of the image.
+        reference_jpeg: JPEG bytes, the reference model's detections.
+        scheme_jpeg: JPEG bytes, the recommended scheme's detections.
+    """
+
+    name: str
+    reference_jpeg: bytes
+    scheme_jpeg: bytes
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """Facts of a run shown at the head of the report.
+
+    Attributes:
+        name: Study name.
+        model: File name and digest of the model.
+        facts: ``{label: text}``: machine, runtime, threads, images, sampler, seeds, versions, time.
+        objectives: Names, e.g. ``("map_50_95", "latency_ms")``.
+        hypervolume: Hypervolume after each complete trial, in order of completion.
+        bounds: Constraints that a scheme must keep to stand in the front.
+    """
+
+    name: str
+    model: str
+    facts: Mapping[str, str] = field(default_factory=dict)
+    objectives: tuple[str, ...] = ("map_50_95", "latency_ms")
+    hypervolume: tuple[float, ...] = ()
+    bounds: ConstraintsSection = field(default_factory=ConstraintsSection)

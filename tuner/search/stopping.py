@@ -1,0 +1,79 @@
+"""Ends a study that finds no more: no gain of hypervolume beyond noise for `search.patience` proposals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from objectives.scores import Scores
+from tuner.samplers.acquisition import improvement
+from tuner.samplers.beliefs import Beliefs
+from tuner.samplers.history import read_history
+from tuner.samplers.problem import Problem
+from tuner.search.front import front_of, hypervolume, losses, worst_point
+from tuner.search.records import TrialRecord
+from tuner.search.trials import Trials, counted
+
+#: A duplicate of a front member counts as lucky by so many standard deviations: about the best of twenty.
+LUCK = 2.0
+
+
+@dataclass(frozen=True)
+class Patience:
+    """When a study has stopped to gain.
+
+    A gain counts if it exceeds what luck alone could bring: the most that a second measurement of a front member would
+    add if its mAP came out by `LUCK` standard deviations higher. The deviation is the noise that the accuracy model
+    finds in the trials.
+
+    Attributes:
+        problem: The search, for the model.
+        reference: Scores of the unquantized model.
+        trials: Proposals of the sampler that may pass without a gain; None: the study goes on.
+        start: Trials that do not count, for they were over when the study was extended.
+    """
+
+    problem: Problem
+    reference: Scores
+    trials: int | None
+    start: int = 0
+
+    def over(self, trials: Trials) -> str:
+        """Why the study is to end; empty where it is not."""
+        if self.trials is None:
+            return ""
+        records = trials.records()
+        ended = [record for record in records if counted([record])]
+        last = ended[self.start :][-self.trials :]
+        waiting = any(record.state == "WAITING" for record in records)
+        if waiting or len(last) < self.trials or any(record.origin != "sampler" for record in last):
+            return ""
+        objectives, bounds = trials.config.objectives, trials.config.constraints
+        before, now = (
+            hypervolume(found, objectives, self.reference, bounds) for found in (ended[: -self.trials], ended)
+        )
+        gain = now - before
+        noise = self._noise(trials, ended) if gain > 0 else 0.0
+        if gain > noise:
+            return ""
+        return (
+            f"no gain beyond noise in {self.trials} trials (hypervolume {now:.4f}, {gain:.2g} more, noise {noise:.2g})"
+            f": the study ends; `tuner resume {trials.run.path} --trials N` extends it"
+        )
+
+    def _noise(self, trials: Trials, records: Sequence[TrialRecord]) -> float:
+        """Hypervolume that the luckiest duplicate of a front member would add."""
+        config = trials.config
+        front = front_of(records, config.objectives, self.reference, bounds=config.constraints)
+        history = read_history(trials.study, self.problem)
+        if not front or not len(history.schemes):
+            return 0.0
+        share = Beliefs(self.problem, history).accuracy.settings["noise"]
+        points = np.array(
+            [losses(m.record.scores, config.objectives, self.reference) for m in front if m.record.scores]
+        )
+        lucky = points.copy()
+        lucky[:, list(config.objectives).index("map_50_95")] -= LUCK * share * self.reference.accuracy.map_50_95
+        return float(improvement(lucky, points, worst_point(config.objectives, self.reference)).max())

@@ -1,0 +1,291 @@
+"""The trials of a study: how allocations and scores are kept in Optuna, and what a crash leaves behind."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from objectives.scores import Failure, Outcome, Scores, Screened
+from search_spaces.allocation import Allocation
+from search_spaces.errors import InputError
+from search_spaces.formats import UNQUANTIZED
+from search_spaces.reading import record_of
+from search_spaces.space import SearchSpace
+from search_spaces.unsupported import Blocked
+from tuner.search.records import TrialRecord
+from tuner.study.config import ConstraintsSection, StudyConfig
+from tuner.study.run_folder import RunFolder, write_durably
+
+INTERRUPTED = "interrupted"
+BLOCKED = "blocked"
+#: A scheme whose worker died while it was evaluated is tried so many times more.
+MAX_RETRIES = 2
+_MIB = 2**20
+
+
+def objective_values(scores: Scores, objectives: Sequence[str]) -> list[float]:
+    """Values of the named objectives, in order."""
+    known = {
+        "map_50_95": scores.accuracy.map_50_95,
+        "latency_ms": scores.latency_ms,
+        "weight_mib": scores.size.weight_bytes / _MIB,
+    }
+    return [known[name] for name in objectives]
+
+
+def directions(objectives: Sequence[str]) -> list[StudyDirection]:
+    """Optuna's direction of each named objective: mAP is maximised, a cost minimised."""
+    cost, gain = StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE
+    return [gain if name == "map_50_95" else cost for name in objectives]
+
+
+def violations(scores: Scores, bounds: ConstraintsSection) -> dict[str, float]:
+    """``{constraint: excess}``; a scheme is feasible where none is positive."""
+    found = {"broken": 1.0 if scores.broken else 0.0}
+    if bounds.min_map is not None:
+        found["min_map"] = bounds.min_map - scores.accuracy.map_50_95
+    if bounds.max_latency_ms is not None:
+        found["max_latency_ms"] = scores.latency_ms - bounds.max_latency_ms
+    if bounds.max_weight_mib is not None:
+        found["max_weight_mib"] = scores.size.weight_bytes / _MIB - bounds.max_weight_mib
+    return found
+
+
+@dataclass
+class Trials:
+    """All dealings with one Optuna study.
+
+    Attributes:
+        study: The study.
+        space: Its groups and formats.
+        config: Objectives and constraints.
+        run: Where finished evaluations are durable.
+        blocked: Pairs that the target cannot build; schemes are repaired around them.
+        worker: Who asks; a trial names its worker as long as it runs.
+    """
+
+    study: optuna.Study
+    space: SearchSpace
+    config: StudyConfig
+    run: RunFolder
+    blocked: Blocked = field(default_factory=Blocked)
+    worker: str = ""
+    _ended: dict[int, TrialRecord] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        found, wanted = self.study.directions, directions(self.config.objectives)
+        if found != wanted:  # Optuna would fail every trial that is told
+            raise InputError(
+                f"study {self.study.study_name!r}: its directions are {[way.name for way in found]}, not "
+                f"{[way.name for way in wanted]} as the objectives ask; restore its storage"
+            )
+
+    def repair_choices(self, choices: Mapping[str, str]) -> dict[str, str]:
+        """The scheme without what the target cannot build."""
+        return self.blocked.repair(self.space, choices)
+
+    def block(self, trial: Trial, allocation: Allocation, failure: Failure) -> bool:
+        """Blocks the pair that stopped a trial's build and queues the scheme without it.
+
+        Returns:
+            Whether the failure named a pair that was not blocked yet.
+        """
+        fmt = allocation.formats.get(failure.layer, UNQUANTIZED)
+        if failure.kind != "build" or fmt == UNQUANTIZED or (failure.layer, fmt) in self.blocked.pairs:
+            return False
+        self.blocked = self.blocked.with_pair(failure.layer, fmt, failure.message)
+        write_durably(self.run.blocked, self.blocked.to_json())
+        choices = self.repair_choices(self.space.choices(allocation))
+        self.enqueue([(f"repair:{trial.number}", choices)])
+        return True
+
+    def records(self) -> list[TrialRecord]:
+        """All trials, in order."""
+        return [self._ended.get(trial.number) or self._record(trial) for trial in self.study.get_trials(deepcopy=False)]
+
+    def enqueue(self, seeds: Iterable[tuple[str, Mapping[str, str]]]) -> int:
+        """Queues those ``(origin, choices)`` that the study does not hold in any state; returns how many."""
+        held = {record.allocation.digest for record in self.records()}
+        count = 0
+        for origin, seed in seeds:
+            choices = self.repair_choices(seed)
+            digest = self.space.allocation(choices).digest
+            if digest not in held:
+                held.add(digest)
+                count += 1
+                self.study.enqueue_trial(dict(choices), user_attrs={"origin": origin, "digest": digest})
+        return count
+
+    def ask(self) -> tuple[Trial, Allocation]:
+        """Starts the next trial: a queued one, else the sampler's proposal. The caller has the turn.
+
+        A scheme that was queued before one of its pairs was blocked is failed, and queued again without the pair.
+        """
+        while True:
+            trial = self.study.ask()
+            trial.set_user_attr("worker", self.worker)
+            allocation = self._choose(trial)
+            choices = self.space.choices(allocation)
+            if (repaired := self.repair_choices(choices)) == choices:
+                return trial, allocation
+            origin = self._frozen(trial.number).user_attrs.get("origin", "sampler")
+            self.tell(trial, Failure(BLOCKED, "holds a pair that cannot be built; queued again without it"))
+            self.enqueue([(origin, repaired)])
+
+    def tell(self, trial: Trial, result: Outcome) -> None:
+        """Finishes a trial. The result must be durable already, unless it is an interruption.
+
+        A screened scheme is pruned, as Optuna calls a trial that ended early because it promised nothing: its samplers
+        take it for a bad one, and its dashboard tells it from a failure.
+
+        Where another worker took this one for dead meanwhile, for its connection was cut, nothing is left to tell.
+        """
+        if self.study._storage.get_trial(trial._trial_id).state.is_finished():
+            return
+        if isinstance(result, Failure):
+            trial.set_user_attr("failure", result.to_json())
+            self.study.tell(trial, state=TrialState.FAIL)
+            return
+        if isinstance(result, Screened):
+            trial.set_user_attr("screened", result.to_json())
+            self.study.tell(trial, state=TrialState.PRUNED)
+            return
+        excesses = violations(result, self.config.constraints)
+        for name, excess in excesses.items():
+            if name not in trial.constraints:
+                trial.set_constraint(name, excess)
+        # optuna-dashboard 0.21 reads only the list of Optuna before 5, which Optuna 5 reads too.
+        self.study._storage.set_trial_system_attr(trial._trial_id, "constraints", list(excesses.values()))
+        trial.set_user_attr("scores", result.to_json())
+        trial.set_user_attr("map_50", round(result.accuracy.map_50, 4))
+        if result.latency is not None:
+            trial.set_user_attr("latency_ratio", round(result.latency.ratio, 4))
+        trial.set_user_attr("weight_mib", round(result.size.weight_bytes / _MIB, 3))
+        trial.set_user_attr("average_weight_bits", round(result.size.average_weight_bits, 2))
+        self.study.tell(trial, objective_values(result, self.config.objectives))
+
+    def requeue(self, trial: Trial, *, lost: bool = False) -> None:
+        """Fails a trial that was cut short and queues its scheme again, in that order of safety. Needs the turn.
+
+        The new trial takes over the scheme and its origin, and nothing that was measured or judged.
+
+        Args:
+            trial: It is RUNNING.
+            lost: Whether its worker died while it was evaluated: the third time ends the tries, for the scheme may be
+                what kills it.
+        """
+        frozen = self._frozen(trial.number)
+        choices = self._choices(frozen)
+        retries = int(frozen.user_attrs.get("retries", 0)) + lost
+        if choices is not None and retries > MAX_RETRIES:
+            failure = Failure("lost", f"its worker died {retries} times while it was evaluated; not tried again")
+            self.run.save_evaluation(self.space.allocation(choices), failure)
+            self.tell(trial, failure)
+            return
+        if choices is not None:
+            digest = self.space.allocation(choices).digest
+            queued = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+            if all(other.user_attrs.get("digest") != digest for other in queued):
+                attrs = {"origin": frozen.user_attrs.get("origin", "sampler"), "digest": digest}
+                self.study.enqueue_trial(choices, user_attrs={**attrs, "retries": retries} if retries else attrs)
+        self.tell(trial, Failure(INTERRUPTED, "the run ended while this trial was running; queued again"))
+
+    def settle(self, alive: Callable[[str], bool]) -> tuple[int, int]:
+        """Settles the RUNNING trials whose worker is dead, or died before it was named. Needs the turn.
+
+        One whose evaluation is durable is told; any other is failed and its scheme queued again.
+
+        Args:
+            alive: Whether the worker of that name lives.
+
+        Returns:
+            How many were told, and how many were queued again.
+        """
+        told = queued = 0
+        for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            worker = frozen.user_attrs.get("worker")
+            if worker is not None and alive(worker):
+                continue
+            trial = Trial(self.study, frozen._trial_id)
+            choices = self._choices(frozen)
+            result = self.run.evaluation(self.space.allocation(choices)) if choices is not None else None
+            if result is None:
+                self.requeue(trial, lost=worker is not None)
+                queued += 1
+            else:
+                self._choose(trial)
+                self.tell(trial, result)
+                told += 1
+        return told, queued
+
+    def exhausted(self) -> bool:
+        """Whether every scheme of the space has been tried or is queued."""
+        size = 1
+        for group, choices in zip(self.space.groups, self.space.formats, strict=True):
+            size *= sum(not self.blocked.blocks(group, name) for name in choices)
+            if size > 10**6:
+                return False
+        tried = {record.allocation for record in self.records() if record.allocation.items}
+        return sum(self.blocked.repair_allocation(allocation) == allocation for allocation in tried) >= size
+
+    def _choose(self, trial: Trial) -> Allocation:
+        # Touched even where a queued scheme fixes every parameter: samplers mark the trial as a parent here.
+        assert isinstance(trial.relative_params, dict)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            choices = {
+                name: trial.suggest_categorical(name, formats) for name, formats in self.space.parameters().items()
+            }
+        allocation = self.space.allocation(choices)
+        if "digest" not in trial.user_attrs:
+            trial.set_user_attr("origin", "sampler")
+            trial.set_user_attr("digest", allocation.digest)
+        return allocation
+
+    def _frozen(self, number: int) -> FrozenTrial:
+        return self.study.get_trials(deepcopy=False)[number]
+
+    def _choices(self, trial: FrozenTrial) -> dict[str, Any] | None:
+        """The scheme of a trial in any state; None where it was cut short before it had one."""
+        params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+        return params if params.keys() >= self.space.parameters().keys() else None
+
+    def _record(self, trial: FrozenTrial) -> TrialRecord:
+        choices = self._choices(trial)
+        attrs, name = trial.user_attrs, f"study.db: trial {trial.number}"
+        complete = trial.state is TrialState.COMPLETE
+        failed, pruned = trial.state is TrialState.FAIL, trial.state is TrialState.PRUNED
+        record = TrialRecord(
+            number=trial.number,
+            state=trial.state.name,
+            origin=str(attrs.get("origin", "sampler")),
+            allocation=self.space.allocation(choices) if choices is not None else Allocation(()),
+            scores=record_of(Scores, attrs["scores"], name) if complete and "scores" in attrs else None,
+            failure=record_of(Failure, attrs["failure"], name) if failed and "failure" in attrs else None,
+            screened=record_of(Screened, attrs["screened"], name) if pruned and "screened" in attrs else None,
+        )
+        if complete or failed or pruned:  # it changes no more
+            self._ended[trial.number] = record
+        return record
+
+
+def counted(records: Iterable[TrialRecord]) -> int:
+    """Trials that count towards ``--trials``: complete ones, screened ones and real failures."""
+    return sum(_counts(r.state in ("COMPLETE", "PRUNED"), r.failure.kind if r.failure else None) for r in records)
+
+
+def ended_trials(study: optuna.Study) -> int:
+    """The same of a study whose space is not at hand."""
+    trials = study.get_trials(deepcopy=False)
+    scored = (TrialState.COMPLETE, TrialState.PRUNED)
+    return sum(_counts(t.state in scored, t.user_attrs.get("failure", {}).get("kind")) for t in trials)
+
+
+def _counts(complete: bool, failure: str | None) -> bool:
+    return complete or failure not in (None, INTERRUPTED, BLOCKED)

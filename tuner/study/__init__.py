@@ -1,0 +1,1 @@
+"""What a study is: its file, its inputs, its identity, its folder and its stores."""

@@ -1,0 +1,266 @@
+"""The study file as data: every key, its type and its default."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Text = Annotated[str, Field(min_length=1)]
+Objective = Literal["map_50_95", "latency_ms", "weight_mib"]
+
+#: Keys that hold paths, relative to the study file.
+PATH_KEYS = (
+    ("model", "path"),
+    ("data", "images"),
+    ("data", "annotations"),
+    ("data", "calibration"),
+    ("sensitivity", "file"),
+    ("sensitivity", "checkpoint"),
+    ("sensitivity", "labels"),
+    ("sensitivity", "inc_python"),
+    ("runtime", "file"),
+)
+
+
+class Section(BaseModel):
+    """One mapping of the study file: unknown keys and wrong types are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ModelSection(Section):
+    """The detector; head, image size and classes are read from the graph unless set here."""
+
+    path: Text
+    head: Literal["end_to_end", "scores", "raw"] | None = None
+    image_size: Positive | list[Positive] | None = None
+    classes: list[Text] | None = None
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """``(height, width)`` where set."""
+        if self.image_size is None:
+            return None
+        if isinstance(self.image_size, int):
+            return self.image_size, self.image_size
+        return self.image_size[0], self.image_size[-1]
+
+
+class DataSection(Section):
+    """Evaluation images with labels, and calibration images."""
+
+    images: Text | None = None
+    annotations: Text | None = None
+    calibration: Text | None = None
+    search_images: Positive | None = None
+
+
+class RuleSection(Section):
+    """Restricts matching layers to some formats."""
+
+    layers: Text
+    formats: list[Text]
+
+
+class SpaceSection(Section):
+    """What may be chosen."""
+
+    granularity: Literal["layer", "module", "stage"] = "layer"
+    formats: list[Text] = ["fp16", "int8", "w8a16", "w4a16"]
+    rules: list[RuleSection] = []
+
+
+class CalibrationSection(Section):
+    """How activation ranges are found; `images` takes the first so many of the list, else all."""
+
+    images: Positive | None = None
+    method: Literal["auto", "max", "percentile", "entropy", "mse"] = "auto"
+
+
+class WeightsSection(Section):
+    """How weights are quantized; `images` of the calibration list tell gptq what each layer reads.
+
+    `device` solves gptq: ``cpu`` by NumPy, ``cuda`` by PyTorch. `sequential` splits the layers into so many stages,
+    each quantized for the inputs that the weights of the stages before it leave; 1 is off.
+    """
+
+    method: Literal["auto", "rtn", "bias", "gptq"] = "auto"
+    images: Positive = 32
+    granularity: Literal["auto", "per_tensor", "per_channel", "block"] = "auto"
+    block_size: Positive = 32
+    sequential: Positive = 1
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:[0-9]+)?)$")] = "cpu"
+
+
+class SensitivitySection(Section):
+    """How the prior of the search is measured.
+
+    For ``modelopt``: `checkpoint` is the .pt that an ONNX model was exported from, `labels` a COCO json of the
+    calibration images (its own confident detections stand in for it), `device` a PyTorch device; of `scores` and
+    `granularities` every combination is reported and the first is the prior. For ``inc``: `inc_python` is the
+    interpreter of the environment that holds Intel Neural Compressor.
+    """
+
+    method: Literal["onnx", "modelopt", "inc", "file"] = "onnx"
+    images: Positive = 8
+    file: Text | None = None
+    checkpoint: Text | None = None
+    labels: Text | None = None
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:[0-9]+)?)$")] = "cpu"
+    scores: Annotated[list[Literal["gradient", "kl"]], Field(min_length=1)] = ["gradient"]
+    granularities: Annotated[list[Literal["per_layer", "per_channel"]], Field(min_length=1)] = ["per_channel"]
+    inc_python: Text | None = None
+
+
+#: Keys of the runtime that decide what an engine becomes.
+BUILDER_KEYS = ("optimization_level", "workspace_mib", "tactic_sources", "timing_iterations")
+
+
+class RuntimeSection(Section):
+    """Where a scheme runs.
+
+    `device` counts the visible GPUs; `limit_s` is the time after which an evaluation counts as hung. The keys of the
+    engine builder (`BuilderSettings`) are only for ``tensorrt``, and `file`, the recorded scores, only for ``replay``.
+    """
+
+    name: Literal["onnxruntime-cpu", "onnxruntime-cuda", "tensorrt", "replay"] = "onnxruntime-cpu"
+    threads: Positive = 1
+    batch: Positive = 1
+    device: Annotated[int, Field(ge=0)] = 0
+    limit_s: PositiveFloat = 1800.0
+    optimization_level: Annotated[int, Field(ge=0, le=5)] = 3
+    workspace_mib: Positive | None = None
+    tactic_sources: list[Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]] | None = None
+    timing_iterations: Annotated[int, Field(ge=1, le=1000)] = 1
+    file: Text | None = None
+
+    @property
+    def gpu(self) -> bool:
+        """Whether it runs on a GPU."""
+        return self.name in ("onnxruntime-cuda", "tensorrt")
+
+    @model_validator(mode="after")
+    def _check(self) -> RuntimeSection:
+        for key in BUILDER_KEYS:
+            if self.name != "tensorrt" and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} is only for tensorrt; leave it out for {self.name}")
+        return self
+
+
+class TimingSection(Section):
+    """Bounds of the timing protocol; what is left open depends on the runtime."""
+
+    warmup_ms: PositiveFloat = 200.0
+    min_seconds: PositiveFloat = 2.0
+    min_iterations: Positive | None = None
+    max_cov: PositiveFloat | None = None
+    attempts: Positive = 3
+
+    def resolved(self, runtime: str) -> TimingSection:
+        """All bounds as numbers: a GPU's clock is steady and its iterations are short, a shared CPU is neither."""
+        gpu = runtime in ("onnxruntime-cuda", "tensorrt")
+        return self.model_copy(
+            update={
+                "min_iterations": self.min_iterations or (100 if gpu else 15),
+                "max_cov": self.max_cov or (0.025 if gpu else 0.15),
+            }
+        )
+
+
+class ConstraintsSection(Section):
+    """Bounds that a scheme must keep to stand in the front."""
+
+    min_map: PositiveFloat | None = None
+    max_latency_ms: PositiveFloat | None = None
+    max_weight_mib: PositiveFloat | None = None
+
+
+class ScreeningSection(Section):
+    """A first look at the sampler's proposals.
+
+    A proposal is run on `images` of the search images, always the same ones. If a scheme of the front that costs no
+    more is more accurate there, by a paired bootstrap at this `confidence`, the other images are not run.
+    """
+
+    images: Annotated[int, Field(ge=16)]
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.99
+
+
+class SearchSection(Section):
+    """Who proposes, from which seeds, and for how long.
+
+    Of `seeds`, the unquantized scheme is always one; ``ladders`` keep the K most sensitive layers high. With `patience`
+    a study ends before its trials are done, once so many proposals gained nothing beyond noise.
+    """
+
+    sampler: Literal["model", "lowdim-tpe", "knapsack", "nsga2", "tpe", "random"] = "model"
+    seeds: list[Literal["uniform", "knapsack", "ladders"]] = ["uniform", "knapsack"]
+    trials: Positive = 100
+    hours: PositiveFloat | None = None
+    patience: Positive | None = None
+    screening: ScreeningSection | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+
+class S3Section(Section):
+    """A bucket of an S3-compatible server; credentials are found as boto3 finds them, and never lie in a study file."""
+
+    bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._/-]*$", max_length=500)] = ""
+    endpoint_url: Annotated[str, Field(pattern=r"^https?://[^\s/@?#]+(/[^\s@?#]*)?$")] | None = None
+
+
+class ArtifactsSection(Section):
+    """Where the dashboard's files are kept: the run folder, or a bucket."""
+
+    s3: S3Section | None = None
+
+
+class StudyConfig(Section):
+    """A whole study file; after `tuner.study.study_file.read_study` every path in it is absolute."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    model: ModelSection
+    data: DataSection = DataSection()
+    space: SpaceSection = SpaceSection()
+    calibration: CalibrationSection = CalibrationSection()
+    weights: WeightsSection = WeightsSection()
+    sensitivity: SensitivitySection = SensitivitySection()
+    runtime: RuntimeSection = RuntimeSection()
+    timing: TimingSection = TimingSection()
+    objectives: list[Objective] = ["map_50_95", "latency_ms"]
+    constraints: ConstraintsSection = ConstraintsSection()
+    search: SearchSection = SearchSection()
+    storage: Text | None = None
+    artifacts: ArtifactsSection = ArtifactsSection()
+
+    @model_validator(mode="after")
+    def _check(self) -> StudyConfig:
+        data = self.data
+        yaml_data = data.images is not None and data.images.endswith((".yaml", ".yml"))
+        if not self.replayed:
+            if data.images is None:
+                raise ValueError("data.images: missing; give the folder of evaluation images")
+            if data.annotations is None and not yaml_data:
+                raise ValueError("data.annotations: missing; give the COCO json of the evaluation images")
+            if data.calibration is None:
+                raise ValueError("data.calibration: missing; give a list of calibration images")
+        if self.replayed and self.search.screening is not None:
+            raise ValueError("search.screening: a replay has no images to look at first; leave it out")
+        if "map_50_95" not in self.objectives or len(self.objectives) < 2:
+            raise ValueError("objectives: map_50_95 and at least one of latency_ms, weight_mib are needed")
+        if len(set(self.objectives)) != len(self.objectives):
+            raise ValueError("objectives: one is named twice; name each once")
+        if self.sensitivity.method == "file" and self.sensitivity.file is None:
+            raise ValueError("sensitivity.file: missing; method `file` needs a sensitivity.json")
+        if isinstance(self.model.image_size, list) and len(self.model.image_size) != 2:
+            raise ValueError("model.image_size: give one number, or [height, width]")
+        return self
+
+    @property
+    def replayed(self) -> bool:
+        """Whether scores are replayed instead of measured."""
+        return self.runtime.name == "replay"

@@ -1,0 +1,151 @@
+"""What a study reads before anything is written: model, contract, images, space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from objectives.devices.gpu import find_gpu
+from objectives.runtimes.backends import tensorrt_version
+from objectives.runtimes.tensorrt.rules import possible, supported_formats
+from objectives.tasks.detection.contract import DetectorContract, recognise
+from objectives.tasks.detection.data.calibration_set import CalibrationSet, check_disjoint, load_calibration
+from objectives.tasks.detection.data.dataset import CocoDataset, load_dataset
+from search_spaces.errors import InputError
+from search_spaces.formats import UNQUANTIZED, Number, get_format
+from search_spaces.model_graph import ModelGraph
+from search_spaces.space import Rule, SearchSpace
+from tuner.prepare.measuring import check_runtime
+from tuner.study.config import ModelSection, StudyConfig
+from tuner.study.model_file import onnx_file
+
+
+@dataclass(frozen=True)
+class Data:
+    """The images of a study.
+
+    Attributes:
+        contract: How the model reads images and writes detections.
+        full: All evaluation images.
+        search: The subset that trials are scored on.
+        calibration: The calibration images.
+    """
+
+    contract: DetectorContract
+    full: CocoDataset
+    search: CocoDataset
+    calibration: CalibrationSet
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All that a study reads.
+
+    Attributes:
+        config: The study.
+        graph: The model.
+        space: Its groups and formats.
+        data: The images; None where scores are replayed.
+    """
+
+    config: StudyConfig
+    graph: ModelGraph
+    space: SearchSpace
+    data: Data | None
+
+    @property
+    def dropped(self) -> list[str]:
+        """Formats of the study that the space leaves out, because they gain nothing in the chosen objectives."""
+        return [name for name in self.config.space.formats if not gains(self.config, name)]
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Digests that make up the identity."""
+        found = {"model": self.graph.digest, "space": self.space.fingerprint}
+        if self.data is not None:
+            found["data"] = self.data.full.digest
+            found["calibration"] = self.data.calibration.digest
+        return found
+
+
+def read_inputs(config: StudyConfig) -> Inputs:
+    """Reads and checks everything that a study names.
+
+    Raises:
+        InputError: Something is missing, broken, contradictory, or not supported.
+        RuntimeUnavailable: This machine lacks what the study's runtime needs.
+    """
+    if not config.replayed:
+        check_runtime(config.runtime.name)
+    graph = read_model(config.model, config.runtime.name)
+    space = build_space(config, graph)
+    if config.replayed:
+        return Inputs(config, graph, space, None)
+    contract = read_contract(config.model, graph)
+    assert config.data.images is not None and config.data.calibration is not None
+    annotations = config.data.annotations
+    full = load_dataset(Path(config.data.images), Path(annotations) if annotations else None)
+    full.category_of_class(contract.classes, contract.class_count)
+    calibration = load_calibration(Path(config.data.calibration), config.calibration.images)
+    check_disjoint(calibration, full)
+    search = full.subset(config.data.search_images)
+    screening = config.search.screening
+    if screening is not None and screening.images >= len(search):
+        raise InputError(
+            f"search.screening.images {screening.images}: trials are scored on {len(search)} images; give fewer"
+        )
+    return Inputs(config, graph, space, Data(contract, full, search, calibration))
+
+
+def read_model(model: ModelSection, runtime: str) -> ModelGraph:
+    """Reads the model file; a checkpoint is exported for the runtime first.
+
+    Raises:
+        InputError: It is neither an ONNX detector nor an Ultralytics checkpoint that is safe to load.
+        RuntimeUnavailable: It is a checkpoint, and the `torch` extra is missing.
+    """
+    return ModelGraph(onnx_file(Path(model.path), head=model.head, image_size=model.size, runtime=runtime))
+
+
+def read_contract(model: ModelSection, graph: ModelGraph) -> DetectorContract:
+    """Recognises the detector, with the overrides of the study.
+
+    Raises:
+        InputError: It is not one.
+    """
+    return recognise(graph, layout=model.head, image_size=model.size, classes=model.classes)
+
+
+def build_space(config: StudyConfig, graph: ModelGraph) -> SearchSpace:
+    """Builds the search space from those formats that gain something; a rule keeps what it names explicitly.
+
+    Raises:
+        InputError: A rule, format or granularity is wrong, or no format is left that gains anything.
+    """
+    formats = [name for name in config.space.formats if gains(config, name)]
+    if config.space.formats and not any(name != UNQUANTIZED for name in formats):
+        named = ", ".join(config.space.formats)
+        raise InputError(
+            f"space.formats: [{named}] gains nothing in {', '.join(config.objectives)} on {config.runtime.name}; "
+            "add int8, or weight_mib to the objectives"
+        )
+    rules = [Rule(rule.layers, tuple(rule.formats)) for rule in config.space.rules]
+    return SearchSpace.build(graph.layers, formats, config.space.granularity, rules)
+
+
+def gains(config: StudyConfig, name: str) -> bool:
+    """Whether a format can improve one of the study's costs over the unquantized layer.
+
+    ONNX Runtime computes in integers only where activations are int8; other formats save bytes alone. What TensorRT
+    computes in depends on its version and on the GPU; a format that it cannot have at all is left out in any case.
+    """
+    if name == UNQUANTIZED:
+        return True
+    sized = "weight_mib" in config.objectives or config.constraints.max_weight_mib is not None
+    if config.runtime.name == "tensorrt":
+        get_format(name)
+        reasons = supported_formats(tensorrt_version(), find_gpu(config.runtime.device).compute_capability)
+        return reasons[name] == "" or (sized and possible(reasons[name]))
+    if sized or config.replayed:
+        return True
+    return get_format(name).activation is Number.INT8

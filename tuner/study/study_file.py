@@ -1,0 +1,151 @@
+"""Reads and writes study files: safe YAML, dotted overrides, one-line errors."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from search_spaces.errors import InputError, nearest
+from search_spaces.reading import is_file, is_folder, parse_yaml, read_yaml
+from tuner.study.config import PATH_KEYS, RuntimeSection, StudyConfig
+
+
+def read_study(path: Path, overrides: Sequence[str] = (), *, check_paths: bool = True) -> StudyConfig:
+    """Reads a study file and makes its paths absolute.
+
+    Args:
+        path: The YAML file; its folder is the root of relative paths.
+        overrides: ``section.key=VALUE``, each VALUE parsed as YAML.
+        check_paths: Whether the named files must exist.
+
+    Raises:
+        InputError: The file is missing, too large, not YAML, or does not describe a study; a path in it
+            does not exist.
+    """
+    data = read_yaml(path, "study file")
+    for override in overrides:
+        _override(data, override)
+    try:
+        config = StudyConfig.model_validate(data)
+    except ValidationError as error:
+        raise InputError(f"{path}: {_explain(error)}") from None
+    root = path.resolve().parent
+    config = _map_paths(config, lambda text: os.path.normpath(root / Path(text).expanduser()))
+    for section, key in PATH_KEYS:
+        value = getattr(getattr(config, section), key)
+        if check_paths and value is not None and not (is_file(Path(value)) or is_folder(Path(value))):
+            advice = "paths are relative to the study file"
+            raise InputError(f"{path}: {section}.{key}: {value!r} does not exist; {advice}")
+    return config
+
+
+def runtime_section(name: str, pairs: Sequence[str]) -> RuntimeSection:
+    """Reads ``KEY=VALUE`` texts as a study's runtime section, for commands that have no study.
+
+    Raises:
+        InputError: A key is unknown, or a value is wrong.
+    """
+    data: dict[str, Any] = {"name": name}
+    for pair in pairs:
+        _override(data, pair, "--builder")
+    try:
+        return RuntimeSection.model_validate(data)
+    except ValidationError as error:
+        raise InputError(f"--builder {_explain(error)}") from None
+
+
+def write_study(config: StudyConfig, folder: Path) -> str:
+    """Returns the composed study as YAML text for a file in `folder`, with paths relative to that folder."""
+    with contextlib.suppress(ValueError):  # on another drive: absolute paths stay
+        config = _map_paths(config, lambda text: os.path.relpath(text, folder.resolve()))
+    return yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
+
+
+def _map_paths(config: StudyConfig, change: typing.Callable[[str], str]) -> StudyConfig:
+    data = config.model_dump()
+    for section, key in PATH_KEYS:
+        if data[section][key] is not None:
+            data[section][key] = change(data[section][key])
+    return StudyConfig.model_validate(data)
+
+
+def _override(data: dict[str, Any], override: str, option: str = "--set") -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        example = "search.trials=40" if option == "--set" else "optimization_level=1"
+        raise InputError(f"{option} {override!r}: must be KEY=VALUE, e.g. {option} {example}")
+    value = parse_yaml(text, f"{option} {key}")
+    *sections, last = key.split(".")
+    for name in sections:
+        inner = data.setdefault(name, {})
+        if not isinstance(inner, dict):
+            raise InputError(f"{option} {override!r}: {name!r} is not a mapping of keys")
+        data = inner
+    data[last] = value
+
+
+def _explain(error: ValidationError) -> str:
+    """Turns one of pydantic's errors into one line: key, value, remedy. An unknown key explains a missing one."""
+    first = min(error.errors(include_url=False), key=lambda entry: entry["type"] != "extra_forbidden")
+    parts = [part for part in first["loc"] if isinstance(part, int) or str(part) in _known_names()]
+    unknown = str(first["loc"][-1]) if first["loc"] else ""
+    key = ".".join(str(part) for part in (parts if first["type"] != "extra_forbidden" else first["loc"]))
+    if first["type"] == "extra_forbidden":
+        fields = _fields(first["loc"][:-1])
+        return f"{key}: unknown key{nearest(unknown, fields)} (known: {', '.join(fields)})"
+    if first["type"] == "missing":
+        return f"{key}: missing; it has no default"
+    message = first["msg"].removeprefix("Value error, ")
+    if not key:
+        return message
+    value = first["input"]
+    hint = ""
+    if first["type"] == "literal_error" and isinstance(value, str):
+        hint = nearest(value, first["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", "))
+    return f"{key}: {message[0].lower()}{message[1:]}, found {_short(value)}{hint}"
+
+
+def _fields(location: Sequence[int | str]) -> list[str]:
+    """Valid keys of the section at `location`."""
+    section: type[BaseModel] = StudyConfig
+    for part in location:
+        if isinstance(part, str) and part in section.model_fields:
+            section = _model_of(section.model_fields[part].annotation) or section
+    return list(section.model_fields)
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((m for argument in typing.get_args(annotation) if (m := _model_of(argument))), None)
+
+
+def _known_names() -> set[str]:
+    """All key names, to tell them from pydantic's names of union members."""
+    names: set[str] = set()
+    sections: list[type[BaseModel]] = [StudyConfig]
+    for section in sections:
+        for name, field in section.model_fields.items():
+            names.add(name)
+            if inner := _model_of(field.annotation):
+                sections.append(inner)
+    return names
+
+
+def _short(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, int) and abs(value) >= 2**63:
+        return "a huge number"
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits somewhere in it, or a list in itself
+        return f"a {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:57]}..."

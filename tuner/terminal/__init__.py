@@ -1,0 +1,1 @@
+"""Words, bars and signals of the terminal."""
