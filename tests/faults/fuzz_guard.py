@@ -33,6 +33,7 @@ class Place:
         self.offences: list[str] = []
         self._own = [str(self.given), str(root / "tmp"), str(root / "home")]
         self._active = False
+        sys.dont_write_bytecode = True  # an import's cached bytecode is the interpreter's doing, not the case's
         sys.addaudithook(self._heard)
 
     def fresh(self) -> None:
