@@ -4,8 +4,8 @@
 
 RUN is a tensorrt run whose engines are in the user's cache. Times the scheme against the reference, behind memory of
 random size that is taken before: each loaded once, where chance puts it; then each at the fastest of a few places, as
-the tuner does it (`runtimes/tensorrt/memory_places.py`). Prints the paired ratios, their spread (largest / smallest - 1),
-and both engines' milliseconds.
+the tuner does it (`runtimes/tensorrt/memory_places.py`). Prints the paired ratios, their spread (largest /
+smallest - 1), and both engines' milliseconds.
 """
 
 from __future__ import annotations
