@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from objectives.devices.gpu import GpuState
-from objectives.runtimes.runner import DeviceTimed, Runner, Ticket
+from objectives.runners.runner import DeviceTimed, Runner, Ticket
 from objectives.scores import Failure, Latency
 
 

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from objectives.evaluation.bench import EvaluatorSettings
 from objectives.quantization.calibration import calibrate
-from objectives.runtimes.onnxruntime.runner import OnnxRuntimeRunner
+from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
 from objectives.tasks.detection.contract import Thresholds, recognise
 from objectives.tasks.detection.data.calibration_set import load_calibration
 from objectives.tasks.detection.data.dataset import load_dataset

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 from objectives.devices.lock import device_users
-from objectives.runtimes.runner import RuntimeUnavailable
+from objectives.runners.runner import RuntimeUnavailable
 
 # Reasons for a lower clock that disturb a measurement, by NVML's constant. Left out: an idle GPU, and clocks that
 # somebody set on purpose.

@@ -22,9 +22,9 @@ from objectives.quantization.calibration import CalibrationTable
 from objectives.quantization.materialize import Materializer
 from objectives.quantization.recovery import load_recovered
 from objectives.quantization.weights import WeightSettings
+from objectives.runners.runner import Runner, RuntimeUnavailable
 from objectives.runtimes.backends import Opened, TensorRtBackend, hold, make_backend
 from objectives.runtimes.probing import LayerCosts
-from objectives.runtimes.runner import Runner, RuntimeUnavailable
 from objectives.runtimes.tensorrt.rules import BuilderSettings
 from objectives.scores import Accuracy, Failure, FirstLook, Latency, Outcome, Scores, Screened, Size
 from objectives.tasks.detection.contract import DetectorContract

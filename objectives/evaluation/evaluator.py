@@ -15,8 +15,8 @@ from multiprocessing.context import SpawnProcess
 from types import TracebackType
 
 from objectives.evaluation.bench import Bench, Built, EvaluatorSettings, UnstableError
+from objectives.runners.runner import RuntimeUnavailable
 from objectives.runtimes.probing import LayerCosts
-from objectives.runtimes.runner import RuntimeUnavailable
 from objectives.runtimes.tensorrt.build_log import BuildError
 from objectives.scores import Failure, Latency, Outcome, Scores, Screened
 from objectives.tasks.detection.predict import NonFiniteOutputError

@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 
 from objectives.quantization.placement import decoding
-from objectives.runtimes.runner import RuntimeUnavailable
+from objectives.runners.runner import RuntimeUnavailable
 from objectives.sensitivity.divergence import find_dense_tensor
 from objectives.tasks.detection.contract import RAW, DetectorContract
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages

@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from objectives.quantization.histogram import METHODS, Histogram
-from objectives.runtimes.onnxruntime.runner import OnnxRuntimeRunner
+from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
 from search_spaces.errors import InputError, nearest
 from search_spaces.model_graph import ModelGraph
 from search_spaces.reading import parse_json, record_of

@@ -20,7 +20,7 @@ from objectives.quantization.gptq import Moments
 from objectives.quantization.scales import Sharing
 from objectives.quantization.stages import lowest, split_stages, with_weights
 from objectives.quantization.weights import QuantizedWeight, WeightSettings, quantize_weight, weight_key
-from objectives.runtimes.onnxruntime.runner import OnnxRuntimeRunner
+from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
 from search_spaces.errors import InputError
 from search_spaces.formats import Format, Number
 from search_spaces.layers import Layer

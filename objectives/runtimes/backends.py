@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from objectives.devices.gpu import Gpu, GpuState, find_gpu, read_state
 from objectives.devices.lock import device_lock, give_way
 from objectives.quantization.placement import decoding
-from objectives.runtimes.onnxruntime.runner import OnnxRuntimeRunner
-from objectives.runtimes.runner import Runner, RuntimeUnavailable
+from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
+from objectives.runners.runner import Runner, RuntimeUnavailable
 from objectives.runtimes.tensorrt.engine_cache import EngineCache
 from objectives.runtimes.tensorrt.engine_report import EngineReport, read_engine
 from objectives.runtimes.tensorrt.memory_places import fastest_place

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 
-from objectives.runtimes.runner import RuntimeUnavailable
+from objectives.runners.runner import RuntimeUnavailable
 
 #: Set before Ultralytics is imported, which reads them once: restricted unpickling, nothing installed or downloaded,
 #: nothing reported to its makers, errors only.

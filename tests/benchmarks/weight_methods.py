@@ -19,7 +19,7 @@ from objectives.quantization.calibration import calibrate
 from objectives.quantization.materialize import Materializer
 from objectives.quantization.recovery import recover
 from objectives.quantization.weights import WeightSettings
-from objectives.runtimes.onnxruntime.runner import OnnxRuntimeRunner
+from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
 from objectives.tasks.detection.contract import recognise
 from objectives.tasks.detection.data.calibration_set import load_calibration
 from objectives.tasks.detection.data.dataset import load_dataset

@@ -13,8 +13,8 @@ from tiny_detectors import build_detector, evaluator_settings
 from objectives.devices.gpu import find_gpu
 from objectives.evaluation.bench import EvaluatorSettings
 from objectives.latency import TimingProtocol
+from objectives.runners.runner import RuntimeUnavailable
 from objectives.runtimes.backends import TensorRtBackend, tensorrt_version
-from objectives.runtimes.runner import RuntimeUnavailable
 from objectives.runtimes.tensorrt.rules import BuilderSettings
 from search_spaces.model_graph import ModelGraph
 

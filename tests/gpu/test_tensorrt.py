@@ -13,8 +13,8 @@ from objectives.evaluation.faults import VARIABLE
 from objectives.latency import measure
 from objectives.quantization.calibration import CalibrationTable
 from objectives.quantization.materialize import Materializer
+from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
 from objectives.runtimes.backends import TensorRtBackend
-from objectives.runtimes.onnxruntime.runner import OnnxRuntimeRunner
 from objectives.runtimes.tensorrt.build_log import BuildError
 from objectives.runtimes.tensorrt.engine_report import EngineReport
 from objectives.scores import Failure, Latency, Scores

@@ -15,7 +15,7 @@ import yaml
 from tiny_detectors import build_detector, write_calibration, write_dataset
 
 from objectives.quantization.histogram import METHODS
-from objectives.runtimes.onnxruntime.runner import OnnxRuntimeRunner
+from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
 from objectives.tasks.detection.contract import recognise
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
 from objectives.tasks.detection.drawing import draw

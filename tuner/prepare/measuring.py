@@ -21,8 +21,8 @@ from objectives.latency import TimingProtocol
 from objectives.quantization.calibration import CalibrationTable
 from objectives.quantization.materialize import Materializer
 from objectives.quantization.weights import WeightSettings
+from objectives.runners.runner import Runner
 from objectives.runtimes.backends import RUNTIMES, TensorRtBackend, hold, make_backend, tensorrt_version
-from objectives.runtimes.runner import Runner
 from objectives.runtimes.tensorrt.build_log import BuildError
 from objectives.runtimes.tensorrt.rules import BuilderSettings, dialect
 from search_spaces.allocation import Allocation

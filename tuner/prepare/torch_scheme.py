@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from objectives.quantization.materialize import Artifact
-from objectives.runtimes.onnxruntime.runner import OnnxRuntimeRunner
+from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
 from objectives.tasks.detection.contract import END_TO_END, DetectorContract, recognise
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
 from objectives.tasks.detection.metrics.agreement import agreement

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from objectives.quantization.materialize import Artifact, Materializer
+from objectives.runners.runner import RuntimeUnavailable
 from objectives.runtimes.backends import TensorRtBackend, fp32_layers, make_backend
-from objectives.runtimes.runner import RuntimeUnavailable
 from objectives.runtimes.tensorrt.rules import dialect
 from objectives.runtimes.tensorrt.trtexec import trtexec_command
 from search_spaces.errors import InputError

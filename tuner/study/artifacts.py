@@ -16,7 +16,7 @@ from typing import BinaryIO, Protocol
 
 from optuna.artifacts import Boto3ArtifactStore, FileSystemArtifactStore
 
-from objectives.runtimes.runner import RuntimeUnavailable
+from objectives.runners.runner import RuntimeUnavailable
 from search_spaces.errors import InputError
 from tuner.study.config import ArtifactsSection, S3Section
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from objectives.runtimes.runner import RuntimeUnavailable
+from objectives.runners.runner import RuntimeUnavailable
 from search_spaces.errors import InputError
 from tuner.study.config import RuntimeSection
 

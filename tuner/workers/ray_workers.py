@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from objectives.runtimes.runner import RuntimeUnavailable
+from objectives.runners.runner import RuntimeUnavailable
 from search_spaces.errors import InputError
 from tuner.search.worker_locks import serves_hosts
 from tuner.study.config import StudyConfig

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from objectives.runtimes.runner import RuntimeUnavailable
+from objectives.runners.runner import RuntimeUnavailable
 from objectives.scores import Scores
 from search_spaces.errors import InputError
 from tuner.search.loop import RepeatedFailureError, progress

@@ -14,7 +14,7 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from objectives.runtimes.runner import DeviceTimed
+from objectives.runners.runner import DeviceTimed
 
 #: Places that are tried; all of them, and what settles the device, take about a second together.
 PLACES = 5

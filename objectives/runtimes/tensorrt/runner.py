@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from polygraphy.backend.trt import get_trt_logger
 
 from objectives.devices.cuda import CudaError, DeviceBuffer, DeviceMemoryError, Graph, Span, Stream
-from objectives.runtimes.runner import Ticket
+from objectives.runners.runner import Ticket
 
 _WARM = 3  # plain runs before capture: the first one allocates and loads kernels, which cannot be captured
 _PROFILED = 20

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny_detectors import build_detector
 
-from objectives.runtimes.onnxruntime.runner import OnnxRuntimeRunner
+from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
 from search_spaces.errors import InputError
 from search_spaces.model_graph import ModelGraph
 

@@ -7,8 +7,8 @@ import pytest
 from tiny_detectors import build_detector, write_calibration
 
 from objectives.neural_compressor.session import VARIABLE, TuneSettings, inc_python, inc_sensitivity, inc_tune
-from objectives.runtimes.onnxruntime.runner import OnnxRuntimeRunner
-from objectives.runtimes.runner import RuntimeUnavailable
+from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
+from objectives.runners.runner import RuntimeUnavailable
 from objectives.tasks.detection.contract import recognise
 from objectives.tasks.detection.data.calibration_set import load_calibration
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages

@@ -12,7 +12,7 @@ from tiny_detectors import build_detector
 from objectives.quantization.calibration import CalibrationTable, calibrate
 from objectives.quantization.materialize import Materializer
 from objectives.quantization.placement import decoding
-from objectives.runtimes.onnxruntime.runner import OnnxRuntimeRunner
+from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
 from objectives.tasks.detection.data.letterbox import letterbox
 from search_spaces.allocation import Allocation
 from search_spaces.model_graph import ModelGraph

@@ -10,7 +10,7 @@ from tiny_detectors import build_detector
 from objectives.quantization.calibration import CalibrationTable, calibrate
 from objectives.quantization.materialize import Materializer
 from objectives.quantization.weights import WeightSettings
-from objectives.runtimes.onnxruntime.runner import OnnxRuntimeRunner
+from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
 from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError
 from search_spaces.formats import FORMATS, Granularity

@@ -24,7 +24,7 @@ from objectives.quantization.recovery import (
 )
 from objectives.quantization.stages import Pairs, lowest, split_stages, with_weights
 from objectives.quantization.weights import QuantizedWeight, WeightSettings, quantize_weight, weight_key
-from objectives.runtimes.onnxruntime.runner import OnnxRuntimeRunner
+from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
 from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError
 from search_spaces.formats import FORMATS, Granularity

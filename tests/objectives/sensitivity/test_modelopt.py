@@ -26,7 +26,7 @@ from test_torch_models import save_checkpoint  # noqa: E402
 
 from objectives.quantization.calibration import calibrate  # noqa: E402
 from objectives.quantization.materialize import Materializer  # noqa: E402
-from objectives.runtimes.onnxruntime.runner import OnnxRuntimeRunner  # noqa: E402
+from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner  # noqa: E402
 from objectives.sensitivity.modelopt_scores import _as_logits  # noqa: E402
 from objectives.sensitivity.modelopt_sweep import SweepInputs, SweepRun, merged, modelopt_sweep  # noqa: E402
 from objectives.torch_models.checkpoint import load_checkpoint  # noqa: E402

@@ -6,7 +6,7 @@ from tiny_detectors import build_detector, write_calibration
 
 from objectives.quantization.calibration import calibrate
 from objectives.quantization.materialize import Materializer
-from objectives.runtimes.onnxruntime.runner import OnnxRuntimeRunner
+from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
 from objectives.sensitivity import onnx_sweep
 from objectives.sensitivity.divergence import divergence, find_dense_tensor, targets
 from objectives.sensitivity.onnx_sweep import sweep

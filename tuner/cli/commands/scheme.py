@@ -151,8 +151,8 @@ def materialize(
 
 def _target(runtime: str, version: str | None) -> str:
     """The materializer's name of a runtime: the graph that TensorRT reads depends on its version."""
+    from objectives.runners.runner import RuntimeUnavailable
     from objectives.runtimes.backends import tensorrt_version
-    from objectives.runtimes.runner import RuntimeUnavailable
     from objectives.runtimes.tensorrt.rules import dialect
 
     if runtime != "tensorrt":

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from tiny_detectors import build_detector, write_images
 
-from objectives.runtimes.onnxruntime.runner import OnnxRuntimeRunner
+from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
 from objectives.tasks.detection.contract import DetectorContract, Thresholds, recognise
 from objectives.tasks.detection.data.image_files import ImageRecord, hash_files
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages

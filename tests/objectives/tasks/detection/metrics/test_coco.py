@@ -110,7 +110,7 @@ def test_bootstrap_is_reproducible_and_zero_for_equal_models(dataset):
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "expected"), [("yolov8n", 0.366), ("yolov10s", 0.432)])
 def test_real_models_score_what_ultralytics_gives(shared_data, tmp_path, model, expected):
-    from objectives.runtimes.onnxruntime.runner import OnnxRuntimeRunner
+    from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
     from objectives.tasks.detection.contract import recognise
     from objectives.tasks.detection.predict import predict
     from search_spaces.model_graph import ModelGraph

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from objectives.devices.gpu import find_gpu
-from objectives.runtimes.onnxruntime.runner import OnnxRuntimeRunner, RuntimeUnavailable
+from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner, RuntimeUnavailable
 from search_spaces.errors import InputError
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from objectives.runtimes.runner import RuntimeUnavailable
+from objectives.runners.runner import RuntimeUnavailable
 from search_spaces.errors import InputError
 
 __all__ = ["OnnxRuntimeRunner", "RuntimeUnavailable"]
