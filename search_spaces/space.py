@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError, nearest
-from search_spaces.formats import get_format
+from search_spaces.formats import UNQUANTIZED, get_format
 from search_spaces.groups import Group, group_layers
 from search_spaces.layers import Layer
 
@@ -126,6 +126,17 @@ class SearchSpace:
     def project(self, fmt: str) -> dict[str, str]:
         """Gives every group `fmt` where allowed, else the group's first format."""
         return {g.name: fmt if fmt in names else names[0] for g, names in zip(self.groups, self.formats, strict=True)}
+
+    @property
+    def quantized_formats(self) -> list[str]:
+        """Formats of any group, the unquantized one aside."""
+        return [name for name in dict.fromkeys(n for names in self.formats for n in names) if name != UNQUANTIZED]
+
+    @property
+    def quantized_pairs(self) -> list[tuple[str, str]]:
+        """All (layer, format) pairs that the space allows, the unquantized format aside."""
+        allowed = zip(self.groups, self.formats, strict=True)
+        return [(layer, fmt) for g, names in allowed for layer in g.layers for fmt in names if fmt != UNQUANTIZED]
 
     @property
     def fingerprint(self) -> str:

@@ -11,8 +11,11 @@ from optuna.storages import RDBStorage
 
 from objectives.scores import Scores
 from search_spaces.errors import InputError
+from tuner.prepare.evaluators import open_evaluator
+from tuner.prepare.images import ensure_images
 from tuner.prepare.linked import Link, open_link, recorded_link
-from tuner.prepare.workbench import Workbench
+from tuner.prepare.prepared import PreparedStudy, prepare_study
+from tuner.prepare.probe import ensure_probe
 from tuner.results.finalize import finish
 from tuner.search.loop import open_trials, queue, score_reference, search
 from tuner.search.problem import study_problem
@@ -124,18 +127,18 @@ def work(path: Path, device: int | None = None) -> None:
         raise InputError(f"run {str(path)!r}: not prepared yet; start workers once `tuner run` evaluates its trials")
     inputs = read_inputs(read_study(run.study_file, [] if device is None else [f"runtime.device={device}"]))
     check_identity(run, manifest["identity"], identity(inputs.config, digests=inputs.digests))
-    workbench = Workbench(inputs, run)
+    study = prepare_study(inputs, run)
     with Interrupts() as interrupts, ExitStack() as stack:
         storage = open_storage(run.database, inputs.config.storage, pooled=True)
         stack.callback(close_storage, storage)
         claims = stack.enter_context(open_claims(run.workers, inputs.config.storage, inputs.config.name))
-        trials = open_trials(run, inputs=inputs, storage=storage, claims=claims, blocked=workbench.blocked)
-        evaluator = stack.enter_context(workbench.evaluator())
+        trials = open_trials(run, inputs=inputs, storage=storage, claims=claims, blocked=study.unsupported)
+        evaluator = stack.enter_context(open_evaluator(inputs, run))
         reference = score_reference(run, evaluator, inputs)
         view = stack.enter_context(LiveView())
         search(
             trials,
-            problem=study_problem(workbench, reference, trials.blocked),
+            problem=study_problem(study, reference, trials.blocked),
             claims=claims,
             evaluator=evaluator,
             reference=reference,
@@ -179,14 +182,14 @@ def _work(
             reason = f"no gain in {', '.join(inputs.config.objectives)} on {inputs.config.runtime.name}"
             run.log("dropped", formats=inputs.dropped, reason=reason)
             say(f"left out of the space: {', '.join(inputs.dropped)} ({reason})")
-        workbench = Workbench(inputs, run, steps)
         interrupts = stack.enter_context(Interrupts())
         try:
             with interrupts.allowed():
-                workbench.prepare_images()
-            reference = _search(workbench, storage, total, workers, start, interrupts)
+                if inputs.data is not None:  # the evaluator opens them
+                    ensure_images(inputs, run, inputs.data.full.images, steps)
+            study, reference = _search(inputs, run, steps, storage, total, workers, start, interrupts)
             with interrupts.allowed():
-                finish(workbench, reference)
+                finish(study, reference, steps)
         except Interrupted as error:
             run.log("interrupted", signal=str(error))
             raise
@@ -194,19 +197,26 @@ def _work(
 
 
 def _search(
-    workbench: Workbench, storage: RDBStorage, total: int, workers: int, start: Start | None, interrupts: Interrupts
-) -> Scores:
-    """Prepares the run and evaluates its trials, here or in worker processes; returns the reference's scores."""
-    run, inputs = workbench.run, workbench.inputs
+    inputs: Inputs,
+    run: RunFolder,
+    steps: Steps,
+    storage: RDBStorage,
+    total: int,
+    workers: int,
+    start: Start | None,
+    interrupts: Interrupts,
+) -> tuple[PreparedStudy, Scores]:
+    """Prepares the run and evaluates its trials, here or in worker processes; returns the reference's scores too."""
     with ExitStack() as stack:
         claims = stack.enter_context(open_claims(run.workers, inputs.config.storage, inputs.config.name))
-        with workbench.evaluator() as evaluator:
+        with open_evaluator(inputs, run, steps) as evaluator:
             with interrupts.allowed():
                 reference = score_reference(run, evaluator, inputs)
-                workbench.probe(evaluator)
-                problem = study_problem(workbench, reference, workbench.blocked)
-                seeds = study_seeds(workbench, problem)
-            trials = open_trials(run, inputs=inputs, storage=storage, claims=claims, blocked=workbench.blocked)
+                ensure_probe(inputs, run, steps, evaluator)
+                study = prepare_study(inputs, run, steps)
+                problem = study_problem(study, reference)
+                seeds = study_seeds(study, problem)
+            trials = open_trials(run, inputs=inputs, storage=storage, claims=claims, blocked=study.unsupported)
             queue(trials, claims, seeds)
             view = stack.enter_context(LiveView())
             if start is None:
@@ -224,7 +234,7 @@ def _search(
         if start is not None:  # the preparing child has ended: each worker has one of its own
             supervise(trials, workers, start, reference, total, interrupts, view)
             queue(trials, claims, [])
-    return reference
+    return study, reference
 
 
 def _say_link(link: Link) -> None:

@@ -23,8 +23,7 @@ from objectives.evaluation.bench import Bench, EvaluatorSettings
 from objectives.evaluation.evaluator import Evaluator
 from objectives.scores import Scores
 from search_spaces.allocation import Allocation
-from tuner.prepare.measuring import evaluator_settings
-from tuner.prepare.workbench import Workbench
+from tuner.prepare.evaluators import evaluator_settings
 from tuner.results.loaded import load_run
 from tuner.study.inputs import read_inputs
 
@@ -88,7 +87,7 @@ def main() -> None:
     parser.add_argument("--only-build", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     loaded = load_run(options.run)
-    known = evaluator_settings(Workbench(read_inputs(loaded.config), loaded.run))
+    known = evaluator_settings(read_inputs(loaded.config), loaded.run)
     known = replace(known, predictions=None, engines=None, log=None)
     for variant in options.variant or VARIANTS:
         settings = replace(known, builder=replace(known.builder, tactic_sources=VARIANTS[variant]))

@@ -22,8 +22,7 @@ from objectives.latency import measure
 from objectives.runtimes.tensorrt.memory_places import fastest_place
 from objectives.runtimes.tensorrt.runner import TensorRtRunner
 from objectives.scores import Latency
-from tuner.prepare.measuring import evaluator_settings
-from tuner.prepare.workbench import Workbench
+from tuner.prepare.evaluators import evaluator_settings
 from tuner.results.loaded import load_run
 from tuner.study.inputs import read_inputs
 
@@ -34,7 +33,7 @@ def case(run: Path, trial: int, places: int, when: str) -> None:
     """Loads reference and scheme, in this order, as the tuner does, and times them."""
     loaded = load_run(run)
     scheme = loaded.record(trial).allocation
-    settings = evaluator_settings(Workbench(read_inputs(loaded.config), loaded.run))
+    settings = evaluator_settings(read_inputs(loaded.config), loaded.run)
     assert settings.timing is not None, "latency is no objective of this run"
     bench = Bench(replace(settings, predictions=None, engines=None))
     backend, switch = bench._backend, partial(switch_contexts, settings.builder.device)

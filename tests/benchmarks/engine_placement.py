@@ -26,8 +26,7 @@ from objectives.latency import measure
 from objectives.runtimes.tensorrt.memory_places import Placed, fastest_place
 from objectives.runtimes.tensorrt.runner import TensorRtRunner
 from objectives.scores import Latency
-from tuner.prepare.measuring import evaluator_settings
-from tuner.prepare.workbench import Workbench
+from tuner.prepare.evaluators import evaluator_settings
 from tuner.results.loaded import load_run
 from tuner.study.inputs import read_inputs
 
@@ -52,7 +51,7 @@ def main() -> None:
     options = parser.parse_args()
     loaded = load_run(options.run)
     scheme = loaded.record(options.trial).allocation
-    settings = evaluator_settings(Workbench(read_inputs(loaded.config), loaded.run))
+    settings = evaluator_settings(read_inputs(loaded.config), loaded.run)
     assert settings.timing is not None, "latency is no objective of this run"
     bench = Bench(replace(settings, predictions=None, engines=None))
     backend, draw = bench._backend, random.Random(0)

@@ -27,8 +27,7 @@ from objectives.scores import Latency, Scores
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
 from objectives.tasks.detection.predict import predict
 from search_spaces.allocation import Allocation
-from tuner.prepare.measuring import evaluator_settings
-from tuner.prepare.workbench import Workbench
+from tuner.prepare.evaluators import evaluator_settings
 from tuner.results.loaded import load_run
 from tuner.study.inputs import read_inputs
 
@@ -101,8 +100,8 @@ def main() -> None:
     options = parser.parse_args()
     loaded = load_run(options.run)
     scheme = loaded.record(options.trial).allocation
-    workbench = Workbench(read_inputs(loaded.config), loaded.run)
-    settings = replace(evaluator_settings(workbench), predictions=None, engines=None)
+    inputs = read_inputs(loaded.config)
+    settings = replace(evaluator_settings(inputs, loaded.run), predictions=None, engines=None)
     if options.processes:
         ratios = [fresh(settings, scheme, f"process {index + 1}") for index in range(options.processes)]
         print(f"same engine, fresh processes: {spread(ratios)}", flush=True)

@@ -22,9 +22,11 @@ import psutil
 
 from objectives.scores import Scores
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
-from tuner.prepare.measuring import open_runner
-from tuner.prepare.workbench import Workbench
+from tuner.prepare.images import data_of, ensure_images
+from tuner.prepare.predicting import open_model
+from tuner.prepare.prepared import ensure_parts
 from tuner.results.loaded import load_run
+from tuner.study.config import RuntimeSection
 from tuner.study.inputs import read_inputs
 
 
@@ -40,8 +42,9 @@ def main() -> None:
         peak = _run_study(args.study, path, args.trials)
         total = time.perf_counter() - start
         loaded = load_run(path)
-        workbench = Workbench(read_inputs(loaded.config), loaded.run)
-        images = workbench.images(workbench.data.search.images)
+        inputs = read_inputs(loaded.config)
+        images = ensure_images(inputs, loaded.run, data_of(inputs).search.images)
+        materializer = ensure_parts(inputs, loaded.run).materializer
         print(f"{args.study.name}: {len(images)} images, {args.trials} trials in {total:.0f} s")
         print("| trial | wall s | bare inference s | ratio |\n| --- | --- | --- | --- |")
         durations = [trial.duration for trial in loaded.trials.study.get_trials(deepcopy=False)]
@@ -50,7 +53,9 @@ def main() -> None:
             duration = durations[record.number]  # from ask to tell
             if isinstance(record.scores, Scores) and duration is not None:
                 wall = duration.total_seconds()
-                bare = _bare_seconds(workbench, record.scores, images, record.allocation)
+                artifact = materializer.materialize(record.allocation)
+                assert artifact.digest == record.scores.artifact
+                bare = _bare_seconds(loaded.config.runtime, artifact.data, images)
                 ratios.append(wall / bare)
                 print(f"| {record.origin} | {wall:.1f} | {bare:.1f} | {wall / bare:.2f} |")
         print(f"\nmedian ratio {statistics.median(ratios):.2f}; peak memory of the study {peak / 2**30:.2f} GiB")
@@ -74,12 +79,9 @@ def _run_study(study: Path, path: Path, trials: int) -> int:
     return peak
 
 
-def _bare_seconds(workbench: Workbench, scores: Scores, images: PreprocessedImages, allocation: object) -> float:
-    artifact = workbench.materializer.materialize(allocation)  # type: ignore[arg-type]
-    assert artifact.digest == scores.artifact
-    runtime = workbench.inputs.config.runtime
+def _bare_seconds(runtime: RuntimeSection, model: bytes, images: PreprocessedImages) -> float:
     batches = [images.batch(index, index + 1) for index in range(len(images))]
-    with open_runner(runtime.name, artifact.data, runtime.threads) as runner:
+    with open_model(runtime, model) as runner:
         runner.infer(batches[0])
         start = time.perf_counter()
         for batch in batches:

@@ -20,7 +20,7 @@ from objectives.tasks.detection.data.preprocessed import PreprocessedImages
 from objectives.tasks.detection.metrics.coco import Predictions, score
 from search_spaces.sensitivity import SensitivityTable
 from tuner.cli.app import main
-from tuner.prepare.workbench import Workbench
+from tuner.prepare.prepared import prepare_study
 from tuner.results.finalize import finish
 from tuner.results.loaded import load_run
 from tuner.study.inputs import read_inputs
@@ -258,9 +258,7 @@ def _finished(run: Path) -> None:
     loaded = load_run(run)
     assert loaded.reference is not None or not loaded.run.reference.exists()
     if loaded.reference is not None:
-        bench = Workbench(read_inputs(read_study(loaded.run.study_file)), loaded.run)
-        assert bench.sensitivity is not None and bench.recovered is not None
-        finish(bench, loaded.reference)
+        finish(prepare_study(read_inputs(read_study(loaded.run.study_file)), loaded.run), loaded.reference)
 
 
 def _copy(source: Path, target: Path, *names: str) -> None:

@@ -19,7 +19,7 @@ from objectives.scores import Scores
 from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError
 from tuner.launch import launch, resume
-from tuner.prepare.workbench import Workbench
+from tuner.prepare.prepared import prepare_study
 from tuner.results.loaded import LoadedRun, load_run
 from tuner.search.loop import RepeatedFailureError
 from tuner.search.problem import study_problem
@@ -104,8 +104,8 @@ def test_patience_takes_luck_for_no_gain(study_file: StudyFile, tmp_path: Path) 
     launch(read_study(study_file(search={"trials": 24, "sampler": "random"})), tmp_path / "run")
     loaded = load_run(tmp_path / "run")
     config, reference = loaded.config, loaded.reference
-    workbench = Workbench(read_inputs(config), loaded.run)
-    patience = Patience(study_problem(workbench, reference), reference, 4)
+    study = prepare_study(read_inputs(config), loaded.run)
+    patience = Patience(study_problem(study, reference), reference, 4)
     best = max((r for r in loaded.records if r.scores), key=lambda record: record.scores.accuracy.map_50_95)
 
     def over(gain: float) -> str:

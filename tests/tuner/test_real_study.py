@@ -24,7 +24,8 @@ from search_spaces.errors import InputError
 from tuner.cli.app import main
 from tuner.compare.sensitivity_methods import compare_methods, kept_table
 from tuner.launch import launch, resume
-from tuner.prepare.workbench import Workbench
+from tuner.prepare.images import data_of
+from tuner.prepare.prepared import prepare_study
 from tuner.results.export import Exporter
 from tuner.results.loaded import load_run
 from tuner.search.problem import study_problem
@@ -91,7 +92,7 @@ def test_previews_show_what_was_detected_on_their_own_image(run: RunFolder, tmp_
         "scheme": run.schemes / str(best.record.number) / "model.onnx",
     }
     folder = run.artifacts / "previews"
-    by_name = {image.path.name: image for image in Workbench(read_inputs(loaded.config), run).data.search.images}
+    by_name = {image.path.name: image for image in data_of(read_inputs(loaded.config)).search.images}
     names = json.loads((folder / "previews.json").read_text())["images"]
     pictures = []
     for kind, model in models.items():
@@ -109,8 +110,7 @@ def test_previews_show_what_was_detected_on_their_own_image(run: RunFolder, tmp_
 def test_the_search_knows_the_size_of_every_scheme(run: RunFolder) -> None:
     """Size is no matter of learning: the sampler's table gives each trial's measured size, scales counted."""
     loaded = load_run(run.path)
-    workbench = Workbench(read_inputs(loaded.config), loaded.run)
-    problem = study_problem(workbench, loaded.reference)
+    problem = study_problem(prepare_study(read_inputs(loaded.config), loaded.run), loaded.reference)
     (size,) = [objective for objective in problem.objectives if objective.name == "weight_mib"]
     for scores, choices in [(r.scores, r.allocation.formats) for r in loaded.records if r.scores]:
         columns = [problem.formats.index(choices[group]) for group in problem.parameters]
@@ -173,9 +173,8 @@ def test_formats_without_gain_are_left_out(folder: Path) -> None:
 
 def test_comparing_in_a_format_without_gain_names_the_remedy(folder: Path, tmp_path: Path) -> None:
     study = read_study(folder / "study.yaml", ["objectives=[map_50_95, latency_ms]"])
-    workbench = Workbench(read_inputs(study), RunFolder(tmp_path))
     with pytest.raises(InputError, match=r"'w4a16': was left out .* add weight_mib"):
-        compare_methods(workbench, ["onnx", "inc"], "w4a16", 3)
+        compare_methods(read_inputs(study), RunFolder(tmp_path), ["onnx", "inc"], "w4a16", 3)
 
 
 def test_sensitivity_methods_that_lack_something_say_so(
@@ -205,7 +204,7 @@ def test_a_comparison_reaches_the_report(
     table = json.loads(run.sensitivity.read_text())
     worst = max(entry["score"] for entry in table["entries"])
     turned = [{**entry, "score": worst - entry["score"]} for entry in table["entries"]]
-    kept = kept_table(Workbench(read_inputs(read_study(run.study_file)), run), "modelopt-kl")
+    kept = kept_table(read_study(run.study_file), run, "modelopt-kl")
     kept.parent.mkdir()
     kept.write_text(json.dumps({**table, "entries": turned}))
     with pytest.raises(SystemExit) as caught:

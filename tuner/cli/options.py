@@ -46,7 +46,7 @@ def parse_builder(runtime: str, pairs: list[str] | None) -> RuntimeSection:
     Raises:
         InputError: A key or value is none of a study's.
     """
-    from tuner.prepare.measuring import check_runtime
+    from tuner.prepare.runtimes import check_runtime
     from tuner.study.study_file import runtime_section
 
     check_runtime(runtime)

@@ -9,15 +9,17 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from objectives.latency import TimingProtocol, measure
+from objectives.latency import measure
 from objectives.scores import Failure
 from objectives.tasks.detection.contract import recognise
 from objectives.tasks.detection.metrics.coco import score
-from objectives.tasks.detection.predict import predict
 from search_spaces.errors import InputError
 from search_spaces.model_graph import ModelGraph
-from tuner.prepare.measuring import builder_settings, observer, open_runner, timing_lock, worker_count
-from tuner.prepare.workbench import Workbench
+from tuner.prepare.evaluators import timing_protocol
+from tuner.prepare.images import data_of, ensure_images
+from tuner.prepare.materializers import batched_graph, reference_model
+from tuner.prepare.predicting import detect, open_model
+from tuner.prepare.runtimes import observer, timing_lock
 from tuner.results.loaded import load_run
 from tuner.results.reporting import read_baselines, write_report_of
 from tuner.search.records import Baseline
@@ -41,25 +43,25 @@ def add_baseline(path: Path, model: Path, name: str, steps: Steps = silent) -> B
     loaded = load_run(path)
     if loaded.reference is None:
         raise InputError(f"run {str(path)!r}: its reference is not scored yet; `tuner resume {path}` goes on")
-    workbench = Workbench(read_inputs(loaded.config), loaded.run, steps)
-    data, runtime = workbench.data, loaded.config.runtime
+    inputs = read_inputs(loaded.config)
+    data, runtime = data_of(inputs), loaded.config.runtime
     graph = ModelGraph(model, allow_quantized=True)
     contract = recognise(graph)
     if contract.image_size != data.contract.image_size:
         raise InputError(f"{model}: takes images of {contract.image_size}, the run's model {data.contract.image_size}")
-    images = workbench.images(data.search.images)
-    workers = max(1, worker_count() // runtime.threads)
-    settings, batch = builder_settings(runtime), runtime.batch
+    images = ensure_images(inputs, loaded.run, data.search.images, steps)
+    batch = runtime.batch
+    unquantized = batched_graph(inputs.graph, batch)
     with (
-        open_runner(runtime.name, model, runtime.threads, settings, batch=batch) as candidate,
-        open_runner(runtime.name, workbench.inputs.graph.path, runtime.threads, settings, batch=batch) as reference,
+        open_model(runtime, model) as candidate,
+        open_model(runtime, reference_model(loaded.config, unquantized), unquantized) as reference,
     ):
         with steps(f"scoring {name}", len(images)) as done:
-            found = predict(candidate, images, contract, workers=workers, progress=done, batch=batch)
+            found = detect(runtime, candidate, images, contract, done)
         observe = observer(runtime.name, runtime.device)
         pixels = images.batch(0, min(batch, len(images)))
         sample = np.resize(pixels, (batch, *pixels.shape[1:]))
-        protocol = TimingProtocol(**loaded.config.timing.resolved(runtime.name).model_dump())
+        protocol = timing_protocol(loaded.config.timing, runtime.name)
         with timing_lock(runtime.name, runtime.device):
             timed = measure(candidate, reference, sample, protocol, observe=observe)
     if isinstance(timed, Failure):
@@ -68,7 +70,7 @@ def add_baseline(path: Path, model: Path, name: str, steps: Steps = silent) -> B
     baseline = Baseline(name, accuracy.map_50_95, loaded.reference.latency_ms * timed.ratio, _weight_bytes(graph))
     others = [other for other in read_baselines(loaded.run) if other.name != name]
     write_durably(loaded.run.baselines, json.dumps([asdict(entry) for entry in [*others, baseline]], indent=1))
-    write_report_of(load_run(path), workbench.inputs.graph.layers)
+    write_report_of(load_run(path), inputs.graph.layers)
     return baseline
 
 

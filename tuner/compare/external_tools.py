@@ -8,18 +8,19 @@ from pathlib import Path
 
 from objectives.tasks.detection.contract import recognise
 from objectives.tasks.detection.metrics.coco import score
-from objectives.tasks.detection.predict import predict
 from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError
 from search_spaces.formats import FORMATS, UNQUANTIZED
 from search_spaces.model_graph import ModelGraph
 from tuner.compare.baselines import add_baseline
-from tuner.prepare.measuring import open_runner, worker_count
-from tuner.prepare.sensitivity_sources import quantizing_formats, sweep_inputs
-from tuner.prepare.workbench import Workbench
+from tuner.prepare.images import calibration_images, data_of, ensure_images
+from tuner.prepare.predicting import cpu_section, detect, open_model
+from tuner.prepare.prepared import ensure_parts
+from tuner.prepare.sensitivity_sources import sweep_inputs
 from tuner.results.loaded import load_run
 from tuner.search.records import Baseline
-from tuner.study.inputs import read_inputs
+from tuner.study.inputs import Inputs, read_inputs
+from tuner.study.run_folder import RunFolder
 from tuner.terminal.progress import Steps, silent
 
 
@@ -39,12 +40,12 @@ def modelopt_onnx(path: Path, mode: str, method: str, images: int, steps: Steps 
     """
     from objectives.torch_models.onnx_ptq import quantize_onnx
 
-    bench = _bench(path, steps)
+    inputs, run = _open(path)
     name = f"ModelOpt ONNX {mode} {method}"
-    folder = _folder(bench, f"modelopt-onnx-{mode}-{method}")
-    pixels = bench.images(bench.data.calibration.images[:images], "preprocessing calibration images")
+    folder = _folder(run, f"modelopt-onnx-{mode}-{method}")
+    pixels = calibration_images(inputs, run, steps, images)
     with steps(name, 1):
-        made = quantize_onnx(bench.inputs.graph.path, pixels, mode, method, folder)
+        made = quantize_onnx(inputs.graph.path, pixels, mode, method, folder)
     try:
         return add_baseline(path, made.model, name, steps)
     except InputError as error:
@@ -61,13 +62,13 @@ def auto_quantize(path: Path, bits: float, steps: Steps = silent) -> Baseline:
     from objectives.sensitivity.modelopt_scores import GRADIENT, score_formats
     from objectives.torch_models.quantizers import uniform_config
 
-    bench = _bench(path, steps)
-    formats = quantizing_formats(bench)
+    inputs, run = _open(path)
+    formats = inputs.space.quantized_formats
     least = min(FORMATS[name].weight.bits for name in formats)
     if not least < bits < 16:
         raise InputError(f"--bits {bits:g}: must lie above {least}, the fewest of the run's formats, and below 16")
-    found = sweep_inputs(bench)
-    granularity = bench.inputs.config.sensitivity.granularities[0]
+    found = sweep_inputs(inputs, run, steps)
+    granularity = inputs.config.sensitivity.granularities[0]
     configs = [uniform_config(name, granularity) for name in formats]
     pixels = [found.images.batch(i, i + 1) for i in range(len(found.images))]
     name = f"ModelOpt AutoQuantize {bits:g} bits"
@@ -76,11 +77,11 @@ def auto_quantize(path: Path, bits: float, steps: Steps = silent) -> Baseline:
     recipes = {key.removesuffix(".quant_recipe"): str(recipe) for key, recipe in state["best"]["recipe"].items()}
     chosen = {layer: _format_of(recipes[module], formats) for layer, module in found.nodes.module_of.items()}
     allocation = Allocation.of(chosen)
-    folder = _folder(bench, f"modelopt-auto-{bits:g}")
+    folder = _folder(run, f"modelopt-auto-{bits:g}")
     folder.mkdir(parents=True)
     facts = {"effective_bits": bits, "satisfied": state["best"]["is_satisfied"], "allocation": allocation.formats}
     (folder / "scheme.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    bench.materializer.materialize(allocation).save(folder / "model.onnx")
+    ensure_parts(inputs, run, steps).materializer.materialize(allocation).save(folder / "model.onnx")
     return add_baseline(path, folder / "model.onnx", name, steps)
 
 
@@ -92,19 +93,20 @@ def neural_compressor(path: Path, images: int, steps: Steps = silent) -> Baselin
     """
     from objectives.neural_compressor.session import TuneSettings, inc_python, inc_tune
 
-    bench = _bench(path, steps)
-    python = inc_python(bench.inputs.config.sensitivity.inc_python)
-    folder = _folder(bench, "inc-int8")
-    pixels = bench.images(bench.data.calibration.images[:images], "preprocessing calibration images")
-    evaluated = bench.images(bench.data.search.images)
+    inputs, run = _open(path)
+    python = inc_python(inputs.config.sensitivity.inc_python)
+    folder = _folder(run, "inc-int8")
+    pixels = calibration_images(inputs, run, steps, images)
+    search = data_of(inputs).search
+    evaluated, cpu = ensure_images(inputs, run, search.images, steps), cpu_section()
 
     def scored(model: Path) -> float:
         contract = recognise(ModelGraph(model, allow_quantized=True))
-        with open_runner("onnxruntime-cpu", model) as runner:
-            return score(bench.data.search, predict(runner, evaluated, contract, workers=worker_count())).map_50_95
+        with open_model(cpu, model) as runner:
+            return score(search, detect(cpu, runner, evaluated, contract)).map_50_95
 
     with steps("Neural Compressor", 1):
-        found = inc_tune(python, bench.inputs.graph, pixels, scored, TuneSettings())
+        found = inc_tune(python, inputs.graph, pixels, scored, TuneSettings())
     folder.mkdir(parents=True)
     facts = {
         "command": found.command, "map_50_95": found.scores, "accepted": found.accepted, "seconds": found.seconds,
@@ -114,14 +116,14 @@ def neural_compressor(path: Path, images: int, steps: Steps = silent) -> Baselin
     return add_baseline(path, folder / "model.onnx", "Neural Compressor int8", steps)
 
 
-def _bench(path: Path, steps: Steps) -> Workbench:
+def _open(path: Path) -> tuple[Inputs, RunFolder]:
     loaded = load_run(path)
-    return Workbench(read_inputs(loaded.config), loaded.run, steps)
+    return read_inputs(loaded.config), loaded.run
 
 
-def _folder(bench: Workbench, name: str) -> Path:
+def _folder(run: RunFolder, name: str) -> Path:
     """A folder below the run for one tool's files, emptied where it was there."""
-    folder = bench.run.path / "baselines" / name
+    folder = run.path / "baselines" / name
     shutil.rmtree(folder, ignore_errors=True)
     return folder
 

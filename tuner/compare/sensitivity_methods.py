@@ -8,33 +8,43 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
+from objectives.tasks.detection.contract import DetectorContract
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
 from objectives.tasks.detection.metrics.agreement import agreement
 from objectives.tasks.detection.metrics.coco import Predictions, score
-from objectives.tasks.detection.predict import predict
 from search_spaces.allocation import Allocation
 from search_spaces.comparison import Comparison, MeasuredDrop, Ranking, compare, sample_layers
 from search_spaces.errors import InputError, nearest
 from search_spaces.sensitivity import SensitivityTable
-from tuner.prepare.measuring import worker_count
-from tuner.prepare.sensitivity_sources import inc_table, modelopt_tables, quantizing_formats
-from tuner.prepare.workbench import Workbench
+from tuner.prepare.calibration import ensure_calibration
+from tuner.prepare.images import data_of, ensure_images
+from tuner.prepare.materializers import float_materializer
+from tuner.prepare.predicting import cpu_section, detect, open_model
+from tuner.prepare.sensitivity import onnx_sensitivity
+from tuner.prepare.sensitivity_sources import inc_table, modelopt_tables
+from tuner.prepare.weights import ensure_weights
 from tuner.report.methods import comparison_figure
-from tuner.study.run_folder import read_json, read_text, write_durably
+from tuner.study.config import StudyConfig
+from tuner.study.inputs import Inputs
+from tuner.study.run_folder import RunFolder, read_json, read_text, write_durably
+from tuner.terminal.progress import Steps, silent
 
 _Row = tuple[str, str, float, float, float]  # layer, format, drop, disagreement, seconds
 METHODS = ("onnx", "modelopt-gradient", "modelopt-kl", "inc")
 
 
-def compare_methods(workbench: Workbench, methods: Sequence[str], fmt: str | None, layers: int) -> Comparison:
+def compare_methods(
+    inputs: Inputs, run: RunFolder, methods: Sequence[str], fmt: str | None, layers: int, steps: Steps = silent
+) -> Comparison:
     """Compares sensitivity methods; what the run folder holds already is not measured again.
 
     Args:
-        workbench: Of the study; ``comparison.{md,json,html}`` are written into its run folder.
+        inputs: The study.
+        run: Where ``comparison.{md,json,html}`` are written.
         methods: Of `METHODS`, at least two.
         fmt: Format of the measured drops; None for the space's with the fewest bits.
         layers: How many layers to measure, at least 3.
+        steps: Shows progress.
 
     Raises:
         InputError: A method or format is unknown, or fewer than two methods are named.
@@ -45,42 +55,42 @@ def compare_methods(workbench: Workbench, methods: Sequence[str], fmt: str | Non
             raise InputError(f"--method {method!r}: is not one of {', '.join(METHODS)}{nearest(method, METHODS)}")
     if len(set(methods)) < 2:
         raise InputError(f"--method: name at least two of {', '.join(METHODS)}")
-    formats = quantizing_formats(workbench)
-    if fmt in workbench.inputs.dropped:
+    formats = inputs.space.quantized_formats
+    if fmt in inputs.dropped:
         wanted = "gains nothing in its objectives; add weight_mib to them"
         raise InputError(f"--format {fmt!r}: was left out of the study's space: it {wanted}")
     if fmt is not None and fmt not in formats:
         raise InputError(f"--format {fmt!r}: is not in the study's space ({', '.join(formats)}){nearest(fmt, formats)}")
     chosen = fmt or min(formats, key=_bits)
-    tables = [_rankings(method, _table(workbench, method)) for method in dict.fromkeys(methods)]
+    tables = [_rankings(method, _table(inputs, run, method, steps)) for method in dict.fromkeys(methods)]
     sample = sample_layers(next((r for r in tables[0] if r.format == chosen), tables[0][0]), layers)
-    drops = _measure(workbench, sample, chosen)
-    images = len(workbench.data.search)
-    found = compare(workbench.inputs.graph.digest, images, chosen, tables, drops)
-    folder = workbench.run.path
-    write_durably(workbench.run.comparison, json.dumps(found.to_json(), indent=1) + "\n")
+    drops = _measure(inputs, run, sample, chosen, steps)
+    images = len(data_of(inputs).search)
+    found = compare(inputs.graph.digest, images, chosen, tables, drops)
+    folder = run.path
+    write_durably(run.comparison, json.dumps(found.to_json(), indent=1) + "\n")
     write_durably(folder / "comparison.md", found.to_markdown())
     write_durably(folder / "comparison.html", comparison_figure(found).to_html(include_plotlyjs=True))
     return found
 
 
-def kept_table(workbench: Workbench, method: str) -> Path:
+def kept_table(config: StudyConfig, run: RunFolder, method: str) -> Path:
     """Where a method's table is kept, named by the settings that decide it and that are not the run's identity."""
-    settings = workbench.inputs.config.sensitivity.model_dump(exclude={"method", "file", "scores", "inc_python"})
+    settings = config.sensitivity.model_dump(exclude={"method", "file", "scores", "inc_python"})
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
-    return workbench.run.path / "methods" / f"{method}-{digest}.json"
+    return run.path / "methods" / f"{method}-{digest}.json"
 
 
-def _table(workbench: Workbench, method: str) -> SensitivityTable:
-    path = kept_table(workbench, method)
+def _table(inputs: Inputs, run: RunFolder, method: str, steps: Steps) -> SensitivityTable:
+    path = kept_table(inputs.config, run, method)
     if path.is_file():
         return SensitivityTable.from_json(read_text(path))
     if method == "onnx":
-        table = workbench.onnx_sensitivity()
+        table = onnx_sensitivity(inputs, run, steps)
     elif method == "inc":
-        table = inc_table(workbench)
+        table = inc_table(inputs, run, steps)
     else:
-        table = modelopt_tables(workbench, (method.removeprefix("modelopt-"),))[0]
+        table = modelopt_tables(inputs, run, (method.removeprefix("modelopt-"),), steps)[0]
     path.parent.mkdir(exist_ok=True)
     write_durably(path, table.to_json())
     return table
@@ -95,20 +105,22 @@ def _rankings(method: str, table: SensitivityTable) -> list[Ranking]:
     return found
 
 
-def _measure(workbench: Workbench, layers: Sequence[str], fmt: str) -> list[MeasuredDrop]:
+def _measure(inputs: Inputs, run: RunFolder, layers: Sequence[str], fmt: str, steps: Steps) -> list[MeasuredDrop]:
     """Scores one layer at a time in `fmt`, in ONNX Runtime's CPU; each is kept when it is done."""
-    path = workbench.run.path / "methods" / "drops.json"
+    path = run.path / "methods" / "drops.json"
     kept = {row[:2]: row for row in read_json(path, list[_Row])} if path.exists() else {}
     missing = [layer for layer in layers if (layer, fmt) not in kept]
     if missing:
-        data = workbench.data
-        images = workbench.images(data.search.images)
-        reference = _predict(workbench, None, images)
+        data, graph = data_of(inputs), inputs.graph
+        calibration, weights = ensure_calibration(inputs, run, steps), ensure_weights(inputs, run, steps)
+        made = float_materializer(inputs, graph, calibration, weights)
+        images = ensure_images(inputs, run, data.search.images, steps)
+        reference = _predict(graph.path, images, data.contract)
         base = score(data.search, reference).map_50_95
-        with workbench.step(f"measuring single layers in {fmt}", len(missing)) as done:
+        with steps(f"measuring single layers in {fmt}", len(missing)) as done:
             for count, layer in enumerate(missing, 1):
                 started = time.perf_counter()
-                found = _predict(workbench, Allocation.of({layer: fmt}), images)
+                found = _predict(made.materialize(Allocation.of({layer: fmt})).data, images, data.contract)
                 drop = base - score(data.search, found).map_50_95
                 row = (layer, fmt, drop, 1 - agreement(found, reference), time.perf_counter() - started)
                 kept[layer, fmt] = row
@@ -117,12 +129,10 @@ def _measure(workbench: Workbench, layers: Sequence[str], fmt: str) -> list[Meas
     return [MeasuredDrop(*kept[layer, fmt]) for layer in layers]
 
 
-def _predict(workbench: Workbench, allocation: Allocation | None, images: PreprocessedImages) -> Predictions:
-    model: bytes | Path = workbench.inputs.graph.path
-    if allocation is not None:
-        model = workbench.float_materializer(workbench.inputs.graph).materialize(allocation).data
-    with OnnxRuntimeRunner(model, threads=1) as runner:
-        return predict(runner, images, workbench.data.contract, workers=worker_count())
+def _predict(model: bytes | Path, images: PreprocessedImages, contract: DetectorContract) -> Predictions:
+    cpu = cpu_section()
+    with open_model(cpu, model) as runner:
+        return detect(cpu, runner, images, contract)
 
 
 def _bits(name: str) -> tuple[int, int]:

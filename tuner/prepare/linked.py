@@ -17,7 +17,8 @@ from typing import Any
 from objectives.evaluation.bench import REFERENCE
 from objectives.scores import Scores, checked
 from search_spaces.errors import InputError
-from tuner.prepare.workbench import read_calibration
+from tuner.prepare.calibration import read_calibration
+from tuner.prepare.targets import has_engines
 from tuner.study.config import BUILDER_KEYS
 from tuner.study.identity import read_manifest, short
 from tuner.study.run_folder import RunFolder, read_json, write_durably
@@ -113,7 +114,7 @@ def open_link(path: Path, now: Mapping[str, Any]) -> Link:
         advice = "restore what differs, or leave --new-device out"
         raise InputError(f"--new-device {str(path)!r}: more than the device differs: {'; '.join(fields)}; {advice}")
     read_calibration(source)
-    keys = _ARITHMETIC + (_ENGINE + _BUILDER if now["runtime.name"] == "tensorrt" else _PROCESSOR)
+    keys = _ARITHMETIC + (_ENGINE + _BUILDER if has_engines(now["runtime.name"]) else _PROCESSOR)
     return Link(source, manifest["id"], tuple(_differing(keys, recorded, now)))
 
 

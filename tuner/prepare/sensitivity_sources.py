@@ -7,21 +7,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search_spaces.errors import InputError
-from search_spaces.formats import UNQUANTIZED
 from search_spaces.sensitivity import SensitivityTable
+from tuner.prepare.images import calibration_images, data_of
+from tuner.study.config import StudyConfig
+from tuner.study.inputs import Inputs
 from tuner.study.model_file import CHECKPOINT_SUFFIX
+from tuner.study.run_folder import RunFolder
+from tuner.terminal.progress import Steps, silent
 
 if TYPE_CHECKING:
     from objectives.sensitivity.modelopt_sweep import SweepInputs
-    from tuner.prepare.workbench import Workbench
+
+_PREPROCESSING = "preprocessing sensitivity images"
 
 
-def modelopt_tables(workbench: Workbench, scores: Sequence[str]) -> list[SensitivityTable]:
+def modelopt_tables(
+    inputs: Inputs, run: RunFolder, scores: Sequence[str], steps: Steps = silent
+) -> list[SensitivityTable]:
     """ModelOpt's AutoQuantize on the checkpoint, in every format and granularity of the study.
 
     Args:
-        workbench: Of the study.
+        inputs: The study.
+        run: Where each report is kept.
         scores: ``gradient``, ``kl`` or both.
+        steps: Shows progress.
 
     Returns:
         Per score the table of the first granularity; every run has a report of its own.
@@ -32,16 +41,16 @@ def modelopt_tables(workbench: Workbench, scores: Sequence[str]) -> list[Sensiti
     """
     from objectives.sensitivity.modelopt_sweep import SweepRun, merged, modelopt_sweep
 
-    granularities = workbench.inputs.config.sensitivity.granularities
-    formats = quantizing_formats(workbench)
+    granularities = inputs.config.sensitivity.granularities
+    formats = inputs.space.quantized_formats
     runs = [SweepRun(f, g, s) for s in scores for g in granularities for f in formats]
-    inputs = sweep_inputs(workbench)
-    with workbench.step("ModelOpt sensitivity", len(runs)) as done:
-        tables = modelopt_sweep(inputs, runs, workbench.run.path / "modelopt", done)
+    swept = sweep_inputs(inputs, run, steps)
+    with steps("ModelOpt sensitivity", len(runs)) as done:
+        tables = modelopt_sweep(swept, runs, run.path / "modelopt", done)
     return [merged([tables[SweepRun(f, granularities[0], s)] for f in formats]) for s in scores]
 
 
-def inc_table(workbench: Workbench) -> SensitivityTable:
+def inc_table(inputs: Inputs, run: RunFolder, steps: Steps = silent) -> SensitivityTable:
     """Neural Compressor's mean squared error with one layer at a time in int8.
 
     Raises:
@@ -50,32 +59,32 @@ def inc_table(workbench: Workbench) -> SensitivityTable:
     """
     from objectives.neural_compressor.session import inc_python, inc_sensitivity
 
-    settings, graph = workbench.inputs.config.sensitivity, workbench.inputs.graph
+    settings, graph = inputs.config.sensitivity, inputs.graph
     python = inc_python(settings.inc_python)
-    images = workbench.images(workbench.data.calibration.images[: settings.images], "preprocessing sensitivity images")
-    with workbench.step("Neural Compressor sensitivity", len(graph.quantizable)) as done:
-        return inc_sensitivity(python, graph, workbench.data.contract, images, done)
+    images = calibration_images(inputs, run, steps, settings.images, _PREPROCESSING)
+    with steps("Neural Compressor sensitivity", len(graph.quantizable)) as done:
+        return inc_sensitivity(python, graph, data_of(inputs).contract, images, done)
 
 
-def other_sensitivity(workbench: Workbench) -> SensitivityTable:
+def other_sensitivity(inputs: Inputs, run: RunFolder, steps: Steps = silent) -> SensitivityTable:
     """The prior by ModelOpt or by Neural Compressor, as the study says.
 
     Raises:
         InputError: Neural Compressor is to score other formats than int8.
     """
-    settings = workbench.inputs.config.sensitivity
+    settings = inputs.config.sensitivity
     if settings.method == "modelopt":
-        return modelopt_tables(workbench, settings.scores)[0]
-    others = [name for name in quantizing_formats(workbench) if name != "int8"]
+        return modelopt_tables(inputs, run, settings.scores, steps)[0]
+    others = [name for name in inputs.space.quantized_formats if name != "int8"]
     if others:
         raise InputError(
             f"sensitivity.method: 'inc' scores int8 only, but space.formats has {', '.join(others)}; "
             "choose onnx or modelopt, or leave them out"
         )
-    return inc_table(workbench)
+    return inc_table(inputs, run, steps)
 
 
-def sweep_inputs(workbench: Workbench) -> SweepInputs:
+def sweep_inputs(inputs: Inputs, run: RunFolder, steps: Steps = silent) -> SweepInputs:
     """Loads the checkpoint, verifies it against the study's model, and labels the calibration images."""
     from objectives.sensitivity.modelopt_sweep import SweepInputs
     from objectives.torch_models.checkpoint import load_checkpoint
@@ -83,17 +92,18 @@ def sweep_inputs(workbench: Workbench) -> SweepInputs:
     from objectives.torch_models.export import map_checkpoint
     from objectives.torch_models.packages import require_modelopt
 
-    config, graph = workbench.inputs.config, workbench.inputs.graph
-    path = checkpoint_path(workbench)
+    config, graph = inputs.config, inputs.graph
+    path = checkpoint_path(config)
     require_modelopt("sensitivity.method modelopt")
     checkpoint = load_checkpoint(path)
-    contract = workbench.data.contract
+    data = data_of(inputs)
+    contract = data.contract
     end_to_end = contract.layout == "end_to_end"
     nodes = map_checkpoint(checkpoint, graph, end_to_end)
     nodes.require_complete(str(path), str(graph.path))
     detector = TorchDetector(checkpoint, end_to_end, config.sensitivity.device)
-    records = workbench.data.calibration.images[: config.sensitivity.images]
-    images = workbench.images(records, "preprocessing sensitivity images")
+    records = data.calibration.images[: config.sensitivity.images]
+    images = calibration_images(inputs, run, steps, config.sensitivity.images, _PREPROCESSING)
     named = config.sensitivity.labels
     if named is not None:
         labels = read_labels(Path(named), records, images, contract)
@@ -107,13 +117,12 @@ def sweep_inputs(workbench: Workbench) -> SweepInputs:
     return SweepInputs(graph, nodes, detector, images, labels, provenance)
 
 
-def checkpoint_path(workbench: Workbench) -> Path:
+def checkpoint_path(config: StudyConfig) -> Path:
     """The checkpoint of a study: its model, or what ``sensitivity.checkpoint`` names.
 
     Raises:
         InputError: There is none.
     """
-    config = workbench.inputs.config
     if Path(config.model.path).suffix == CHECKPOINT_SUFFIX:
         return Path(config.model.path)
     if config.sensitivity.checkpoint is None:
@@ -122,9 +131,3 @@ def checkpoint_path(workbench: Workbench) -> Path:
             "exported from, or set model.path to it"
         )
     return Path(config.sensitivity.checkpoint)
-
-
-def quantizing_formats(workbench: Workbench) -> list[str]:
-    """Formats of the space, the unquantized one aside."""
-    names = dict.fromkeys(name for formats in workbench.inputs.space.formats for name in formats)
-    return [name for name in names if name != UNQUANTIZED]

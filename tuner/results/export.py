@@ -15,8 +15,11 @@ from objectives.runtimes.tensorrt.rules import dialect
 from objectives.runtimes.tensorrt.trtexec import trtexec_command
 from search_spaces.errors import InputError
 from search_spaces.model_graph import ModelGraph
-from tuner.prepare.measuring import builder_settings
-from tuner.prepare.workbench import make_materializer, read_calibration, read_recovered
+from tuner.prepare.calibration import read_calibration
+from tuner.prepare.materializers import batched_graph, make_materializer
+from tuner.prepare.runtimes import builder_settings
+from tuner.prepare.targets import has_engines
+from tuner.prepare.weights import read_weights
 from tuner.results.loaded import LoadedRun
 from tuner.search.front import rescored
 from tuner.search.records import TrialRecord
@@ -40,12 +43,11 @@ class Exporter:
             expected = loaded.manifest["identity"]["digest.model"]
             if graph.digest != expected:
                 raise InputError(f"{graph.path}: not the model of this run (sha256 {expected}); restore it")
-            if loaded.config.runtime.batch > 1:
-                graph = ModelGraph(graph.path, batch=loaded.config.runtime.batch)
+            graph = batched_graph(graph, loaded.config.runtime.batch)
             version = loaded.manifest["identity"].get("versions.tensorrt")
             self._graph = graph
             self._materializer = make_materializer(
-                loaded.config, graph, read_calibration(loaded.run), version, read_recovered(loaded.run)
+                loaded.config, graph, read_calibration(loaded.run), read_weights(loaded.run), version
             )
 
     def export(self, record: TrialRecord, folder: Path) -> dict[str, Any]:
@@ -77,7 +79,7 @@ class Exporter:
                     f"{record.scores.artifact[:16]} was scored; use the versions that the manifest names"
                 )
             files["model.onnx"] = artifact.data
-            if self.loaded.config.runtime.name == "tensorrt":
+            if has_engines(self.loaded.config.runtime.name):
                 files |= self._for_engine(artifact)
                 scheme["trtexec"] = self._trtexec(artifact)
             scheme["sha256"] |= {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}

@@ -8,33 +8,37 @@ from typing import Any
 
 from objectives.scores import Scores
 from search_spaces.allocation import Allocation
-from tuner.prepare.workbench import Workbench
+from tuner.prepare.prepared import PreparedStudy
 from tuner.results.export import Exporter
 from tuner.results.loaded import LoadedRun, load_run
 from tuner.results.posterior_front import posterior_front
 from tuner.results.reporting import draw_previews, write_report_of
 from tuner.results.rescore import rescore
 from tuner.results.retime import retime
+from tuner.samplers.problem import Problem
 from tuner.search.front import front_of, rescored, write_front
 from tuner.search.learned import learn
 from tuner.search.problem import study_problem
 from tuner.study.run_folder import read_json, write_durably
+from tuner.terminal.progress import Steps, silent
 
 
-def finish(workbench: Workbench, reference: Scores) -> None:
+def finish(study: PreparedStudy, reference: Scores, steps: Steps = silent) -> None:
     """Writes all results of a run; each step that was done before is skipped or repeated to the same end.
 
     Args:
-        workbench: The run.
+        study: What was searched.
         reference: Scores of the unquantized model.
+        steps: Shows progress.
     """
-    run = workbench.run
+    inputs, run, parts = study.inputs, study.run, study.parts
+    problem = study_problem(study, reference)
     loaded = load_run(run.path)
-    if workbench.inputs.data is not None:
-        chosen = _candidates(workbench, loaded, reference)
-        rescore(workbench, chosen)
+    if parts is not None:
+        chosen = _candidates(loaded, problem, reference)
+        rescore(inputs, run, parts, chosen, steps)
         if "latency_ms" in loaded.config.objectives:
-            retime(workbench, chosen)
+            retime(inputs, run, chosen, steps)
         loaded = load_run(run.path)
     members = loaded.front
     write_front(run, loaded.config.name, members, reference)
@@ -43,31 +47,30 @@ def finish(workbench: Workbench, reference: Scores) -> None:
     for folder in run.schemes.iterdir():
         if folder.name not in wanted or _outdated(folder, loaded):  # no longer on the front, or left by a crash
             shutil.rmtree(folder)
-    exporter = Exporter(loaded, workbench.inputs.graph)
+    exporter = Exporter(loaded, inputs.graph)
     for member in members:
         folder = run.schemes / str(member.record.number)
         if not folder.exists():
             exporter.export(member.record, folder)
-    if workbench.inputs.data is not None:
+    if parts is not None:
         for member in members:
             if member.recommended:
-                draw_previews(workbench, member)
-    problem = study_problem(workbench, reference, workbench.blocked)
+                draw_previews(inputs, run, parts, member, steps)
     write_durably(run.learned, learn(loaded.trials.study, problem).to_json())
-    write_report_of(loaded, workbench.inputs.graph.layers)
+    write_report_of(loaded, inputs.graph.layers)
     run.log("front", members=sorted(int(number) for number in wanted))
 
 
-def _candidates(workbench: Workbench, loaded: LoadedRun, reference: Scores) -> list[Allocation]:
+def _candidates(loaded: LoadedRun, problem: Problem, reference: Scores) -> list[Allocation]:
     """Schemes that are measured again: the front as the search measured it, and that which the models believe in.
 
     A measured front is made of lucky figures; a scheme that was unlucky is only found by what the models say of it.
     """
     config = loaded.config
     measured = front_of(loaded.records, config.objectives, reference, bounds=config.constraints)
-    believed = posterior_front(loaded, study_problem(workbench, reference, workbench.blocked))
+    believed = posterior_front(loaded, problem)
     found = {a.digest: a for a in [*(member.record.allocation for member in measured), *believed]}
-    workbench.run.log("rescoring", measured=len(measured), believed=len(believed), schemes=len(found))
+    loaded.run.log("rescoring", measured=len(measured), believed=len(believed), schemes=len(found))
     return list(found.values())
 
 

@@ -16,18 +16,20 @@ from search_spaces.comparison import Comparison
 from search_spaces.errors import InputError
 from search_spaces.layers import Layer
 from search_spaces.sensitivity import SensitivityTable
-from tuner.prepare.workbench import Workbench
+from tuner.prepare.images import data_of
+from tuner.prepare.prepared import ArtifactParts
 from tuner.report import write_report
 from tuner.report.dashboard import attach
+from tuner.results.detector import Detector
 from tuner.results.loaded import LoadedRun
-from tuner.results.rescore import Detector
 from tuner.search.front import hypervolume_history
 from tuner.search.learned import Learned
 from tuner.search.progress_view import duration
 from tuner.search.records import Baseline, FrontMember, Preview, RunSummary, milliseconds
 from tuner.search.screening import summarize
-from tuner.study.inputs import read_model
+from tuner.study.inputs import Inputs, read_model
 from tuner.study.run_folder import RunFolder, read_json, read_text, write_durably
+from tuner.terminal.progress import Steps, silent
 
 _PREVIEWS = 4
 _QUALITY = 85
@@ -132,20 +134,30 @@ def read_engines(run: RunFolder) -> dict[str, EngineReport]:
     return {path.stem: read_json(path, EngineReport) for path in sorted(run.engines.glob("*.json"))}
 
 
-def draw_previews(workbench: Workbench, member: FrontMember) -> None:
-    """Draws a few images with the reference's and a member's detections into ``artifacts/previews``."""
-    folder = workbench.run.artifacts / "previews"
+def draw_previews(
+    inputs: Inputs, run: RunFolder, parts: ArtifactParts, member: FrontMember, steps: Steps = silent
+) -> None:
+    """Draws a few images with the reference's and a member's detections into ``artifacts/previews``.
+
+    Args:
+        inputs: The study.
+        run: Its folder.
+        parts: Of its artifacts.
+        member: Of its front.
+        steps: Shows progress.
+    """
+    folder = run.artifacts / "previews"
     digest = member.record.allocation.digest
     index = folder / "previews.json"
     if index.exists() and read_json(index, _Previews).digest == digest:
         return
-    data = workbench.data
+    data = data_of(inputs)
     counts: dict[int, int] = {}
     for annotation in data.search.annotations:
         counts[annotation.image_id] = counts.get(annotation.image_id, 0) + 1
     ranked = sorted(data.search.images, key=lambda image: abs(counts.get(image.id, 0) - 8))
     chosen = ranked[:_PREVIEWS]
-    detector = Detector(workbench, chosen)
+    detector = Detector(inputs, run, parts, chosen, steps)
     reference = detector.predict(None, "previews of the reference")
     scheme = detector.predict(member.record.allocation, "previews of the scheme")
     names = []

@@ -12,28 +12,31 @@ from pydantic import Field, FiniteFloat
 from objectives.evaluation.evaluator import Evaluator
 from objectives.scores import Failure
 from search_spaces.allocation import Allocation
-from tuner.prepare.workbench import Workbench
+from tuner.prepare.evaluators import open_evaluator
+from tuner.study.inputs import Inputs
 from tuner.study.run_folder import RunFolder, read_json, write_durably
+from tuner.terminal.progress import Steps, silent
 
 ROUNDS = 3
 
 
-def retime(workbench: Workbench, allocations: Sequence[Allocation]) -> None:
+def retime(inputs: Inputs, run: RunFolder, allocations: Sequence[Allocation], steps: Steps = silent) -> None:
     """Measures the latency of schemes in `ROUNDS` rounds, unless the run did for all of them.
 
     Each measurement is paired with the reference as a trial's is. Where one is added, all are timed again: they are to
     be compared with each other.
 
     Args:
-        workbench: Makes artifacts and opens the evaluator.
+        inputs: The study.
+        run: Where the ratios are kept.
         allocations: The schemes.
+        steps: Shows progress.
     """
-    run = workbench.run
     known = read_ratios(run)
     if all(allocation.digest in known for allocation in allocations):
         return
     found: dict[str, list[float]] = {allocation.digest: [] for allocation in allocations}
-    with workbench.evaluator() as evaluator, workbench.step("timing again", ROUNDS * len(found)) as done:
+    with open_evaluator(inputs, run, steps) as evaluator, steps("timing again", ROUNDS * len(found)) as done:
         assert isinstance(evaluator, Evaluator)
         for turn in range(ROUNDS):
             # Every other round backwards: who follows whom, and how warm the machine is, averages out.

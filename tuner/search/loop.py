@@ -16,12 +16,12 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
+from objectives.evaluation.study_evaluator import StudyEvaluator
 from objectives.scores import Failure, Outcome, Scores, Screened, checked
 from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError
 from search_spaces.reading import record_of
 from search_spaces.unsupported import Blocked
-from tuner.prepare.workbench import Evaluator
 from tuner.samplers import make_sampler
 from tuner.samplers.problem import Problem
 from tuner.search.front import front_of
@@ -85,7 +85,7 @@ def search(
     *,
     problem: Problem,
     claims: Claims,
-    evaluator: Evaluator,
+    evaluator: StudyEvaluator,
     reference: Scores,
     total: int,
     interrupts: Interrupts,
@@ -211,7 +211,9 @@ def read_blocked(run: RunFolder) -> Blocked:
     return Blocked.from_json(read_text(run.blocked)) if run.blocked.exists() else Blocked()
 
 
-def _evaluate(evaluator: Evaluator, allocation: Allocation, reference: Scores, front: Mapping[str, Scores]) -> Outcome:
+def _evaluate(
+    evaluator: StudyEvaluator, allocation: Allocation, reference: Scores, front: Mapping[str, Scores]
+) -> Outcome:
     """Scores one allocation, its latency in the study's milliseconds.
 
     The unquantized allocation is scored like any other: its artifact and its ratio are measured, not assumed.
@@ -222,7 +224,7 @@ def _evaluate(evaluator: Evaluator, allocation: Allocation, reference: Scores, f
     return replace(result, latency_ms=reference.latency_ms * result.latency.ratio)
 
 
-def score_reference(run: RunFolder, evaluator: Evaluator, inputs: Inputs) -> Scores:
+def score_reference(run: RunFolder, evaluator: StudyEvaluator, inputs: Inputs) -> Scores:
     """Scores of the unquantized model: measured once per run, before any trial.
 
     Raises:

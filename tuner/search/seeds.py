@@ -7,7 +7,7 @@ import json
 from search_spaces.allocation import Allocation
 from search_spaces.formats import UNQUANTIZED
 from search_spaces.priors import ladders
-from tuner.prepare.workbench import Workbench
+from tuner.prepare.prepared import PreparedStudy
 from tuner.samplers.knapsack import knapsack_points
 from tuner.samplers.problem import Problem
 from tuner.study.run_folder import read_json, write_durably
@@ -15,19 +15,19 @@ from tuner.study.run_folder import read_json, write_durably
 KNAPSACK_POINTS = 13
 
 
-def study_seeds(workbench: Workbench, problem: Problem) -> list[tuple[str, dict[str, str]]]:
+def study_seeds(study: PreparedStudy, problem: Problem) -> list[tuple[str, dict[str, str]]]:
     """Returns ``(origin, choices)``: the reference, then what ``search.seeds`` names, each scheme once.
 
     They are kept in the run folder: the prior holds measured times, so a second look would choose others.
 
     Args:
-        workbench: The run.
+        study: What was found out about it beforehand.
         problem: Its search.
     """
-    path = workbench.run.seeds
+    path = study.run.seeds
     if path.exists():
         return read_json(path, list[tuple[str, dict[str, str]]])
-    space, wanted = workbench.inputs.space, workbench.inputs.config.search.seeds
+    space, wanted = study.inputs.space, study.inputs.config.search.seeds
     found: list[tuple[str, dict[str, str]]] = []
     unquantized = Allocation.uniform(space.layers, UNQUANTIZED)
     if space.contains(unquantized):
@@ -39,7 +39,7 @@ def study_seeds(workbench: Workbench, problem: Problem) -> list[tuple[str, dict[
         points = knapsack_points(problem, KNAPSACK_POINTS)
         found += [(f"knapsack:{rank}", problem.decode(scheme)) for rank, scheme in enumerate(points)]
     if "ladders" in wanted:
-        steps = [seed for name in formats for seed in ladders(space, workbench.sensitivity, name)]
+        steps = [seed for name in formats for seed in ladders(space, study.sensitivity, name)]
         found += [(seed.origin, space.choices(seed.allocation)) for seed in steps]
     unique: dict[tuple[str, ...], tuple[str, dict[str, str]]] = {}
     for origin, choices in found:

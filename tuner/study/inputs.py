@@ -15,7 +15,7 @@ from search_spaces.errors import InputError
 from search_spaces.formats import UNQUANTIZED, Number, get_format
 from search_spaces.model_graph import ModelGraph
 from search_spaces.space import Rule, SearchSpace
-from tuner.prepare.measuring import check_runtime
+from tuner.prepare.runtimes import check_runtime
 from tuner.study.config import ModelSection, StudyConfig
 from tuner.study.model_file import onnx_file
 

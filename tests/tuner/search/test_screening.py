@@ -21,8 +21,8 @@ from objectives.scores import Failure, Scores
 from search_spaces.errors import InputError
 from tuner.cli.app import main
 from tuner.launch import launch, resume
-from tuner.prepare.measuring import evaluator_settings
-from tuner.prepare.workbench import Workbench
+from tuner.prepare.evaluators import evaluator_settings
+from tuner.prepare.prepared import prepare_study
 from tuner.results.loaded import LoadedRun, load_run
 from tuner.samplers import make_sampler
 from tuner.samplers.history import read_history
@@ -112,7 +112,7 @@ def test_screened_trials_are_told_apart_and_count(loaded: LoadedRun, half: list[
 def test_no_screened_scheme_belongs_in_the_front(loaded: LoadedRun, folder: Path) -> None:
     """All are scored in full here, which the study did not."""
     config, reference = loaded.config, loaded.reference
-    bench = Bench(replace(evaluator_settings(Workbench(read_inputs(config), loaded.run)), predictions=None))
+    bench = Bench(replace(evaluator_settings(read_inputs(config), loaded.run), predictions=None))
     full = []
     for record in loaded.records:
         scores = record.scores or bench.evaluate(record.allocation)
@@ -141,7 +141,7 @@ def test_seeds_are_compared_with_nothing(loaded: LoadedRun) -> None:
 
 
 def test_every_sampler_goes_on_from_a_study_that_screened(loaded: LoadedRun) -> None:
-    problem = study_problem(Workbench(read_inputs(loaded.config), loaded.run), loaded.reference)
+    problem = study_problem(prepare_study(read_inputs(loaded.config), loaded.run), loaded.reference)
     held = {record.allocation.digest for record in loaded.records}
     history = read_history(loaded.trials.study, problem)
     assert len(history.schemes) == 18

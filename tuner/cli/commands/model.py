@@ -82,12 +82,12 @@ def evaluate(
     from objectives.tasks.detection.data.dataset import load_dataset
     from objectives.tasks.detection.data.preprocessed import PreprocessedImages
     from objectives.tasks.detection.metrics.coco import score
-    from objectives.tasks.detection.predict import predict
-    from tuner.prepare.measuring import builder_settings, open_runner, worker_count
+    from tuner.prepare.predicting import detect as detect_on
+    from tuner.prepare.predicting import open_model
     from tuner.study.model_file import onnx_file
     from tuner.terminal.progress import bar
 
-    settings = builder_settings(parse_builder(runtime, builder))
+    section = parse_builder(runtime, builder)
     file = onnx_file(model, head=head, image_size=parse_size(image_size), runtime=runtime)
     _, contract = _detector(file, head, image_size)
     dataset = load_dataset(images, annotations).subset(limit)
@@ -95,11 +95,8 @@ def evaluate(
     with tempfile.TemporaryDirectory(prefix="tuner-") as folder:
         with bar("preprocessing images", len(dataset)) as done:
             pixels = PreprocessedImages.build(dataset.images, contract.image_size, Path(folder), done)
-        with (
-            bar("evaluation", len(dataset)) as done,
-            open_runner(runtime, file, builder=settings) as runner,
-        ):
-            predictions = predict(runner, pixels, contract, workers=worker_count(), progress=done)
+        with bar("evaluation", len(dataset)) as done, open_model(section, file) as runner:
+            predictions = detect_on(section, runner, pixels, contract, done)
         figures = asdict(score(dataset, predictions))
     if as_json:
         show({"model": str(model), **figures})
@@ -134,10 +131,10 @@ def detect(
     from objectives.tasks.detection.drawing import draw, side_by_side, write_picture
     from objectives.tasks.detection.heads.decode import decode
     from search_spaces.reading import is_file
-    from tuner.prepare.measuring import builder_settings, open_runner
+    from tuner.prepare.predicting import open_model
     from tuner.study.model_file import onnx_file
 
-    settings = builder_settings(parse_builder(runtime, builder))
+    section = parse_builder(runtime, [*(builder or []), f"threads={os.cpu_count() or 1}", "batch=1"])
     given = [path for path in (reference, model) if path is not None]
     models = [onnx_file(path, head=head, image_size=parse_size(image_size), runtime=runtime) for path in given]
     contracts = [_detector(path, head, image_size)[1] for path in models]
@@ -159,7 +156,7 @@ def detect(
         raise InputError(f"--out {str(out)!r}: cannot be written ({error.strerror})") from None
     drawn: dict[Path, list[NDArray[np.uint8]]] = {}
     for path, contract in zip(models, contracts, strict=True):
-        with open_runner(runtime, path, threads=os.cpu_count() or 1, builder=settings) as runner:
+        with open_model(section, path) as runner:
             for name, picture in pictures:
                 pixels, place = letterbox(picture, contract.image_size)
                 outputs = runner.infer(pixels[None].astype(np.float32) / np.float32(255))
@@ -192,23 +189,24 @@ def bench(
     """
     import numpy as np
 
-    from objectives.latency import TimingProtocol, measure
+    from objectives.latency import measure
     from objectives.scores import Failure
-    from tuner.prepare.measuring import builder_settings, observer, open_runner, timing_lock
+    from tuner.prepare.evaluators import timing_protocol
+    from tuner.prepare.predicting import open_model
+    from tuner.prepare.runtimes import observer, timing_lock
     from tuner.study.config import TimingSection
     from tuner.study.model_file import onnx_file
 
-    section = parse_builder(runtime, [*(builder or []), f"batch={batch}"])
-    settings = builder_settings(section)
+    section = parse_builder(runtime, [*(builder or []), f"threads={threads}", f"batch={batch}"])
     size = parse_size(image_size)
     given = [path for path in (model, reference) if path is not None]
     files = [onnx_file(path, image_size=size, runtime=runtime) for path in given]
     image = np.random.default_rng(0).random((batch, 3, *_input_size(files[0], size)), dtype=np.float32)
-    protocol = TimingProtocol(**TimingSection().resolved(runtime).model_dump())
+    protocol = timing_protocol(TimingSection(), runtime)
     if reference is not None and _input_size(files[1], size) != image.shape[2:]:
         raise InputError(f"--reference {str(reference)!r}: takes another image size than {model}")
     with ExitStack() as stack:
-        opened = [stack.enter_context(open_runner(runtime, path, threads, settings, batch=batch)) for path in files]
+        opened = [stack.enter_context(open_model(section, path)) for path in files]
         observe = observer(runtime, section.device)
         with timing_lock(runtime, section.device):
             found = measure(opened[0], opened[1] if reference else None, image, protocol, observe=observe)

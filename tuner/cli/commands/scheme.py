@@ -18,7 +18,8 @@ from tuner.cli.options import Head, ImageSize, Json, Model, Runtime, Study, pars
 from tuner.terminal.console import say, show
 
 if TYPE_CHECKING:
-    from tuner.prepare.workbench import Workbench
+    from tuner.study.inputs import Inputs
+    from tuner.study.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -185,9 +186,11 @@ def sensitivity(
     Example: tuner sensitivity studies/demo.yaml
     """
     changes = [*(override or ()), *([f"sensitivity.method={method}"] if method else [])]
-    with _bench(study, changes, folder, "sensitivity") as bench:
-        table = bench.sensitivity
-        run = bench.run
+    from tuner.prepare.sensitivity import ensure_sensitivity
+    from tuner.terminal.progress import bar
+
+    with _opened(study, changes, folder, "sensitivity") as (inputs, run):
+        table = ensure_sensitivity(inputs, run, bar)
     path = run.path / "layer-sensitivity-report.md"
     if as_json:
         ranking = [vars(entry) for entry in table.ranking()]
@@ -221,10 +224,11 @@ def compare(
     Example: tuner compare studies/demo.yaml --method onnx --method modelopt-gradient --layers 20
     """
     from tuner.compare.sensitivity_methods import compare_methods
+    from tuner.terminal.progress import bar
 
-    with _bench(study, override or (), folder, "compare") as bench:
-        found = compare_methods(bench, method or ["onnx", "modelopt-gradient"], fmt, layers)
-        path = bench.run.path / "comparison.md"
+    with _opened(study, override or (), folder, "compare") as (inputs, run):
+        found = compare_methods(inputs, run, method or ["onnx", "modelopt-gradient"], fmt, layers, bar)
+        path = run.path / "comparison.md"
     if as_json:
         show({"report": str(path), **found.to_json()})
     else:
@@ -233,14 +237,14 @@ def compare(
 
 
 @contextmanager
-def _bench(study: Path, changes: Sequence[str], folder: Path | None, suffix: str) -> Iterator[Workbench]:
-    """The workbench of a study in a folder of its own, which is refused where it belongs to another identity."""
-    from tuner.prepare.workbench import Workbench
+def _opened(
+    study: Path, changes: Sequence[str], folder: Path | None, suffix: str
+) -> Iterator[tuple[Inputs, RunFolder]]:
+    """A study and a folder of its own, held, which is refused where it belongs to another identity."""
     from tuner.study.identity import check_identity, identity
     from tuner.study.inputs import read_inputs
     from tuner.study.run_folder import RunFolder, read_json, write_durably
     from tuner.study.study_file import read_study
-    from tuner.terminal.progress import bar
 
     inputs = read_inputs(read_study(study, changes))
     run = RunFolder(folder or Path("runs") / f"{inputs.config.name}-{suffix}")
@@ -256,7 +260,7 @@ def _bench(study: Path, changes: Sequence[str], folder: Path | None, suffix: str
             raise InputError(f"--out {str(run.path)!r}: holds something else; choose another folder")
         else:
             write_durably(run.manifest, json.dumps({"identity": now}))
-        yield Workbench(inputs, run, bar)
+        yield inputs, run
 
 
 def _read(path: Path) -> str:

@@ -1,39 +1,26 @@
-"""Opens runners and the evaluator of the study's runtime."""
+"""Opens runners of a runtime, and its device."""
 
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import psutil
 
 from objectives.devices.gpu import GpuState, find_gpu, read_state
 from objectives.devices.lock import device_lock, give_way
-from objectives.evaluation.evaluator import Evaluator as ChildEvaluator
-from objectives.evaluation.evaluator import EvaluatorSettings
-from objectives.latency import TimingProtocol
 from objectives.quantization.calibration import CalibrationTable
 from objectives.quantization.materialize import Materializer
-from objectives.quantization.weights import WeightSettings
 from objectives.runners.runner import Runner
 from objectives.runtimes.backends import RUNTIMES, TensorRtBackend, hold, make_backend, tensorrt_version
 from objectives.runtimes.tensorrt.build_log import BuildError
 from objectives.runtimes.tensorrt.rules import BuilderSettings, dialect
 from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError, nearest
-from search_spaces.formats import Granularity
 from search_spaces.model_graph import ModelGraph
-from tuner.search.screening import screening_settings
-from tuner.study.config import RuntimeSection, WeightsSection
-
-if TYPE_CHECKING:
-    from tuner.prepare.workbench import Evaluator, Workbench
+from tuner.study.config import RuntimeSection
 
 
 @contextmanager
@@ -114,54 +101,6 @@ def _for_engine(graph: ModelGraph) -> bytes:
     return Materializer(graph, nothing, dialect(tensorrt_version())).materialize(Allocation(())).engine_model
 
 
-def worker_count() -> int:
-    """Python threads for scoring: one per physical core, as far as this process may use them."""
-    physical = psutil.cpu_count(logical=False) or 1
-    return min(physical, len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else physical
-
-
-@contextmanager
-def open_evaluator(workbench: Workbench) -> Iterator[Evaluator]:
-    """Starts the evaluator of a study: one child process that lives from trial to trial.
-
-    Raises:
-        InputError: The study's runtime is unknown.
-        RuntimeUnavailable: The machine lacks what it needs.
-    """
-    with ChildEvaluator(evaluator_settings(workbench)) as evaluator:
-        yield evaluator
-
-
-def evaluator_settings(workbench: Workbench) -> EvaluatorSettings:
-    """What the evaluator of a study needs; calibrates first where that was not done yet."""
-    config, run = workbench.inputs.config, workbench.run
-    check_runtime(config.runtime.name)
-    protocol = TimingProtocol(**config.timing.resolved(config.runtime.name).model_dump())
-    assert workbench.calibration  # in its file from here on
-    return EvaluatorSettings(
-        model=workbench.inputs.graph.path,
-        calibration=run.calibration,
-        contract=workbench.data.contract,
-        dataset=workbench.data.search,
-        cache=run.image_cache,
-        runtime=config.runtime.name,
-        threads=config.runtime.threads,
-        workers=max(1, worker_count() // config.runtime.threads),
-        weights=weight_settings(config.weights),
-        recovered=run.recovered if workbench.recovered else None,
-        timing=protocol if "latency_ms" in config.objectives else None,
-        predictions=run.predictions,
-        screening=screening_settings(config),
-        known=run.known if run.known.is_dir() else None,
-        batch=config.runtime.batch,
-        builder=builder_settings(config.runtime),
-        engines=run.engines,
-        log=run.path / "evaluator.log",
-        failures=run.failures,
-        limit_s=config.runtime.limit_s,
-    )
-
-
 def check_runtime(name: str) -> None:
     """Refuses a runtime that is unknown, or that this machine cannot run.
 
@@ -197,14 +136,3 @@ def observer(runtime: str, device: int = 0) -> Callable[[], GpuState | None]:
 def timing_lock(runtime: str, device: int = 0) -> AbstractContextManager[None]:
     """Holds a runtime's device for one measurement."""
     return device_lock("cpu" if runtime == "onnxruntime-cpu" else find_gpu(device).uuid)
-
-
-def weight_settings(weights: WeightsSection) -> WeightSettings:
-    """The study's weight settings as the quantizer takes them."""
-    return WeightSettings(
-        weights.method,
-        Granularity(weights.granularity),
-        weights.block_size,
-        weights.device,
-        sequential=weights.sequential,
-    )
