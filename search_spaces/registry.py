@@ -32,6 +32,10 @@ class Registry(Generic[T]):
         """All names, the built-in ones first, in their order."""
         return tuple(dict.fromkeys([*self._built_in, *(point.name for point in _points(self.group))]))
 
+    def built_in(self) -> tuple[str, ...]:
+        """The names that the project itself brings."""
+        return tuple(self._built_in)
+
     def get(self, name: str) -> T:
         """Loads the thing of that name.
 

@@ -15,9 +15,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from objectives.evaluation.bench import EvaluatorSettings
+from objectives.evaluation.settings import EvaluatorSettings
 from objectives.quantization.calibration import calibrate
 from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
+from objectives.runtimes.registry import parse_settings
 from objectives.tasks.detection.contract import Thresholds, recognise
 from objectives.tasks.detection.data.calibration_set import load_calibration
 from objectives.tasks.detection.data.dataset import load_dataset
@@ -261,6 +262,7 @@ def evaluator_settings(folder: Path, graph: ModelGraph, count: int, **choices: A
     contract = recognise(graph)
     cached = PreprocessedImages.build(calibration.images, contract.image_size, folder / "cache")
     (folder / "calibration.json").write_text(calibrate(graph, cached.singles(), "max").to_json())
+    choices.setdefault("runtime", parse_settings({}))
     return EvaluatorSettings(
         model=graph.path,
         calibration=folder / "calibration.json",

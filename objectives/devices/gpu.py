@@ -82,6 +82,11 @@ def find_gpu(index: int = 0) -> Gpu:
         return _gpu(nvml, index, names[index])
 
 
+def gpu_facts(gpu: Gpu) -> dict[str, Any]:
+    """What names a GPU in a run's identity; not which of its kind: each is timed against its own reference."""
+    return {"gpu": gpu.name, "driver": gpu.driver, "compute_capability": ".".join(map(str, gpu.compute_capability))}
+
+
 def visible_gpus() -> list[Gpu]:
     """All visible GPUs, in CUDA's order.
 

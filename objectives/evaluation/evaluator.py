@@ -14,10 +14,12 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from types import TracebackType
 
-from objectives.evaluation.bench import Bench, Built, EvaluatorSettings, UnstableError
+from objectives.evaluation.bench import Bench, Built, UnstableError
+from objectives.evaluation.settings import EvaluatorSettings
 from objectives.runners.runner import RuntimeUnavailable
+from objectives.runtimes.engine_builder import BuildError
 from objectives.runtimes.probing import LayerCosts
-from objectives.runtimes.tensorrt.build_log import BuildError
+from objectives.runtimes.registry import builds_engines
 from objectives.scores import Failure, Latency, Outcome, Scores, Screened
 from objectives.tasks.detection.predict import NonFiniteOutputError
 from search_spaces.allocation import Allocation
@@ -47,7 +49,7 @@ class Evaluator:
     def __init__(self, settings: EvaluatorSettings) -> None:
         self._settings = settings
         self._bench = _Child(settings, "evaluating")
-        self._builder = _Child(settings, "building") if settings.runtime == "tensorrt" else None
+        self._builder = _Child(settings, "building") if builds_engines(settings.runtime) else None
 
     def __enter__(self) -> Evaluator:
         return self
@@ -69,9 +71,9 @@ class Evaluator:
         assert isinstance(result, Scores)
         return result
 
-    def evaluate(self, allocation: Allocation, front: Mapping[str, Scores] | None = None) -> Outcome:
-        """Scores one allocation, or says why it has no scores; `front` as of `Bench.evaluate`."""
-        result = self._call("evaluate", allocation, *([front] if front else []))
+    def evaluate(self, allocation: Allocation, reference: Scores, front: Mapping[str, Scores] | None = None) -> Outcome:
+        """Scores one allocation, or says why it has no scores; arguments as of `Bench.evaluate`."""
+        result = self._call("evaluate", allocation, reference, *([front] if front else []))
         assert isinstance(result, Outcome)
         return result
 
@@ -152,9 +154,11 @@ class _Child:
         pipe = self._started()
         try:
             pipe.send((verb, allocation, *more))
-            if not pipe.poll(self._settings.limit_s):
+            if not pipe.poll(self._settings.runtime.limit_s):
                 self.close()
-                return Failure("timeout", f"no result after {self._settings.limit_s:.0f} s; the child was ended")
+                return Failure(
+                    "timeout", f"no result after {self._settings.runtime.limit_s:.0f} s; the child was ended"
+                )
             result: Answer = pipe.recv()
         except (EOFError, OSError):
             return self._crashed()

@@ -13,14 +13,12 @@ import onnx
 from numpy.typing import NDArray
 
 from objectives.quantization.calibration import CalibrationTable
+from objectives.quantization.dialect import Dialect
 from objectives.quantization.half_graph import to_half
-from objectives.quantization.placement import Placement, PlacementRules, decoding
+from objectives.quantization.placement import Placement, decoding
 from objectives.quantization.qdq import QdqWriter
 from objectives.quantization.recovery import Recovered
-from objectives.quantization.rewrites import join_splits, rewrite_dfl
 from objectives.quantization.weights import QuantizedWeight, WeightSettings, quantize_weight, weight_key
-from objectives.runtimes.onnxruntime.placement import OnnxRuntimePlacement
-from objectives.runtimes.tensorrt.placement import TensorRtPlacement
 from objectives.scores import Size
 from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError, nearest
@@ -28,10 +26,6 @@ from search_spaces.formats import FORMATS, UNQUANTIZED, Number
 from search_spaces.layers import Layer
 from search_spaces.model_graph import ModelGraph
 
-_ORT, _STRONG, _WEAK = "onnxruntime", "strongly typed", "weakly typed"
-#: ``{runtime: dialect of ONNX}``: TensorRT >= 10 reads a graph typed as fp16, TensorRT 8.6 a float32 graph of opset 17.
-DIALECTS = {"onnxruntime-cpu": _ORT, "onnxruntime-cuda": _ORT, "tensorrt": _STRONG, "tensorrt-8": _WEAK}
-_WEAK_OPSET = 17
 _FP16_MAX = float(np.finfo(np.float16).max)
 
 
@@ -42,7 +36,7 @@ class Artifact:
     Attributes:
         data: Serialized ONNX model.
         size: Weight size.
-        build: The model for TensorRT's engine builder, where it is another than `data`.
+        build: The model for the engine builder, where it is another than `data`.
         folded: Layers whose weights are packed in `data` and unpacked in `build`.
     """
 
@@ -82,7 +76,7 @@ class Materializer:
     Args:
         graph: The unquantized model.
         table: Ranges of its activations.
-        runtime: A key of `DIALECTS`: whose placement rules and graph types to follow.
+        dialect: How the runtime wants its graphs: placement rules and types.
         weights: How weights are quantized.
         recovered: ``{weight_key: weight}`` of the weights that `weights` wants recovered.
     """
@@ -91,16 +85,14 @@ class Materializer:
         self,
         graph: ModelGraph,
         table: CalibrationTable,
-        runtime: str = "onnxruntime-cpu",
+        dialect: Dialect,
         weights: WeightSettings | None = None,
         recovered: Mapping[str, Recovered] | None = None,
     ) -> None:
         self._graph = graph
         self._settings = weights or WeightSettings()
-        if runtime not in DIALECTS:
-            raise InputError(f"runtime {runtime!r} is not one of {', '.join(DIALECTS)}{nearest(runtime, DIALECTS)}")
-        self._dialect = DIALECTS[runtime]
-        self._rules = _rules(runtime, graph, table)
+        self._dialect = dialect
+        self._rules = dialect.placement(graph, table)
         self._recovered = recovered or {}
         self._cache: dict[str, QuantizedWeight] = {}
         self._layers = {layer.name: layer for layer in graph.quantizable}
@@ -125,22 +117,12 @@ class Materializer:
         return Artifact(data, size, self._assemble(allocation, frozenset(folded), extra_outputs), folded)
 
     def _folded(self, allocation: Allocation) -> tuple[str, ...]:
-        """Layers whose weights TensorRT's builder must be given unpacked.
-
-        Its kernels take quantized weights beside activations of the same number format, and int4 weights beside fp16
-        activations in a matrix product; a Conv has no such kernel. Source: NVIDIA, TensorRT developer guide,
-        "Working with quantized types", INT4 weight-only quantization.
-        """
-        if self._dialect not in (_STRONG, _WEAK):
-            return ()
-        found = []
-        for name, fmt in allocation.items:
-            weight, activation = FORMATS[fmt].weight, FORMATS[fmt].activation
-            product = self._layers[name].op in ("MatMul", "Gemm")
-            own = weight is activation or (product and weight is Number.INT4 and self._dialect == _STRONG)
-            if FORMATS[fmt].quantizes_weight and not own:
-                found.append(name)
-        return tuple(found)
+        """Layers whose weights the engine builder must be given unpacked."""
+        return tuple(
+            name
+            for name, fmt in allocation.items
+            if FORMATS[fmt].quantizes_weight and self._dialect.unpacks(self._layers[name], FORMATS[fmt])
+        )
 
     def _assemble(self, allocation: Allocation, folded: frozenset[str], extra_outputs: Sequence[str]) -> bytes:
         """Serializes the model with the weights of the `folded` layers unpacked."""
@@ -159,7 +141,7 @@ class Materializer:
             for name in extra_outputs
             if name not in self._graph.outputs
         )
-        if self._dialect == _STRONG:
+        if self._dialect.half_graph:
             model = to_half(model, self._late)
         return bytes(model.SerializeToString(deterministic=True))
 
@@ -181,8 +163,7 @@ class Materializer:
         if not FORMATS[fmt].quantizes_weight:
             return 2 * layer.parameters
         weight = self.weight(layer, fmt)
-        # A file for ONNX Runtime stores scales as they are; TensorRT's graph types decide theirs.
-        scale_bytes = {_STRONG: 2, _WEAK: 4}.get(self._dialect, weight.scale.itemsize)
+        scale_bytes = self._dialect.scale_bytes or weight.scale.itemsize
         return weight.code_bytes + scale_bytes * weight.scale.size
 
     def weight(self, layer: Layer, fmt: str) -> QuantizedWeight:
@@ -223,7 +204,7 @@ class Materializer:
             if (tensor, Number.FP8) in placement.pairs:
                 read = names[tensor, Number.INT8] if tensor in placement.rounded else tensor
                 params = placement.pairs[tensor, Number.FP8]
-                if self._dialect == _ORT:
+                if self._dialect.saturates:
                     read = writer.saturate(read, params)
                 names[tensor, Number.FP8] = writer.activation(read, params, "_fp8")
 
@@ -261,7 +242,7 @@ class Materializer:
         index = list(node.input).index(layer.weight)
         if not FORMATS[name].quantizes_weight:
             values = self._array(layer.weight)
-            if self._dialect == _ORT and np.abs(values).max(initial=0.0) <= _FP16_MAX:
+            if self._dialect.half_weights and np.abs(values).max(initial=0.0) <= _FP16_MAX:
                 node.input[index] = writer.half(layer.weight, values)
             return
         weight = self.weight(layer, name)
@@ -269,7 +250,7 @@ class Materializer:
             node.input[index] = f"{layer.weight}_unpacked"
             writer.array(node.input[index], weight.dequantized())
         else:
-            fold = self._dialect == _ORT and layer.name not in placement.integer_nodes
+            fold = self._dialect.unpacked_at_load and layer.name not in placement.integer_nodes
             node.input[index] = (writer.folded_weight if fold else writer.weight)(layer.weight, weight)
         entry = self._recovered.get(weight_key(layer, FORMATS[name], self._settings))
         shift = entry.shift if entry is not None else None
@@ -297,8 +278,8 @@ class Materializer:
 
     def _check(self, allocation: Allocation) -> None:
         for name, fmt in allocation.items:
-            if self._dialect == _WEAK and FORMATS[fmt].activation is Number.FP8:
-                raise InputError(f"scheme: {fmt} of layer {name!r} needs TensorRT >= 10; choose int8 or fp16")
+            if refusal := self._dialect.refuses(FORMATS[fmt]):
+                raise InputError(f"scheme: {fmt} of layer {name!r} {refusal}")
             if name not in self._layers:
                 reason = next((layer.reason for layer in self._graph.layers if layer.name == name), None)
                 why = f"cannot be quantized: {reason}" if reason else "is not in the model"
@@ -309,11 +290,8 @@ class Materializer:
         kept = [(name, FORMATS[fmt]) for name, fmt in allocation.items]
         numbers = {fmt.activation for _, fmt in kept} | {fmt.weight for name, fmt in kept if name not in folded}
         needed = 21 if Number.INT4 in numbers else 19 if Number.FP8 in numbers else 13
-        if self._dialect == _STRONG:
-            return max(needed, 19, self._graph.opset)  # 19: scales, and so the outputs of DQ, may be fp16
-        if self._dialect == _WEAK and self._graph.opset > _WEAK_OPSET:
-            return max(needed, _WEAK_OPSET)
-        return max(needed, self._graph.opset)
+        own, highest = self._graph.opset, self._dialect.highest_opset
+        return max(needed, self._dialect.least_opset, own if highest is None else min(own, highest))
 
     def _converted(self, opset: int) -> onnx.ModelProto:
         """The model at another opset.
@@ -326,7 +304,7 @@ class Materializer:
         except Exception as error:  # the converter raises plain RuntimeErrors of C++
             raise InputError(
                 f"{self._graph.path}: opset {self._graph.opset} cannot be brought to {opset} "
-                f"({str(error).strip().splitlines()[0]}); export it with opset={_WEAK_OPSET}"
+                f"({str(error).strip().splitlines()[0]}); export it with opset={self._dialect.export_opset}"
             ) from None
 
     def _skeleton(self, opset: int) -> onnx.ModelProto:
@@ -338,10 +316,7 @@ class Materializer:
             bare = onnx.ModelProto()
             bare.CopyFrom(model)
             bare.ir_version = max(model.ir_version, 10 if opset >= 21 else 9 if opset >= 19 else 8)
-            if self._dialect == _ORT:
-                rewrite_dfl(bare, opset)
-            else:
-                join_splits(bare)
+            self._dialect.rewrite(bare, opset)
             known = {tensor.name for tensor in self._graph.model.graph.initializer}
             added = [t for t in bare.graph.initializer if t.name not in known]
             del bare.graph.initializer[:]
@@ -356,7 +331,3 @@ def _set_bias(node: onnx.NodeProto, name: str) -> None:
         node.input[2] = name
     else:
         node.input.append(name)
-
-
-def _rules(runtime: str, graph: ModelGraph, table: CalibrationTable) -> PlacementRules:
-    return OnnxRuntimePlacement(graph, table) if DIALECTS[runtime] == _ORT else TensorRtPlacement(graph, table)

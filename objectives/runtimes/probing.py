@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from objectives.runtimes.engine_report import EngineReport
 from objectives.scores import Failure
 from search_spaces.allocation import Allocation
 from search_spaces.costs import CostTable
@@ -48,6 +49,20 @@ class LayerCosts:
     unmet: Mapping[str, str] = field(default_factory=dict)
 
 
+def layer_costs(report: EngineReport, device: str) -> LayerCosts:
+    """Sums an engine's layers by the model layer that they belong to.
+
+    Args:
+        report: The engine.
+        device: Its name.
+    """
+    times: dict[str, float] = {}
+    for layer in report.layers:
+        times[layer.layer] = times.get(layer.layer, 0.0) + layer.ms
+    fixed = times.pop("", 0.0)
+    return LayerCosts(times, fixed, device, report.tensorrt, {layer: ran for layer, _, ran in report.unmet})
+
+
 @dataclass(frozen=True)
 class ProbeTable:
     """What probing found, for one model on one device and TensorRT version.
@@ -70,9 +85,9 @@ class ProbeTable:
     builds: int = 0
     idle: Blocked = field(default_factory=lambda: Blocked({}))
 
-    def cost_table(self) -> CostTable:
-        """The latency prior of the search."""
-        return CostTable("ms", self.costs, f"TensorRT {self.version} profile on {self.device}", self.fixed_ms)
+    def cost_table(self, runtime: str) -> CostTable:
+        """The latency prior of the search; `runtime` is its title."""
+        return CostTable("ms", self.costs, f"{runtime} {self.version} profile on {self.device}", self.fixed_ms)
 
     def kept_out(self, space: SearchSpace, size: bool) -> Blocked:
         """Pairs that a search of that space need not try.

@@ -21,10 +21,7 @@ from search_spaces.errors import InputError, nearest
 from search_spaces.model_graph import ModelGraph
 
 HEADS = (END_TO_END, SCORES)
-DEFAULT_OPSET = 17
-#: ``{dialect: opset}`` of runtimes that want another. From TensorRT 10 on scales are fp16, which opset 19 allows;
-#: TensorRT 8.6 knows no opset above 17. What a format needs beyond that, the materializer raises.
-OPSETS = {"tensorrt": 19}
+DEFAULT_OPSET = 17  # of the dialects that want no other
 _PACKAGES = ("torch", "ultralytics", "onnx", "onnxslim")
 
 

@@ -28,7 +28,7 @@ from tuner.results.loaded import load_run
 from tuner.study.inputs import read_inputs
 
 EDGE, JIT = "EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS"
-VARIANTS = {"both": (EDGE, JIT), "jit": (JIT,), "edge": (EDGE,), "pinned": (EDGE, JIT)}
+VARIANTS = {"both": [EDGE, JIT], "jit": [JIT], "edge": [EDGE], "pinned": [EDGE, JIT]}
 
 
 def schemes(layers: list[str]) -> dict[str, Allocation]:
@@ -90,7 +90,7 @@ def main() -> None:
     known = evaluator_settings(read_inputs(loaded.config), loaded.run)
     known = replace(known, predictions=None, engines=None, log=None)
     for variant in options.variant or VARIANTS:
-        settings = replace(known, builder=replace(known.builder, tactic_sources=VARIANTS[variant]))
+        settings = replace(known, runtime=known.runtime.model_copy(update={"tactic_sources": VARIANTS[variant]}))
         if options.only_build:
             build(settings, variant)
             continue
@@ -101,8 +101,9 @@ def main() -> None:
                 print(f"{variant}: the builds failed", flush=True)
                 continue
             with Evaluator(settings) as evaluator:
+                reference = evaluator.reference()
                 for name, scheme in schemes([layer.name for layer in Bench(settings)._graph.quantizable]).items():
-                    found = evaluator.evaluate(scheme)
+                    found = evaluator.evaluate(scheme, reference)
                     if isinstance(found, Scores) and found.latency is not None:
                         figures = f"p50 {found.latency.p50_ms:.4f} ms, ratio {found.latency.ratio:.4f}"
                         print(f"{variant:7} {name:22} {figures}, mAP {found.accuracy.map_50_95:.4f}", flush=True)

@@ -21,6 +21,7 @@ from objectives.evaluation.bench import Bench
 from objectives.latency import measure
 from objectives.runtimes.tensorrt.memory_places import fastest_place
 from objectives.runtimes.tensorrt.runner import TensorRtRunner
+from objectives.runtimes.tensorrt.runtime import TensorRt
 from objectives.scores import Latency
 from tuner.prepare.evaluators import evaluator_settings
 from tuner.results.loaded import load_run
@@ -36,15 +37,16 @@ def case(run: Path, trial: int, places: int, when: str) -> None:
     settings = evaluator_settings(read_inputs(loaded.config), loaded.run)
     assert settings.timing is not None, "latency is no objective of this run"
     bench = Bench(replace(settings, predictions=None, engines=None))
-    backend, switch = bench._backend, partial(switch_contexts, settings.builder.device)
-    backend._stream.use()
+    runtime, switch = bench._builder, partial(switch_contexts, settings.runtime.device)
+    assert isinstance(runtime, TensorRt)
+    runtime._stream.use()
     if when == "before":
         switch()
     with ExitStack() as stack:
         runners = []
         for each in (bench._unquantized, scheme):
-            plan, _ = backend.build(bench._materializer.materialize(each).engine_model)
-            load = partial(TensorRtRunner, plan, backend._stream)
+            plan, _ = runtime.build(bench._materializer.materialize(each).engine_model, bench._graph)
+            load = partial(TensorRtRunner, plan, runtime._stream)
             settle = switch if when == "after" else lambda: None
             runners.append(stack.enter_context(fastest_place(load, settle, places)).runner)
         for _ in range(REPEATS):

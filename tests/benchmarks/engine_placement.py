@@ -25,6 +25,7 @@ from objectives.evaluation.bench import Bench
 from objectives.latency import measure
 from objectives.runtimes.tensorrt.memory_places import Placed, fastest_place
 from objectives.runtimes.tensorrt.runner import TensorRtRunner
+from objectives.runtimes.tensorrt.runtime import TensorRt
 from objectives.scores import Latency
 from tuner.prepare.evaluators import evaluator_settings
 from tuner.results.loaded import load_run
@@ -54,14 +55,16 @@ def main() -> None:
     settings = evaluator_settings(read_inputs(loaded.config), loaded.run)
     assert settings.timing is not None, "latency is no objective of this run"
     bench = Bench(replace(settings, predictions=None, engines=None))
-    backend, draw = bench._backend, random.Random(0)
+    runtime, draw = bench._builder, random.Random(0)
+    assert isinstance(runtime, TensorRt)
     plan, reference_plan = (
-        backend.build(bench._materializer.materialize(each).engine_model)[0] for each in (scheme, bench._unquantized)
+        runtime.build(bench._materializer.materialize(each).engine_model, bench._graph)[0]
+        for each in (scheme, bench._unquantized)
     )
     protocol = replace(settings.timing, min_seconds=0.7)
 
     def place(file: Path, places: int) -> AbstractContextManager[Placed[TensorRtRunner]]:
-        load, settle = partial(TensorRtRunner, file, backend._stream), partial(switch_contexts, settings.builder.device)
+        load, settle = partial(TensorRtRunner, file, runtime._stream), partial(switch_contexts, settings.runtime.device)
         return fastest_place(load, settle, places)
 
     for mode, places in MODES.items():

@@ -23,6 +23,7 @@ from objectives.devices.gpu import find_gpu
 from objectives.evaluation.bench import Bench, EvaluatorSettings
 from objectives.evaluation.evaluator import Evaluator
 from objectives.runtimes.tensorrt.engine_cache import EngineCache
+from objectives.runtimes.tensorrt.runtime import TensorRt
 from objectives.scores import Latency, Scores
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
 from objectives.tasks.detection.predict import predict
@@ -38,7 +39,7 @@ def spread(ratios: list[float]) -> str:
 
 def measured(evaluator: Evaluator, scheme: Allocation, title: str) -> Latency:
     begin = time.perf_counter()
-    found = evaluator.evaluate(scheme)
+    found = evaluator.evaluate(scheme, evaluator.reference())
     assert isinstance(found, Scores) and found.latency is not None, found
     timing = found.latency
     print(
@@ -58,13 +59,13 @@ def fresh(settings: EvaluatorSettings, scheme: Allocation, title: str) -> float:
 def rebuilt(settings: EvaluatorSettings, scheme: Allocation, times: int) -> list[float]:
     """Ratios of engines that were each built from nothing; the user's own cache is not touched."""
     bench = Bench(settings)
-    known = bench._backend.cache.plan(
-        bench._backend.key(bench._materializer.materialize(bench._unquantized).engine_model)
-    )
+    runtime = bench._builder
+    assert isinstance(runtime, TensorRt)
+    known = runtime.cached(bench._materializer.materialize(bench._unquantized).engine_model, bench._graph)
     assert known is not None, "the reference's engine is not in the cache; run the study first"
     ratios = []
     with tempfile.TemporaryDirectory() as folder:
-        cache = EngineCache(bench._backend.version, find_gpu(settings.builder.device), Path(folder))
+        cache = EngineCache(runtime.version, find_gpu(settings.runtime.device), Path(folder))
         shutil.copy(known, cache.plans)
         os.environ["TUNER_CACHE"] = folder
         with Evaluator(settings) as evaluator:

@@ -23,6 +23,7 @@ import numpy as np
 
 from objectives.quantization.calibration import calibrate
 from objectives.quantization.materialize import Materializer
+from objectives.runtimes.onnxruntime.dialect import ONNXRUNTIME
 from objectives.tasks.detection.contract import recognise
 from objectives.tasks.detection.data.calibration_set import load_calibration
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
@@ -46,7 +47,7 @@ def main() -> None:
         start = time.perf_counter()
         table = calibrate(graph, (pixels[i : i + 1] for i in range(len(pixels))))
         calibration = time.perf_counter() - start
-        materializer = Materializer(graph, table)
+        materializer = Materializer(graph, table, ONNXRUNTIME)
         names = [layer.name for layer in graph.quantizable]
         first = _seconds(lambda: materializer.materialize(Allocation.uniform(names, "int8")))
         ours, theirs = [], []

@@ -20,6 +20,7 @@ from objectives.quantization.materialize import Materializer
 from objectives.quantization.recovery import recover
 from objectives.quantization.weights import WeightSettings
 from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
+from objectives.runtimes.onnxruntime.dialect import ONNXRUNTIME
 from objectives.tasks.detection.contract import recognise
 from objectives.tasks.detection.data.calibration_set import load_calibration
 from objectives.tasks.detection.data.dataset import load_dataset
@@ -102,7 +103,7 @@ def main() -> None:
             start = time.perf_counter()
             pairs = _wanted(graph, real, settings)
             found = recover(graph, seen.singles, pairs, settings) if pairs else {}
-            materializer = Materializer(graph, table, "onnxruntime-cpu", settings, found)
+            materializer = Materializer(graph, table, ONNXRUNTIME, settings, found)
             artifact = materializer.materialize(Allocation.uniform([layer.name for layer in graph.quantizable], real))
             spent = time.perf_counter() - start
             with OnnxRuntimeRunner(artifact.data, threads=1) as runner:

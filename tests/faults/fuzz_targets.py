@@ -13,7 +13,7 @@ from fuzz_files import checkpoint_changed, database_changed
 from fuzz_mutations import Draw, bytes_changed, json_changed, lines_changed, yaml_changed
 from fuzz_onnx import escaping, external_changed, model_changed
 
-from objectives.runtimes.replay import ReplaySettings
+from objectives.runtimes.replay.evaluator import ReplaySettings
 from objectives.tasks.detection.data.calibration_set import load_calibration
 from objectives.tasks.detection.data.dataset import load_dataset
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages

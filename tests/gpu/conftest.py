@@ -10,24 +10,23 @@ from pathlib import Path
 import pytest
 from tiny_detectors import build_detector, evaluator_settings
 
-from objectives.devices.gpu import find_gpu
-from objectives.evaluation.bench import EvaluatorSettings
+from objectives.evaluation.settings import EvaluatorSettings
 from objectives.latency import TimingProtocol
 from objectives.runners.runner import RuntimeUnavailable
-from objectives.runtimes.backends import TensorRtBackend, tensorrt_version
-from objectives.runtimes.tensorrt.rules import BuilderSettings
+from objectives.runtimes.tensorrt.runtime import TensorRt
+from objectives.runtimes.tensorrt.settings import TensorRtSettings
 from search_spaces.model_graph import ModelGraph
 
 
 @pytest.fixture(scope="session")
-def builder() -> BuilderSettings:
+def builder() -> TensorRtSettings:
+    tactics = os.environ.get("TUNER_TEST_TACTICS")
+    settings = TensorRtSettings(optimization_level=1, tactic_sources=tactics.split(",") if tactics else None)
     try:
-        tensorrt_version()
-        find_gpu()
+        TensorRt(settings).check()
     except RuntimeUnavailable as error:
         pytest.skip(str(error))
-    tactics = os.environ.get("TUNER_TEST_TACTICS")
-    return BuilderSettings(optimization_level=1, tactic_sources=tuple(tactics.split(",")) if tactics else None)
+    return settings
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -49,22 +48,21 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> ModelGraph:
 
 @pytest.fixture(scope="session")
 def settings(
-    graph: ModelGraph, builder: BuilderSettings, tmp_path_factory: pytest.TempPathFactory
+    graph: ModelGraph, builder: TensorRtSettings, tmp_path_factory: pytest.TempPathFactory
 ) -> EvaluatorSettings:
     folder = tmp_path_factory.mktemp("data")
     return evaluator_settings(
         folder,
         graph,
         6,
-        runtime="tensorrt",
+        runtime=builder,
         timing=TimingProtocol(warmup_ms=50, min_seconds=0.3, min_iterations=100, max_cov=0.1),
         engines=folder / "engines",
         failures=folder / "failures",
         log=folder / "child.log",
-        builder=builder,
     )
 
 
 @pytest.fixture(scope="session")
-def backend(builder: BuilderSettings, graph: ModelGraph) -> TensorRtBackend:
-    return TensorRtBackend(builder, graph)
+def runtime(builder: TensorRtSettings) -> TensorRt:
+    return TensorRt(builder)

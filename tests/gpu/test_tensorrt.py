@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from objectives.evaluation.bench import EvaluatorSettings
 from objectives.evaluation.evaluator import Evaluator
 from objectives.evaluation.faults import VARIABLE
+from objectives.evaluation.settings import EvaluatorSettings
 from objectives.latency import measure
 from objectives.quantization.calibration import CalibrationTable
 from objectives.quantization.materialize import Materializer
 from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
-from objectives.runtimes.backends import TensorRtBackend
-from objectives.runtimes.tensorrt.build_log import BuildError
-from objectives.runtimes.tensorrt.engine_report import EngineReport
+from objectives.runtimes.engine_builder import BuildError
+from objectives.runtimes.engine_report import EngineReport
+from objectives.runtimes.tensorrt.runtime import TensorRt
 from objectives.scores import Failure, Latency, Scores
 from search_spaces.allocation import Allocation
 from search_spaces.model_graph import ModelGraph
@@ -29,14 +29,14 @@ def _scheme(graph: ModelGraph, fmt: str) -> Allocation:
 
 
 @pytest.fixture(scope="module")
-def materializer(backend: TensorRtBackend, graph: ModelGraph, settings: EvaluatorSettings) -> Materializer:
-    return Materializer(graph, CalibrationTable.from_json(settings.calibration.read_text()), backend.dialect)
+def materializer(runtime: TensorRt, graph: ModelGraph, settings: EvaluatorSettings) -> Materializer:
+    return Materializer(graph, CalibrationTable.from_json(settings.calibration.read_text()), runtime.dialect())
 
 
-def test_the_fp16_engine_agrees_with_onnx_runtime(backend, graph, materializer) -> None:
+def test_the_fp16_engine_agrees_with_onnx_runtime(runtime, graph, materializer) -> None:
     model = materializer.materialize(_scheme(graph, "fp16")).engine_model
     image = np.random.default_rng(0).random(graph.input_shape, dtype=np.float32)
-    with backend.open(model) as opened, OnnxRuntimeRunner(graph.path) as base:
+    with runtime.open(model, graph) as opened, OnnxRuntimeRunner(graph.path) as base:
         assert opened.build_seconds > 0
         assert opened.runner.method == "cuda graph"
         assert opened.runner.input_shape == graph.input_shape and opened.runner.output_names == base.output_names
@@ -47,19 +47,19 @@ def test_the_fp16_engine_agrees_with_onnx_runtime(backend, graph, materializer) 
         np.testing.assert_allclose(one[kept], other[kept], rtol=0.05, atol=1.0)
 
 
-def test_an_engine_is_built_once(backend, graph, materializer) -> None:
+def test_an_engine_is_built_once(runtime, graph, materializer) -> None:
     model = materializer.materialize(_scheme(graph, "fp16")).engine_model
-    with backend.open(model) as opened:
+    with runtime.open(model, graph) as opened:
         assert opened.build_seconds == 0.0
 
 
-def test_int8_layers_run_in_int8_and_the_report_says_so(backend, graph, materializer) -> None:
+def test_int8_layers_run_in_int8_and_the_report_says_so(runtime, graph, materializer) -> None:
     scheme = _scheme(graph, "int8")
     blocked: list[str] = []
     while True:
         try:
-            with backend.open(materializer.materialize(scheme).engine_model) as opened:
-                report = backend.report(opened, graph, scheme)
+            with runtime.open(materializer.materialize(scheme).engine_model, graph) as opened:
+                report = runtime.inspect(opened, graph, scheme)
             break
         except BuildError as error:
             assert error.layer, f"the log names no layer: {error}"
@@ -72,25 +72,25 @@ def test_int8_layers_run_in_int8_and_the_report_says_so(backend, graph, material
     assert EngineReport.from_json(report.to_json()) == report
 
 
-def test_the_same_engine_twice_has_ratio_one(backend, graph, materializer) -> None:
+def test_the_same_engine_twice_has_ratio_one(runtime, graph, materializer) -> None:
     model = materializer.materialize(_scheme(graph, "fp16")).engine_model
     image = np.random.default_rng(0).random(graph.input_shape, dtype=np.float32)
-    with backend.open(model) as one, backend.open(model) as two:
-        found = measure(one.runner, two.runner, image, observe=backend.observe)
+    with runtime.open(model, graph) as one, runtime.open(model, graph) as two:
+        found = measure(one.runner, two.runner, image, observe=runtime.observe)
     assert isinstance(found, Latency), found
     assert found.method == "cuda graph" and found.ratio == pytest.approx(1.0, abs=0.03)
     assert found.state is not None and found.state.sm_mhz > 0
 
 
-def test_a_model_that_cannot_be_parsed_is_a_build_error(backend) -> None:
-    with pytest.raises(BuildError), backend.open(b"not an onnx model"):
+def test_a_model_that_cannot_be_parsed_is_a_build_error(runtime) -> None:
+    with pytest.raises(BuildError), runtime.open(b"not an onnx model"):
         raise AssertionError("it was built")
 
 
 def test_a_child_scores_reference_and_scheme(graph: ModelGraph, settings: EvaluatorSettings) -> None:
     with Evaluator(settings) as evaluator:
         reference = evaluator.reference()
-        found = evaluator.evaluate(_scheme(graph, "fp16"))
+        found = evaluator.evaluate(_scheme(graph, "fp16"), reference)
     assert isinstance(found, Scores), found
     assert found.latency is not None and found.latency.ratio == pytest.approx(1.0, abs=0.05)
     assert found.accuracy.map_50_95 == pytest.approx(reference.accuracy.map_50_95, abs=0.02)
@@ -122,14 +122,18 @@ def test_every_fault_is_a_value_and_the_next_trial_starts_soon(
     plan = tmp_path / "faults"
     monkeypatch.setenv(VARIABLE, str(plan))
     limit = 45.0 if "hang" in line else 600.0
-    with Evaluator(replace(settings, limit_s=limit, failures=tmp_path / "failures")) as evaluator:
-        evaluator.reference()
+    with Evaluator(
+        replace(
+            settings, runtime=settings.runtime.model_copy(update={"limit_s": limit}), failures=tmp_path / "failures"
+        )
+    ) as evaluator:
+        reference = evaluator.reference()
         plan.write_text(line + "\n")
-        failed = evaluator.evaluate(_scheme(graph, "fp16"))
+        failed = evaluator.evaluate(_scheme(graph, "fp16"), reference)
         ended = time.perf_counter()
         assert isinstance(failed, Failure) and failed.kind == kind, failed
         assert (tmp_path / failed.log).is_file()
-        found = evaluator.evaluate(_scheme(graph, "fp16"))
+        found = evaluator.evaluate(_scheme(graph, "fp16"), reference)
         spent = time.perf_counter() - ended
     assert isinstance(found, Scores), found
     started = spent - sum(found.seconds.values())

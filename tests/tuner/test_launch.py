@@ -287,7 +287,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
 
 
 def test_impossible_scores_fail_before_they_are_told(study_file: StudyFile, tmp_path: Path) -> None:
-    from objectives.runtimes.replay import ReplayEvaluator, ReplaySettings
+    from objectives.runtimes.replay.evaluator import ReplayEvaluator, ReplaySettings
     from search_spaces.model_graph import ModelGraph
 
     path = study_file(search={"trials": 6})

@@ -10,7 +10,7 @@ import typer
 from search_spaces.errors import InputError
 
 if TYPE_CHECKING:
-    from tuner.study.config import RuntimeSection
+    from objectives.runtimes.runtime import Runtime as RuntimeObject
     from tuner.workers.ray_cluster import RayCluster
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
@@ -28,7 +28,7 @@ Ray = Annotated[
 RayShare = Annotated[
     float, typer.Option("--ray-share", metavar="X", help="GPUs of Ray's per worker; CPUs where the runtime uses none.")
 ]
-Runtime = Annotated[str, typer.Option("--runtime", help="onnxruntime-cpu, onnxruntime-cuda or tensorrt.")]
+Runtime = Annotated[str, typer.Option("--runtime", metavar="NAME", help="Where it runs; `tuner doctor` lists all.")]
 Builder = Annotated[
     list[str] | None,
     typer.Option("--builder", metavar="KEY=VALUE", help="A runtime key of the study file, e.g. optimization_level=1."),
@@ -40,17 +40,19 @@ ImageSize = Annotated[
 ]
 
 
-def parse_builder(runtime: str, pairs: list[str] | None) -> RuntimeSection:
-    """Reads ``--builder KEY=VALUE`` as the runtime section of a study.
+def parse_runtime(name: str, pairs: list[str] | None = None) -> RuntimeObject:
+    """Opens ``--runtime`` with the keys of ``--builder KEY=VALUE``.
 
     Raises:
-        InputError: A key or value is none of a study's.
+        InputError: No such runtime, or a key or value is none of its section in a study.
+        RuntimeUnavailable: The machine lacks what it needs.
     """
-    from tuner.prepare.runtimes import check_runtime
-    from tuner.study.study_file import runtime_section
+    from objectives.runtimes.registry import RUNTIMES, open_runtime
+    from tuner.study.study_file import runtime_settings
 
-    check_runtime(runtime)
-    return runtime_section(runtime, pairs or [])
+    runtime = open_runtime(runtime_settings(RUNTIMES.check(name), pairs or []))
+    runtime.check()
+    return runtime
 
 
 def ray_cluster(address: str | None, share: float) -> RayCluster | None:

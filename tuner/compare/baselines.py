@@ -10,6 +10,8 @@ import numpy as np
 import onnx
 
 from objectives.latency import measure
+from objectives.runtimes.opening import open_file, open_model
+from objectives.runtimes.reference import reference_model
 from objectives.scores import Failure
 from objectives.tasks.detection.contract import recognise
 from objectives.tasks.detection.metrics.coco import score
@@ -17,9 +19,8 @@ from search_spaces.errors import InputError
 from search_spaces.model_graph import ModelGraph
 from tuner.prepare.evaluators import timing_protocol
 from tuner.prepare.images import data_of, ensure_images
-from tuner.prepare.materializers import batched_graph, reference_model
-from tuner.prepare.predicting import detect, open_model
-from tuner.prepare.runtimes import observer, timing_lock
+from tuner.prepare.predicting import detect
+from tuner.prepare.prepared import ensure_parts
 from tuner.results.loaded import load_run
 from tuner.results.reporting import read_baselines, write_report_of
 from tuner.search.records import Baseline
@@ -44,26 +45,25 @@ def add_baseline(path: Path, model: Path, name: str, steps: Steps = silent) -> B
     if loaded.reference is None:
         raise InputError(f"run {str(path)!r}: its reference is not scored yet; `tuner resume {path}` goes on")
     inputs = read_inputs(loaded.config)
-    data, runtime = data_of(inputs), loaded.config.runtime
+    data, runtime = data_of(inputs), inputs.runtime
     graph = ModelGraph(model, allow_quantized=True)
     contract = recognise(graph)
     if contract.image_size != data.contract.image_size:
         raise InputError(f"{model}: takes images of {contract.image_size}, the run's model {data.contract.image_size}")
     images = ensure_images(inputs, loaded.run, data.search.images, steps)
-    batch = runtime.batch
-    unquantized = batched_graph(inputs.graph, batch)
+    batch, parts = runtime.settings.batch, ensure_parts(inputs, loaded.run, steps)
+    unquantized = reference_model(runtime, parts.graph, lambda: parts.materializer)
     with (
-        open_model(runtime, model) as candidate,
-        open_model(runtime, reference_model(loaded.config, unquantized), unquantized) as reference,
+        open_file(runtime, model) as candidate,
+        open_model(runtime, unquantized, parts.graph) as reference,
     ):
         with steps(f"scoring {name}", len(images)) as done:
             found = detect(runtime, candidate, images, contract, done)
-        observe = observer(runtime.name, runtime.device)
         pixels = images.batch(0, min(batch, len(images)))
         sample = np.resize(pixels, (batch, *pixels.shape[1:]))
-        protocol = timing_protocol(loaded.config.timing, runtime.name)
-        with timing_lock(runtime.name, runtime.device):
-            timed = measure(candidate, reference, sample, protocol, observe=observe)
+        protocol = timing_protocol(loaded.config.timing, runtime)
+        with runtime.hold(alone=True):
+            timed = measure(candidate, reference, sample, protocol, observe=runtime.observe)
     if isinstance(timed, Failure):
         raise InputError(f"{model}: {timed.kind}: {timed.message}")
     accuracy = score(data.search, found)

@@ -6,6 +6,8 @@ import json
 import shutil
 from pathlib import Path
 
+from objectives.runtimes.opening import open_file
+from objectives.runtimes.registry import default_runtime
 from objectives.tasks.detection.contract import recognise
 from objectives.tasks.detection.metrics.coco import score
 from search_spaces.allocation import Allocation
@@ -14,7 +16,7 @@ from search_spaces.formats import FORMATS, UNQUANTIZED
 from search_spaces.model_graph import ModelGraph
 from tuner.compare.baselines import add_baseline
 from tuner.prepare.images import calibration_images, data_of, ensure_images
-from tuner.prepare.predicting import cpu_section, detect, open_model
+from tuner.prepare.predicting import detect
 from tuner.prepare.prepared import ensure_parts
 from tuner.prepare.sensitivity_sources import sweep_inputs
 from tuner.results.loaded import load_run
@@ -98,11 +100,11 @@ def neural_compressor(path: Path, images: int, steps: Steps = silent) -> Baselin
     folder = _folder(run, "inc-int8")
     pixels = calibration_images(inputs, run, steps, images)
     search = data_of(inputs).search
-    evaluated, cpu = ensure_images(inputs, run, search.images, steps), cpu_section()
+    evaluated, cpu = ensure_images(inputs, run, search.images, steps), default_runtime()
 
     def scored(model: Path) -> float:
         contract = recognise(ModelGraph(model, allow_quantized=True))
-        with open_model(cpu, model) as runner:
+        with open_file(cpu, model) as runner:
             return score(search, detect(cpu, runner, evaluated, contract)).map_50_95
 
     with steps("Neural Compressor", 1):

@@ -8,6 +8,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from objectives.runtimes.opening import open_model
+from objectives.runtimes.registry import default_runtime
 from objectives.tasks.detection.contract import DetectorContract
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
 from objectives.tasks.detection.metrics.agreement import agreement
@@ -19,7 +21,7 @@ from search_spaces.sensitivity import SensitivityTable
 from tuner.prepare.calibration import ensure_calibration
 from tuner.prepare.images import data_of, ensure_images
 from tuner.prepare.materializers import float_materializer
-from tuner.prepare.predicting import cpu_section, detect, open_model
+from tuner.prepare.predicting import detect
 from tuner.prepare.sensitivity import onnx_sensitivity
 from tuner.prepare.sensitivity_sources import inc_table, modelopt_tables
 from tuner.prepare.weights import ensure_weights
@@ -130,8 +132,8 @@ def _measure(inputs: Inputs, run: RunFolder, layers: Sequence[str], fmt: str, st
 
 
 def _predict(model: bytes | Path, images: PreprocessedImages, contract: DetectorContract) -> Predictions:
-    cpu = cpu_section()
-    with open_model(cpu, model) as runner:
+    cpu = default_runtime()
+    with open_model(cpu, model, None) as runner:
         return detect(cpu, runner, images, contract)
 
 

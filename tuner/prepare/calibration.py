@@ -10,7 +10,6 @@ from search_spaces.errors import InputError
 from search_spaces.formats import FORMATS, Number
 from tuner.prepare.images import calibration_images, data_of
 from tuner.prepare.materializers import float_materializer
-from tuner.prepare.targets import compares_in_cuda
 from tuner.prepare.weights import ensure_weights
 from tuner.study.inputs import Inputs
 from tuner.study.run_folder import RunFolder, read_text, write_durably
@@ -72,7 +71,7 @@ def _with_best_method(table: CalibrationTable, inputs: Inputs, run: RunFolder, s
             data_of(inputs).contract,
             images,
             scheme,
-            cuda=compares_in_cuda(inputs.config.runtime.name),
+            cuda=inputs.runtime.sweeps_on_cuda,
             progress=done,
         )
     best = min(errors, key=errors.__getitem__)

@@ -6,16 +6,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from objectives.quantization.materialize import Materializer
-from objectives.runtimes.onnxruntime.profile import profile_costs
+from objectives.runtimes.engine_builder import EngineBuilder
 from search_spaces.costs import CostTable, weight_costs
 from search_spaces.formats import UNQUANTIZED
 from tuner.prepare.images import data_of, ensure_images
 from tuner.prepare.materializers import batched_graph
 from tuner.prepare.probe import read_probe
-from tuner.prepare.replay import replay_evaluator
-from tuner.prepare.targets import has_engines
 from tuner.study.inputs import Inputs
 from tuner.study.run_folder import RunFolder, read_text, write_durably
 from tuner.terminal.progress import Steps, silent
@@ -50,16 +49,16 @@ def ensure_costs(
 
 def _latency(inputs: Inputs, run: RunFolder, materializer: Materializer | None, steps: Steps) -> CostTable:
     """Milliseconds of every choice as far as the runtime tells them beforehand, else its bytes stand in."""
-    runtime = inputs.config.runtime
-    if inputs.config.replayed:
-        return replay_evaluator(inputs).costs()
-    if has_engines(runtime.name):
-        return read_probe(run).cost_table()
-    if runtime.name == "onnxruntime-cpu" and materializer is not None:
+    runtime, batch = inputs.runtime, inputs.config.runtime.batch
+    if isinstance(runtime, EngineBuilder):
+        return read_probe(run).cost_table(runtime.title)
+
+    def image() -> NDArray[np.float32]:
         pixels = ensure_images(inputs, run, data_of(inputs).search.images[:1], steps).batch(0, 1)
-        image = np.repeat(pixels, runtime.batch, axis=0)
-        return profile_costs(batched_graph(inputs.graph, runtime.batch), materializer, image, runtime.threads)
-    return weight_costs(inputs.graph.layers)
+        return np.repeat(pixels, batch, axis=0)
+
+    known = runtime.layer_costs(batched_graph(inputs.graph, batch), materializer, image)
+    return known if known is not None else weight_costs(inputs.graph.layers)
 
 
 def _weights(inputs: Inputs, materializer: Materializer | None) -> CostTable:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from objectives.evaluation.evaluator import Evaluator, EvaluatorSettings
-from objectives.evaluation.study_evaluator import StudyEvaluator
+from objectives.evaluation.evaluator import Evaluator
+from objectives.evaluation.settings import EvaluatorSettings
 from objectives.latency import TimingProtocol
+from objectives.runtimes.runtime import Runtime, StudyEvaluator
 from tuner.prepare.calibration import ensure_calibration
 from tuner.prepare.images import data_of
 from tuner.prepare.predicting import worker_count
-from tuner.prepare.replay import replay_evaluator
-from tuner.prepare.runtimes import builder_settings, check_runtime
 from tuner.prepare.weights import ensure_weights, weight_settings
 from tuner.search.screening import screening_settings
 from tuner.study.config import TimingSection
@@ -31,11 +30,11 @@ def open_evaluator(inputs: Inputs, run: RunFolder, steps: Steps = silent) -> Ite
         steps: Shows progress.
 
     Raises:
-        InputError: The study's runtime is unknown.
+        InputError: What it replays cannot be read.
         RuntimeUnavailable: The machine lacks what it needs.
     """
-    if inputs.config.replayed:
-        yield replay_evaluator(inputs)
+    if not inputs.runtime.artifacts:
+        yield inputs.runtime.study_evaluator(inputs.graph)
         return
     with Evaluator(evaluator_settings(inputs, run, steps)) as evaluator:
         yield evaluator
@@ -47,7 +46,7 @@ def evaluator_settings(inputs: Inputs, run: RunFolder, steps: Steps = silent) ->
     The child reads ranges and weights from their files, so both are made here where that was not done yet.
     """
     config, data = inputs.config, data_of(inputs)
-    check_runtime(config.runtime.name)
+    inputs.runtime.check()
     ensure_calibration(inputs, run, steps)
     weights = ensure_weights(inputs, run, steps)
     return EvaluatorSettings(
@@ -56,24 +55,20 @@ def evaluator_settings(inputs: Inputs, run: RunFolder, steps: Steps = silent) ->
         contract=data.contract,
         dataset=data.search,
         cache=run.image_cache,
-        runtime=config.runtime.name,
-        threads=config.runtime.threads,
+        runtime=config.runtime,
         workers=worker_count(config.runtime.threads),
         weights=weight_settings(config.weights),
         recovered=run.recovered if weights else None,
-        timing=timing_protocol(config.timing, config.runtime.name) if "latency_ms" in config.objectives else None,
+        timing=timing_protocol(config.timing, inputs.runtime) if "latency_ms" in config.objectives else None,
         predictions=run.predictions,
         screening=screening_settings(config),
         known=run.known if run.known.is_dir() else None,
-        batch=config.runtime.batch,
-        builder=builder_settings(config.runtime),
         engines=run.engines,
         log=run.path / "evaluator.log",
         failures=run.failures,
-        limit_s=config.runtime.limit_s,
     )
 
 
-def timing_protocol(timing: TimingSection, runtime: str) -> TimingProtocol:
+def timing_protocol(timing: TimingSection, runtime: Runtime) -> TimingProtocol:
     """How a runtime is timed: the study's bounds, the others as the runtime's device allows them."""
-    return TimingProtocol(**timing.resolved(runtime).model_dump())
+    return TimingProtocol(**timing.resolved(runtime.timing).model_dump())

@@ -15,20 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from objectives.evaluation.bench import REFERENCE
+from objectives.runtimes import DEFAULT_RUNTIME
+from objectives.runtimes.registry import RUNTIMES
 from objectives.scores import Scores, checked
 from search_spaces.errors import InputError
 from tuner.prepare.calibration import read_calibration
-from tuner.prepare.targets import has_engines
-from tuner.study.config import BUILDER_KEYS
 from tuner.study.identity import read_manifest, short
 from tuner.study.run_folder import RunFolder, read_json, write_durably
 
 _SAME = ("digest.", "weights.", "calibration.", "data.", "model.")  # prefixes of the identity, with the runtime's name
 # What decides how an artifact computes. An engine's arithmetic is its builder's choice, made for one GPU.
 _ARITHMETIC = ("runtime.batch",)
-_PROCESSOR = ("versions.onnxruntime", "device.int8")
-_ENGINE = ("versions.tensorrt", "device.gpu")
-_BUILDER = tuple(f"runtime.{key}" for key in BUILDER_KEYS)
 
 
 @dataclass(frozen=True)
@@ -107,14 +104,16 @@ def open_link(path: Path, now: Mapping[str, Any]) -> Link:
     recorded = manifest["identity"]
     if not isinstance(manifest.get("id"), str):
         raise InputError(f"--new-device {str(path)!r}: its manifest has no id; name a folder that `tuner run` made")
-    if now["runtime.name"] == "replay":
-        raise InputError("--new-device: runtime.name is 'replay', which measures no device; choose onnxruntime-cpu")
+    runtime = RUNTIMES.get(now["runtime.name"])
+    if not runtime.artifacts:
+        name = now["runtime.name"]
+        raise InputError(f"--new-device: runtime.name is {name!r}, which measures no device; choose {DEFAULT_RUNTIME}")
     same = [key for key in {**recorded, **now} if key == "runtime.name" or key.startswith(_SAME)]
     if fields := _differing(same, recorded, now):
         advice = "restore what differs, or leave --new-device out"
         raise InputError(f"--new-device {str(path)!r}: more than the device differs: {'; '.join(fields)}; {advice}")
     read_calibration(source)
-    keys = _ARITHMETIC + (_ENGINE + _BUILDER if has_engines(now["runtime.name"]) else _PROCESSOR)
+    keys = _ARITHMETIC + runtime.accuracy_keys
     return Link(source, manifest["id"], tuple(_differing(keys, recorded, now)))
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from objectives.quantization.calibration import CalibrationTable
 from objectives.quantization.materialize import Materializer
 from objectives.quantization.recovery import Recovered
-from search_spaces.allocation import Allocation
-from search_spaces.formats import FORMATS, Number
+from objectives.runtimes.registry import open_runtime
+from search_spaces.formats import FORMATS
 from search_spaces.model_graph import ModelGraph
-from tuner.prepare.targets import float_dialect, has_engines, materializer_dialect
 from tuner.prepare.weights import weight_settings
 from tuner.study.config import StudyConfig
 from tuner.study.inputs import Inputs
@@ -36,13 +34,10 @@ def make_materializer(
         graph: Its model, at its batch.
         table: Its ranges.
         weights: Its reconstructed weights.
-        version: TensorRT's, where the study runs on it: by default the installed one.
-
-    Raises:
-        RuntimeUnavailable: No version is given, and TensorRT is not installed.
+        version: Of the runtime that its artifacts were written for; by default the installed one.
     """
-    name = materializer_dialect(config.runtime.name, version)
-    return Materializer(graph, table, name, weight_settings(config.weights), weights)
+    dialect = open_runtime(config.runtime).dialect(version)
+    return Materializer(graph, table, dialect, weight_settings(config.weights), weights)
 
 
 def float_materializer(
@@ -57,22 +52,5 @@ def float_materializer(
         weights: Reconstructed weights.
     """
     names = {name for formats in inputs.space.formats for name in formats}
-    float8 = any(FORMATS[name].activation is Number.FP8 for name in names)
-    dialect = float_dialect(inputs.config.runtime.name, float8)
+    dialect = inputs.runtime.portable_dialect([FORMATS[name] for name in names])
     return Materializer(graph, table, dialect, weight_settings(inputs.config.weights), weights)
-
-
-def reference_model(config: StudyConfig, graph: ModelGraph) -> bytes | Path:
-    """The unquantized model, with which every scheme is compared: the file itself, or what its engine is built from.
-
-    Args:
-        config: The study.
-        graph: Its model, at its batch.
-
-    Returns:
-        Serialized ONNX, or its path.
-    """
-    if has_engines(config.runtime.name):
-        nothing = CalibrationTable(graph.digest, "max", 0, {"max": {}})
-        return make_materializer(config, graph, nothing, {}).materialize(Allocation(())).engine_model
-    return graph.model.SerializeToString() if config.runtime.batch > 1 else graph.path

@@ -1,22 +1,18 @@
-"""The one way in which a study opens a model in a runtime and has it detect on images."""
+"""Detects on images with all cores that a study may use."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from pathlib import Path
 
 import psutil
 
 from objectives.runners.runner import Runner
+from objectives.runtimes.runtime import Runtime
 from objectives.tasks.detection.contract import DetectorContract
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
 from objectives.tasks.detection.metrics.coco import Predictions
 from objectives.tasks.detection.predict import predict
-from search_spaces.model_graph import ModelGraph
-from tuner.prepare.runtimes import builder_settings, open_runner
-from tuner.study.config import RuntimeSection
 
 
 def worker_count(threads: int = 1) -> int:
@@ -31,43 +27,22 @@ def worker_count(threads: int = 1) -> int:
     return max(1, physical // threads)
 
 
-def open_model(
-    runtime: RuntimeSection, model: bytes | Path, graph: ModelGraph | None = None
-) -> AbstractContextManager[Runner]:
-    """Opens a model in a runtime as a study sets it; builds its engine first where the runtime has engines.
-
-    Args:
-        runtime: Of the study.
-        model: Serialized ONNX, or its path.
-        graph: The unquantized model, where `model` is one of its schemes.
-
-    Raises:
-        InputError: The model cannot be built.
-        RuntimeUnavailable: The machine lacks what the runtime needs.
-    """
-    return open_runner(runtime.name, model, runtime.threads, builder_settings(runtime), graph, runtime.batch)
-
-
 def detect(
-    runtime: RuntimeSection,
+    runtime: Runtime,
     runner: Runner,
     images: PreprocessedImages,
     contract: DetectorContract,
     progress: Callable[[int], None] | None = None,
 ) -> Predictions:
-    """Detects on images with an opened model, on all cores.
+    """Detects on images with an opened model.
 
     Args:
         runtime: In which it was opened.
-        runner: What `open_model` opened.
+        runner: What `objectives.runtimes.opening` opened.
         images: Preprocessed for the contract's image size.
         contract: How to read the model's outputs.
         progress: Called with the number of images done.
     """
-    workers = worker_count(runtime.threads)
-    return predict(runner, images, contract, workers=workers, progress=progress, batch=runtime.batch)
-
-
-def cpu_section(batch: int = 1) -> RuntimeSection:
-    """ONNX Runtime on one thread of the CPU: where schemes are compared apart from what their own runtime does."""
-    return RuntimeSection(name="onnxruntime-cpu", batch=batch)
+    settings = runtime.settings
+    workers = worker_count(settings.threads)
+    return predict(runner, images, contract, workers=workers, progress=progress, batch=settings.batch)

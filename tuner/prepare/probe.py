@@ -8,17 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from objectives.devices.gpu import find_gpu
 from objectives.evaluation.evaluator import Evaluator
-from objectives.evaluation.study_evaluator import StudyEvaluator
-from objectives.runtimes.backends import tensorrt_version
+from objectives.runtimes.engine_builder import EngineBuilder
 from objectives.runtimes.probing import ProbeTable, probe
-from objectives.runtimes.tensorrt.attention import never_built
-from objectives.runtimes.tensorrt.engine_cache import EngineCache
+from objectives.runtimes.runtime import StudyEvaluator
 from search_spaces.errors import InputError
 from search_spaces.unsupported import Blocked
 from tuner.prepare.calibration import read_calibration
-from tuner.prepare.targets import has_engines
 from tuner.study.inputs import Inputs
 from tuner.study.run_folder import RunFolder, read_text, write_durably
 from tuner.terminal.console import say
@@ -28,7 +24,7 @@ from tuner.terminal.progress import Steps
 def ensure_probe(inputs: Inputs, run: RunFolder, steps: Steps, evaluator: StudyEvaluator) -> None:
     """Finds out what the target builds and what it costs, unless the run did; only engines need it.
 
-    The table is kept in the run, and per device and TensorRT version among the user's caches, so that another study of
+    The table is kept in the run, and per device and version among the user's caches, so that another study of
     the same model, ranges and weights starts with it.
 
     Args:
@@ -40,21 +36,19 @@ def ensure_probe(inputs: Inputs, run: RunFolder, steps: Steps, evaluator: StudyE
     Raises:
         RuntimeUnavailable: Not even the unquantized model can be built.
     """
-    if not has_engines(inputs.config.runtime.name) or run.probe.is_file():
+    runtime = inputs.runtime
+    if not isinstance(runtime, EngineBuilder) or not isinstance(evaluator, Evaluator) or run.probe.is_file():
         return
-    assert isinstance(evaluator, Evaluator)
     layers = [layer.name for layer in inputs.graph.quantizable]
     wanted: dict[str, list[str]] = {}
     for layer, fmt in inputs.space.quantized_pairs:
         wanted.setdefault(fmt, []).append(layer)
-    kept = _probe_cache(inputs, run, wanted)
+    kept = _probe_cache(inputs, runtime, run, wanted)
     if kept.is_file():
         table = ProbeTable.from_json(read_text(kept))
     else:
         with steps("probing formats", len(wanted)):
-            spared = never_built(inputs.graph, tensorrt_version())
-            reasons = {(layer, "int8"): why for layer, why in spared.items()}
-            table = probe(evaluator, layers, wanted, say, reasons)
+            table = probe(evaluator, layers, wanted, say, runtime.never_built(inputs.graph))
         write_durably(kept, table.to_json())
     for (layer, fmt), reason in table.blocked.pairs.items():
         run.log("blocked", layer=layer, format=fmt, reason=reason)
@@ -81,16 +75,16 @@ def unsupported_pairs(inputs: Inputs, run: RunFolder) -> Blocked:
         InputError: The run has engines and was not probed.
     """
     config = inputs.config
-    if not has_engines(config.runtime.name):
+    if not isinstance(inputs.runtime, EngineBuilder):
         return Blocked({})
     size = "weight_mib" in config.objectives or config.constraints.max_weight_mib is not None
     return read_probe(run).kept_out(inputs.space, size)
 
 
-def _probe_cache(inputs: Inputs, run: RunFolder, wanted: Mapping[str, Sequence[str]]) -> Path:
+def _probe_cache(inputs: Inputs, runtime: EngineBuilder, run: RunFolder, wanted: Mapping[str, Sequence[str]]) -> Path:
     """File of this probe among the caches of the device: named by all that decides its outcome."""
-    version, config = tensorrt_version(), inputs.config
+    config = inputs.config
     facts: list[Any] = [inputs.graph.digest, wanted, config.runtime.model_dump(), config.weights.model_dump()]
     facts.append(read_calibration(run).to_json())
     name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    return EngineCache(version, find_gpu(config.runtime.device)).folder / "probes" / f"{name}.json"
+    return runtime.cache_folder() / "probes" / f"{name}.json"

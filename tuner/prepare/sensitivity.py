@@ -11,9 +11,7 @@ from tuner.prepare.calibration import ensure_calibration
 from tuner.prepare.images import calibration_images, data_of
 from tuner.prepare.materializers import float_materializer
 from tuner.prepare.predicting import worker_count
-from tuner.prepare.replay import replay_evaluator
 from tuner.prepare.sensitivity_sources import other_sensitivity
-from tuner.prepare.targets import compares_in_cuda
 from tuner.prepare.weights import ensure_weights
 from tuner.study.inputs import Inputs
 from tuner.study.run_folder import RunFolder, read_text
@@ -46,8 +44,9 @@ def _measure(inputs: Inputs, run: RunFolder, steps: Steps) -> SensitivityTable:
     config = inputs.config
     if config.sensitivity.file is not None and config.sensitivity.method == "file":
         return SensitivityTable.from_json(read_text(Path(config.sensitivity.file)))
-    if config.replayed:
-        return replay_evaluator(inputs).sensitivity(config.space.formats, inputs.graph.digest)
+    own = inputs.runtime.sensitivity(inputs.graph, config.space.formats)
+    if own is not None:
+        return own
     if config.sensitivity.method == "onnx":
         return onnx_sensitivity(inputs, run, steps)
     return other_sensitivity(inputs, run, steps)
@@ -76,6 +75,6 @@ def onnx_sensitivity(inputs: Inputs, run: RunFolder, steps: Steps = silent) -> S
                 "runtime": config.runtime.name,
             },
             threads=worker_count(),
-            cuda=compares_in_cuda(config.runtime.name),
+            cuda=inputs.runtime.sweeps_on_cuda,
             progress=done,
         )

@@ -30,7 +30,7 @@ def ensure_weights(inputs: Inputs, run: RunFolder, steps: Steps = silent) -> dic
     layers = {layer.name: layer for layer in graph.quantizable}
     pairs = [(layers[name], FORMATS[fmt]) for name, fmt in inputs.space.quantized_pairs]
     wanted = [pair for pair in pairs if settings.recovers(*pair)]
-    if not wanted or config.replayed:
+    if not wanted or not inputs.runtime.artifacts:
         return {}
     images = calibration_images(inputs, run, steps, config.weights.images)
     count = len({weight_key(*pair, settings) for pair in wanted})

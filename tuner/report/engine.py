@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import plotly.graph_objects as go
 
-from objectives.runtimes.tensorrt.engine_report import EngineReport
+from objectives.runtimes.engine_report import EngineReport
 from tuner.report import theme
 from tuner.report.tables import table_html
 from tuner.report.theme import plain

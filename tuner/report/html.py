@@ -12,7 +12,7 @@ from pathlib import Path
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from objectives.runtimes.tensorrt.engine_report import EngineReport
+from objectives.runtimes.engine_report import EngineReport
 from search_spaces.comparison import Comparison
 from search_spaces.layers import Layer
 from search_spaces.sensitivity import SensitivityTable

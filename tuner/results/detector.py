@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from objectives.evaluation.bench import REFERENCE
+from objectives.runtimes.opening import open_model
+from objectives.runtimes.reference import reference_model
+from objectives.runtimes.registry import default_runtime
 from objectives.tasks.detection.data.image_files import ImageRecord
 from objectives.tasks.detection.metrics.coco import Predictions
 from objectives.tasks.detection.prediction_file import load_predictions, merge_predictions
 from search_spaces.allocation import Allocation
 from tuner.prepare.images import data_of, ensure_images
-from tuner.prepare.materializers import float_materializer, reference_model
-from tuner.prepare.predicting import cpu_section, detect, open_model
+from tuner.prepare.materializers import float_materializer
+from tuner.prepare.predicting import detect
 from tuner.prepare.prepared import ArtifactParts
 from tuner.study.inputs import Inputs
 from tuner.study.run_folder import RunFolder
@@ -55,16 +59,17 @@ class Detector:
         if kept is not None and not missing:
             return kept.ordered(ids)
         images = ensure_images(self._inputs, self._run, missing, self._steps)
-        config, parts = self._inputs.config, self._parts
+        runtime, parts = self._inputs.runtime, self._parts
+        model: bytes | Path
         if allocation is None:
-            model = reference_model(config, parts.graph)
+            model = reference_model(runtime, parts.graph, lambda: parts.materializer)
         else:
             model = parts.materializer.materialize(allocation).engine_model
         with (
             self._steps(title, len(images)) as done,
-            open_model(config.runtime, model, parts.graph) as runner,
+            open_model(runtime, model, parts.graph) as runner,
         ):
-            found = detect(config.runtime, runner, images, data_of(self._inputs).contract, done)
+            found = detect(runtime, runner, images, data_of(self._inputs).contract, done)
         return (found if kept is None else merge_predictions(kept, found)).ordered(ids)
 
     def predict_in_onnxruntime(self, allocation: Allocation, title: str) -> Predictions:
@@ -73,8 +78,8 @@ class Detector:
         In float32: ONNX Runtime 1.24 truncates where its fp16 QuantizeLinear should round.
         """
         images = ensure_images(self._inputs, self._run, self._records, self._steps)
-        runtime, parts = cpu_section(self._inputs.config.runtime.batch), self._parts
+        runtime, parts = default_runtime(self._inputs.config.runtime.batch), self._parts
         made = float_materializer(self._inputs, parts.graph, parts.calibration, parts.weights)
         model = made.materialize(allocation).data
-        with self._steps(title, len(images)) as done, open_model(runtime, model) as runner:
+        with self._steps(title, len(images)) as done, open_model(runtime, model, parts.graph) as runner:
             return detect(runtime, runner, images, data_of(self._inputs).contract, done)

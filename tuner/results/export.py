@@ -8,17 +8,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from objectives.quantization.materialize import Artifact, Materializer
-from objectives.runners.runner import RuntimeUnavailable
-from objectives.runtimes.backends import TensorRtBackend, fp32_layers, make_backend
-from objectives.runtimes.tensorrt.rules import dialect
-from objectives.runtimes.tensorrt.trtexec import trtexec_command
+from objectives.quantization.materialize import Materializer
+from objectives.runtimes.engine_builder import EngineBuilder
+from objectives.runtimes.registry import open_runtime
 from search_spaces.errors import InputError
 from search_spaces.model_graph import ModelGraph
 from tuner.prepare.calibration import read_calibration
 from tuner.prepare.materializers import batched_graph, make_materializer
-from tuner.prepare.runtimes import builder_settings
-from tuner.prepare.targets import has_engines
 from tuner.prepare.weights import read_weights
 from tuner.results.loaded import LoadedRun
 from tuner.search.front import rescored
@@ -38,13 +34,14 @@ class Exporter:
     def __init__(self, loaded: LoadedRun, graph: ModelGraph | None = None) -> None:
         self.loaded = loaded
         self._materializer: Materializer | None = None
-        if not loaded.config.replayed:
-            graph = graph or read_model(loaded.config.model, loaded.config.runtime.name)
+        self._runtime = open_runtime(loaded.config.runtime)
+        if self._runtime.artifacts:
+            graph = graph or read_model(loaded.config.model, self._runtime)
             expected = loaded.manifest["identity"]["digest.model"]
             if graph.digest != expected:
                 raise InputError(f"{graph.path}: not the model of this run (sha256 {expected}); restore it")
             graph = batched_graph(graph, loaded.config.runtime.batch)
-            version = loaded.manifest["identity"].get("versions.tensorrt")
+            version = loaded.manifest["identity"].get(self._runtime.version_key)
             self._graph = graph
             self._materializer = make_materializer(
                 loaded.config, graph, read_calibration(loaded.run), read_weights(loaded.run), version
@@ -53,9 +50,9 @@ class Exporter:
     def export(self, record: TrialRecord, folder: Path) -> dict[str, Any]:
         """Writes ``model.onnx`` and ``scheme.json`` and returns the latter's content.
 
-        For TensorRT also ``build.onnx``, where the builder reads another file than the one that holds the packed
-        weights, and ``engine.plan``, where this user's cache still holds the engine that was timed. A replayed run has
-        no model: it exports the description alone.
+        Where engines are built also what `EngineBuilder.export` adds: the builder's model where it is another one than
+        holds the packed weights, the engine where this user's cache still holds it. A run without artifacts exports the
+        description alone.
 
         Args:
             record: A complete trial.
@@ -79,9 +76,12 @@ class Exporter:
                     f"{record.scores.artifact[:16]} was scored; use the versions that the manifest names"
                 )
             files["model.onnx"] = artifact.data
-            if has_engines(self.loaded.config.runtime.name):
-                files |= self._for_engine(artifact)
-                scheme["trtexec"] = self._trtexec(artifact)
+            if isinstance(self._runtime, EngineBuilder):
+                version = str(self.loaded.manifest["identity"][self._runtime.version_key])
+                quantized = b"QuantizeLinear" in artifact.engine_model
+                engine = self._runtime.export(artifact, self._graph, version, quantized=quantized)
+                files |= engine.files
+                scheme[engine.tool] = engine.command
             scheme["sha256"] |= {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -96,27 +96,6 @@ class Exporter:
         except OSError as error:
             raise InputError(f"--out {str(folder)!r}: cannot be written ({error.strerror})") from None
         return scheme
-
-    def _for_engine(self, artifact: Artifact) -> dict[str, bytes]:
-        """The builder's model where it is another, and the engine where it is at hand."""
-        files = {"build.onnx": artifact.build} if artifact.build is not None else {}
-        try:
-            backend = make_backend("tensorrt", 1, builder_settings(self.loaded.config.runtime), self._graph)
-        except RuntimeUnavailable:
-            return files  # on a machine without TensorRT or GPU the command in scheme.json builds it elsewhere
-        assert isinstance(backend, TensorRtBackend)
-        plan = backend.cache.plan(backend.key(artifact.engine_model))
-        return files | ({"engine.plan": plan.read_bytes()} if plan is not None else {})
-
-    def _trtexec(self, artifact: Artifact) -> str:
-        version = str(self.loaded.manifest["identity"]["versions.tensorrt"])
-        return trtexec_command(
-            version,
-            builder_settings(self.loaded.config.runtime),
-            fp32_layers(self._graph, dialect(version)),
-            quantized=b"QuantizeLinear" in artifact.engine_model,
-            model="build.onnx" if artifact.build is not None else "model.onnx",
-        )
 
     def _scheme(self, record: TrialRecord) -> dict[str, Any]:
         assert record.scores is not None
@@ -138,5 +117,5 @@ class Exporter:
             "weights": self.loaded.config.weights.model_dump(),
             "calibration": self.loaded.config.calibration.model_dump(),
             "runtime": self.loaded.config.runtime.name,
-            "versions": versions(self.loaded.config.runtime.name),
+            "versions": versions(self._runtime),
         }

@@ -10,7 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from objectives.runtimes.tensorrt.engine_report import EngineReport
+from objectives.runtimes.engine_report import EngineReport
+from objectives.runtimes.registry import open_runtime
 from objectives.tasks.detection.drawing import draw
 from search_spaces.comparison import Comparison
 from search_spaces.errors import InputError
@@ -61,12 +62,16 @@ def write_report_of(loaded: LoadedRun, layers: Sequence[Layer] | None = None) ->
     compared = None
     if run.comparison.exists():
         compared = Comparison.from_json(read_text(run.comparison))
+    if layers is None:
+        layers = read_model(loaded.config.model, open_runtime(loaded.config.runtime)).layers
     page = write_report(
         summary=summary,
         records=loaded.records,
         front=front,
         baselines=baselines,
-        layers=layers if layers is not None else read_model(loaded.config.model, loaded.config.runtime.name).layers,
+        layers=layers
+        if layers is not None
+        else read_model(loaded.config.model, open_runtime(loaded.config.runtime)).layers,
         table=table,
         previews=read_previews(run),
         out=run.report,

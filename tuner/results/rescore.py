@@ -6,12 +6,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
+from objectives.runtimes.engine_builder import EngineBuilder
 from objectives.tasks.detection.data.dataset import CocoDataset
 from objectives.tasks.detection.metrics.coco import Predictions, bootstrap_difference, score
 from search_spaces.allocation import Allocation
 from tuner.prepare.images import data_of
 from tuner.prepare.prepared import ArtifactParts
-from tuner.prepare.targets import has_engines
 from tuner.results.detector import Detector
 from tuner.results.retime import read_ratios
 from tuner.search.records import Rescore
@@ -45,7 +45,7 @@ def rescore(
     for count, allocation in enumerate(missing, 1):
         candidate = detector.predict(allocation, f"re-scoring {count}/{len(missing)}")
         found = _compare(data.full, unseen, candidate, reference)
-        if has_engines(inputs.config.runtime.name):
+        if isinstance(inputs.runtime, EngineBuilder):
             twin = detector.predict_in_onnxruntime(allocation, f"in ONNX Runtime {count}/{len(missing)}")
             found = replace(found, onnxruntime=score(data.full, twin))
         write_durably(run.rescores / f"{allocation.digest}.json", json.dumps(asdict(found)))

@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -16,9 +16,8 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
-from objectives.evaluation.study_evaluator import StudyEvaluator
+from objectives.runtimes.runtime import StudyEvaluator
 from objectives.scores import Failure, Outcome, Scores, Screened, checked
-from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError
 from search_spaces.reading import record_of
 from search_spaces.unsupported import Blocked
@@ -139,7 +138,7 @@ def search(
             front = leaders(config, trials.records(), reference, trial.number) if settings.screening else {}
             try:
                 with interrupts.allowed():
-                    result = _evaluate(evaluator, allocation, reference, front)
+                    result = checked(evaluator.evaluate(allocation, reference, front))
             except Interrupted:
                 with claims.turn():
                     trials.requeue(trial)
@@ -209,19 +208,6 @@ def _repeated(study: optuna.Study, since: datetime) -> bool:
 def read_blocked(run: RunFolder) -> Blocked:
     """Pairs that earlier trials of the run found the target cannot build."""
     return Blocked.from_json(read_text(run.blocked)) if run.blocked.exists() else Blocked()
-
-
-def _evaluate(
-    evaluator: StudyEvaluator, allocation: Allocation, reference: Scores, front: Mapping[str, Scores]
-) -> Outcome:
-    """Scores one allocation, its latency in the study's milliseconds.
-
-    The unquantized allocation is scored like any other: its artifact and its ratio are measured, not assumed.
-    """
-    result = checked(evaluator.evaluate(allocation, front))
-    if isinstance(result, Failure) or result.latency is None:
-        return result
-    return replace(result, latency_ms=reference.latency_ms * result.latency.ratio)
 
 
 def score_reference(run: RunFolder, evaluator: StudyEvaluator, inputs: Inputs) -> Scores:

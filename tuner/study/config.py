@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
 
-Positive = Annotated[int, Field(gt=0)]
-PositiveFloat = Annotated[float, Field(gt=0)]
-Text = Annotated[str, Field(min_length=1)]
+from objectives.runtimes.registry import RUNTIMES, parse_settings
+from objectives.runtimes.runtime import Runtime, TimingDefaults
+from objectives.runtimes.settings import Positive, PositiveFloat, RuntimeSettings, Text
+
 Objective = Literal["map_50_95", "latency_ms", "weight_mib"]
 
 #: Keys that hold paths, relative to the study file.
@@ -21,7 +22,6 @@ PATH_KEYS = (
     ("sensitivity", "checkpoint"),
     ("sensitivity", "labels"),
     ("sensitivity", "inc_python"),
-    ("runtime", "file"),
 )
 
 
@@ -115,39 +115,8 @@ class SensitivitySection(Section):
     inc_python: Text | None = None
 
 
-#: Keys of the runtime that decide what an engine becomes.
-BUILDER_KEYS = ("optimization_level", "workspace_mib", "tactic_sources", "timing_iterations")
-
-
-class RuntimeSection(Section):
-    """Where a scheme runs.
-
-    `device` counts the visible GPUs; `limit_s` is the time after which an evaluation counts as hung. The keys of the
-    engine builder (`BuilderSettings`) are only for ``tensorrt``, and `file`, the recorded scores, only for ``replay``.
-    """
-
-    name: Literal["onnxruntime-cpu", "onnxruntime-cuda", "tensorrt", "replay"] = "onnxruntime-cpu"
-    threads: Positive = 1
-    batch: Positive = 1
-    device: Annotated[int, Field(ge=0)] = 0
-    limit_s: PositiveFloat = 1800.0
-    optimization_level: Annotated[int, Field(ge=0, le=5)] = 3
-    workspace_mib: Positive | None = None
-    tactic_sources: list[Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]] | None = None
-    timing_iterations: Annotated[int, Field(ge=1, le=1000)] = 1
-    file: Text | None = None
-
-    @property
-    def gpu(self) -> bool:
-        """Whether it runs on a GPU."""
-        return self.name in ("onnxruntime-cuda", "tensorrt")
-
-    @model_validator(mode="after")
-    def _check(self) -> RuntimeSection:
-        for key in BUILDER_KEYS:
-            if self.name != "tensorrt" and getattr(self, key) != type(self).model_fields[key].default:
-                raise ValueError(f"{key} is only for tensorrt; leave it out for {self.name}")
-        return self
+def _runtime(data: Any) -> Any:
+    return parse_settings(data) if isinstance(data, (dict, RuntimeSettings)) else data
 
 
 class TimingSection(Section):
@@ -159,13 +128,12 @@ class TimingSection(Section):
     max_cov: PositiveFloat | None = None
     attempts: Positive = 3
 
-    def resolved(self, runtime: str) -> TimingSection:
-        """All bounds as numbers: a GPU's clock is steady and its iterations are short, a shared CPU is neither."""
-        gpu = runtime in ("onnxruntime-cuda", "tensorrt")
+    def resolved(self, defaults: TimingDefaults) -> TimingSection:
+        """All bounds as numbers; what the study leaves open is the runtime's."""
         return self.model_copy(
             update={
-                "min_iterations": self.min_iterations or (100 if gpu else 15),
-                "max_cov": self.max_cov or (0.025 if gpu else 0.15),
+                "min_iterations": self.min_iterations or defaults.min_iterations,
+                "max_cov": self.max_cov or defaults.max_cov,
             }
         )
 
@@ -219,6 +187,10 @@ class ArtifactsSection(Section):
     s3: S3Section | None = None
 
 
+#: A union told apart by `name`: each runtime brings its own keys.
+RuntimeSection = Annotated[SerializeAsAny[RuntimeSettings], BeforeValidator(_runtime)]
+
+
 class StudyConfig(Section):
     """A whole study file; after `tuner.study.study_file.read_study` every path in it is absolute."""
 
@@ -229,7 +201,7 @@ class StudyConfig(Section):
     calibration: CalibrationSection = CalibrationSection()
     weights: WeightsSection = WeightsSection()
     sensitivity: SensitivitySection = SensitivitySection()
-    runtime: RuntimeSection = RuntimeSection()
+    runtime: RuntimeSection = Field(default_factory=lambda: parse_settings({}))
     timing: TimingSection = TimingSection()
     objectives: list[Objective] = ["map_50_95", "latency_ms"]
     constraints: ConstraintsSection = ConstraintsSection()
@@ -241,15 +213,15 @@ class StudyConfig(Section):
     def _check(self) -> StudyConfig:
         data = self.data
         yaml_data = data.images is not None and data.images.endswith((".yaml", ".yml"))
-        if not self.replayed:
+        if self.runtime_type.artifacts:
             if data.images is None:
                 raise ValueError("data.images: missing; give the folder of evaluation images")
             if data.annotations is None and not yaml_data:
                 raise ValueError("data.annotations: missing; give the COCO json of the evaluation images")
             if data.calibration is None:
                 raise ValueError("data.calibration: missing; give a list of calibration images")
-        if self.replayed and self.search.screening is not None:
-            raise ValueError("search.screening: a replay has no images to look at first; leave it out")
+        elif self.search.screening is not None:
+            raise ValueError(f"search.screening: {self.runtime.name} has no images to look at first; leave it out")
         if "map_50_95" not in self.objectives or len(self.objectives) < 2:
             raise ValueError("objectives: map_50_95 and at least one of latency_ms, weight_mib are needed")
         if len(set(self.objectives)) != len(self.objectives):
@@ -261,6 +233,6 @@ class StudyConfig(Section):
         return self
 
     @property
-    def replayed(self) -> bool:
-        """Whether scores are replayed instead of measured."""
-        return self.runtime.name == "replay"
+    def runtime_type(self) -> type[Runtime]:
+        """The class of its runtime, which says what holds whatever the device."""
+        return RUNTIMES.get(self.runtime.name)

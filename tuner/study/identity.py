@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from objectives.devices.cpu import int8_instructions
-from objectives.devices.gpu import find_gpu
-from objectives.runtimes.backends import tensorrt_version
-from objectives.runtimes.tensorrt.memory_places import PLACES
+from objectives.runtimes.registry import open_runtime
+from objectives.runtimes.runtime import Runtime
 from search_spaces.errors import InputError
 from search_spaces.formats import get_format
 from search_spaces.groups import Group
@@ -26,7 +22,7 @@ from search_spaces.reading import record_of
 from search_spaces.space import SearchSpace
 from tuner import __version__
 from tuner.search.front import reference_point
-from tuner.study.config import BUILDER_KEYS, RuntimeSection, StudyConfig
+from tuner.study.config import StudyConfig
 from tuner.study.run_folder import RunFolder, read_json, write_durably
 
 MANIFEST_VERSION = 1
@@ -65,16 +61,16 @@ def identity(config: StudyConfig, *, digests: Mapping[str, str]) -> dict[str, An
         config: The study.
         digests: ``{"model": ..., "data": ..., "calibration": ..., "space": ...}`` as far as they apply.
     """
-    runtime = config.runtime
+    settings, runtime = config.runtime, open_runtime(config.runtime)
     return {
         **{f"digest.{name}": value for name, value in digests.items()},
-        "runtime.name": runtime.name,
-        "runtime.threads": runtime.threads,
-        "runtime.batch": runtime.batch,
-        **_builder(runtime),
-        **{f"device.{name}": value for name, value in device(runtime.name, runtime.device).items()},
-        **{f"versions.{name}": value for name, value in versions(runtime.name).items()},
-        **{f"timing.{key}": value for key, value in config.timing.resolved(runtime.name).model_dump().items()},
+        "runtime.name": settings.name,
+        "runtime.threads": settings.threads,
+        "runtime.batch": settings.batch,
+        **runtime.build_facts(),
+        **{f"device.{name}": value for name, value in runtime.device().items()},
+        **{f"versions.{name}": value for name, value in versions(runtime).items()},
+        **{f"timing.{key}": value for key, value in config.timing.resolved(runtime.timing).model_dump().items()},
         **{f"calibration.{key}": value for key, value in config.calibration.model_dump().items()},
         # Where weights are recovered does not matter: they are kept in the run, and both ways agree within rounding.
         **{f"weights.{key}": value for key, value in config.weights.model_dump(exclude={"device"}).items()},
@@ -88,44 +84,12 @@ def identity(config: StudyConfig, *, digests: Mapping[str, str]) -> dict[str, An
     }
 
 
-def versions(runtime: str) -> dict[str, str]:
+def versions(runtime: Runtime) -> dict[str, str]:
     """Versions of everything that can change a score."""
     found = {"tuner": __version__, "python": platform.python_version()}
     for name in _PACKAGES:
         found[name] = metadata.version(name)
-    if runtime == "tensorrt":
-        found["tensorrt"] = tensorrt_version()
-    elif runtime != "replay":
-        names = ("onnxruntime-gpu", "onnxruntime")
-        found[names[-1]] = next((v for name in names if (v := _version(name))), "missing")
-    return found
-
-
-def _builder(runtime: RuntimeSection) -> dict[str, Any]:
-    """What decides what an engine becomes and how it is timed."""
-    if runtime.name != "tensorrt":
-        return {}
-    built = {f"runtime.{key}": getattr(runtime, key) for key in BUILDER_KEYS}
-    # Engines that were timed before the device had settled took 5 to 8 % longer, and other ratios.
-    return built | {"timing.places": PLACES, "timing.settled": True}
-
-
-def device(runtime: str, index: int = 0) -> dict[str, Any]:
-    """Names the device whose latency the study measures.
-
-    Args:
-        runtime: Its name.
-        index: Of the GPU, for runtimes that use one.
-    """
-    if runtime == "replay":
-        return {"cpu": "replay"}
-    # Processors of one name differ in what they compute: some hypervisors hide the model, and some the instructions.
-    facts: dict[str, Any] = {"cpu": _cpu_model(), "cores": os.cpu_count() or 0, "int8": int8_instructions()}
-    if runtime in ("tensorrt", "onnxruntime-cuda"):
-        gpu = find_gpu(index)
-        facts |= {"gpu": gpu.name, "driver": gpu.driver}  # not which of them: each is timed against its own reference
-        facts["compute_capability"] = ".".join(map(str, gpu.compute_capability))
-    return facts
+    return {**found, **runtime.versions()}
 
 
 def new_manifest(config: StudyConfig, space: SearchSpace, now: Mapping[str, Any]) -> dict[str, Any]:
@@ -201,19 +165,3 @@ def short(value: object) -> str:
     """A value as messages show it: the head of a digest, else all of it."""
     text = str(value)
     return text[:16] if len(text) == 64 else text
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _cpu_model() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

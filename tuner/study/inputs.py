@@ -5,17 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from objectives.devices.gpu import find_gpu
-from objectives.runtimes.backends import tensorrt_version
-from objectives.runtimes.tensorrt.rules import possible, supported_formats
+from objectives.runtimes.registry import open_runtime
+from objectives.runtimes.runtime import Runtime
+from objectives.runtimes.support import SupportKind
 from objectives.tasks.detection.contract import DetectorContract, recognise
 from objectives.tasks.detection.data.calibration_set import CalibrationSet, check_disjoint, load_calibration
 from objectives.tasks.detection.data.dataset import CocoDataset, load_dataset
 from search_spaces.errors import InputError
-from search_spaces.formats import UNQUANTIZED, Number, get_format
+from search_spaces.formats import UNQUANTIZED, get_format
 from search_spaces.model_graph import ModelGraph
 from search_spaces.space import Rule, SearchSpace
-from tuner.prepare.runtimes import check_runtime
 from tuner.study.config import ModelSection, StudyConfig
 from tuner.study.model_file import onnx_file
 
@@ -43,12 +42,14 @@ class Inputs:
 
     Attributes:
         config: The study.
+        runtime: Where its schemes run.
         graph: The model.
         space: Its groups and formats.
-        data: The images; None where scores are replayed.
+        data: The images; None where the runtime makes no artifacts.
     """
 
     config: StudyConfig
+    runtime: Runtime
     graph: ModelGraph
     space: SearchSpace
     data: Data | None
@@ -56,7 +57,7 @@ class Inputs:
     @property
     def dropped(self) -> list[str]:
         """Formats of the study that the space leaves out, because they gain nothing in the chosen objectives."""
-        return [name for name in self.config.space.formats if not gains(self.config, name)]
+        return [name for name in self.config.space.formats if not gains(self.config, self.runtime, name)]
 
     @property
     def digests(self) -> dict[str, str]:
@@ -75,12 +76,12 @@ def read_inputs(config: StudyConfig) -> Inputs:
         InputError: Something is missing, broken, contradictory, or not supported.
         RuntimeUnavailable: This machine lacks what the study's runtime needs.
     """
-    if not config.replayed:
-        check_runtime(config.runtime.name)
-    graph = read_model(config.model, config.runtime.name)
-    space = build_space(config, graph)
-    if config.replayed:
-        return Inputs(config, graph, space, None)
+    runtime = open_runtime(config.runtime)
+    runtime.check()
+    graph = read_model(config.model, runtime)
+    space = build_space(config, runtime, graph)
+    if not runtime.artifacts:
+        return Inputs(config, runtime, graph, space, None)
     contract = read_contract(config.model, graph)
     assert config.data.images is not None and config.data.calibration is not None
     annotations = config.data.annotations
@@ -94,10 +95,10 @@ def read_inputs(config: StudyConfig) -> Inputs:
         raise InputError(
             f"search.screening.images {screening.images}: trials are scored on {len(search)} images; give fewer"
         )
-    return Inputs(config, graph, space, Data(contract, full, search, calibration))
+    return Inputs(config, runtime, graph, space, Data(contract, full, search, calibration))
 
 
-def read_model(model: ModelSection, runtime: str) -> ModelGraph:
+def read_model(model: ModelSection, runtime: Runtime) -> ModelGraph:
     """Reads the model file; a checkpoint is exported for the runtime first.
 
     Raises:
@@ -116,13 +117,13 @@ def read_contract(model: ModelSection, graph: ModelGraph) -> DetectorContract:
     return recognise(graph, layout=model.head, image_size=model.size, classes=model.classes)
 
 
-def build_space(config: StudyConfig, graph: ModelGraph) -> SearchSpace:
+def build_space(config: StudyConfig, runtime: Runtime, graph: ModelGraph) -> SearchSpace:
     """Builds the search space from those formats that gain something; a rule keeps what it names explicitly.
 
     Raises:
         InputError: A rule, format or granularity is wrong, or no format is left that gains anything.
     """
-    formats = [name for name in config.space.formats if gains(config, name)]
+    formats = [name for name in config.space.formats if gains(config, runtime, name)]
     if config.space.formats and not any(name != UNQUANTIZED for name in formats):
         named = ", ".join(config.space.formats)
         raise InputError(
@@ -133,19 +134,11 @@ def build_space(config: StudyConfig, graph: ModelGraph) -> SearchSpace:
     return SearchSpace.build(graph.layers, formats, config.space.granularity, rules)
 
 
-def gains(config: StudyConfig, name: str) -> bool:
+def gains(config: StudyConfig, runtime: Runtime, name: str) -> bool:
     """Whether a format can improve one of the study's costs over the unquantized layer.
 
-    ONNX Runtime computes in integers only where activations are int8; other formats save bytes alone. What TensorRT
-    computes in depends on its version and on the GPU; a format that it cannot have at all is left out in any case.
+    One that the runtime only stores does where size counts; one that it cannot have at all is left out in any case.
     """
-    if name == UNQUANTIZED:
-        return True
     sized = "weight_mib" in config.objectives or config.constraints.max_weight_mib is not None
-    if config.runtime.name == "tensorrt":
-        get_format(name)
-        reasons = supported_formats(tensorrt_version(), find_gpu(config.runtime.device).compute_capability)
-        return reasons[name] == "" or (sized and possible(reasons[name]))
-    if sized or config.replayed:
-        return True
-    return get_format(name).activation is Number.INT8
+    kind = runtime.support(get_format(name)).kind
+    return kind is SupportKind.COMPUTES or (sized and kind is SupportKind.STORES)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from objectives.runtimes.backends import tensorrt_version
-from objectives.runtimes.tensorrt.rules import dialect
+from objectives.runtimes.registry import default_runtime
+from objectives.runtimes.runtime import Runtime
 
 CHECKPOINT_SUFFIX = ".pt"
 
 
 def onnx_file(
-    path: Path, *, head: str | None = None, image_size: tuple[int, int] | None = None, runtime: str = "onnxruntime-cpu"
+    path: Path, *, head: str | None = None, image_size: tuple[int, int] | None = None, runtime: Runtime | None = None
 ) -> Path:
     """Returns the ONNX file of a model; a checkpoint is exported into the user's cache, once.
 
@@ -19,7 +19,7 @@ def onnx_file(
         path: ONNX file, or Ultralytics checkpoint (``.pt``).
         head: ``end_to_end`` or ``scores``, for a checkpoint; None for end to end where it has that head.
         image_size: Height and width, for a checkpoint; None for the size it was trained with.
-        runtime: Decides the opset.
+        runtime: Decides the opset; the default one by default.
 
     Raises:
         InputError: The checkpoint is refused, damaged, or has no such head.
@@ -29,11 +29,4 @@ def onnx_file(
         return path
     from objectives.torch_models.export import ExportSettings, exported
 
-    return exported(path, ExportSettings(head, opset_of(runtime), image_size))
-
-
-def opset_of(runtime: str) -> int:
-    """The opset that a runtime reads best."""
-    from objectives.torch_models.export import DEFAULT_OPSET, OPSETS
-
-    return OPSETS.get(dialect(tensorrt_version()) if runtime == "tensorrt" else runtime, DEFAULT_OPSET)
+    return exported(path, ExportSettings(head, (runtime or default_runtime()).dialect().export_opset, image_size))

@@ -12,9 +12,11 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from objectives.runtimes.registry import parse_settings
+from objectives.runtimes.settings import RuntimeSettings
 from search_spaces.errors import InputError, nearest
 from search_spaces.reading import is_file, is_folder, parse_yaml, read_yaml
-from tuner.study.config import PATH_KEYS, RuntimeSection, StudyConfig
+from tuner.study.config import PATH_KEYS, StudyConfig
 
 
 def read_study(path: Path, overrides: Sequence[str] = (), *, check_paths: bool = True) -> StudyConfig:
@@ -38,7 +40,7 @@ def read_study(path: Path, overrides: Sequence[str] = (), *, check_paths: bool =
         raise InputError(f"{path}: {_explain(error)}") from None
     root = path.resolve().parent
     config = _map_paths(config, lambda text: os.path.normpath(root / Path(text).expanduser()))
-    for section, key in PATH_KEYS:
+    for section, key in _path_keys(config):
         value = getattr(getattr(config, section), key)
         if check_paths and value is not None and not (is_file(Path(value)) or is_folder(Path(value))):
             advice = "paths are relative to the study file"
@@ -46,7 +48,7 @@ def read_study(path: Path, overrides: Sequence[str] = (), *, check_paths: bool =
     return config
 
 
-def runtime_section(name: str, pairs: Sequence[str]) -> RuntimeSection:
+def runtime_settings(name: str, pairs: Sequence[str]) -> RuntimeSettings:
     """Reads ``KEY=VALUE`` texts as a study's runtime section, for commands that have no study.
 
     Raises:
@@ -56,7 +58,7 @@ def runtime_section(name: str, pairs: Sequence[str]) -> RuntimeSection:
     for pair in pairs:
         _override(data, pair, "--builder")
     try:
-        return RuntimeSection.model_validate(data)
+        return parse_settings(data)
     except ValidationError as error:
         raise InputError(f"--builder {_explain(error)}") from None
 
@@ -68,9 +70,13 @@ def write_study(config: StudyConfig, folder: Path) -> str:
     return yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
 
 
+def _path_keys(config: StudyConfig) -> list[tuple[str, str]]:
+    return [*PATH_KEYS, *(("runtime", key) for key in type(config.runtime).path_keys)]
+
+
 def _map_paths(config: StudyConfig, change: typing.Callable[[str], str]) -> StudyConfig:
     data = config.model_dump()
-    for section, key in PATH_KEYS:
+    for section, key in _path_keys(config):
         if data[section][key] is not None:
             data[section][key] = change(data[section][key])
     return StudyConfig.model_validate(data)
@@ -94,12 +100,17 @@ def _override(data: dict[str, Any], override: str, option: str = "--set") -> Non
 def _explain(error: ValidationError) -> str:
     """Turns one of pydantic's errors into one line: key, value, remedy. An unknown key explains a missing one."""
     first = min(error.errors(include_url=False), key=lambda entry: entry["type"] != "extra_forbidden")
-    parts = [part for part in first["loc"] if isinstance(part, int) or str(part) in _known_names()]
+    known = _known_names()
+    parts = [
+        part for part in first["loc"] if isinstance(part, int) or str(part) in known or first["loc"][0] == "runtime"
+    ]
     unknown = str(first["loc"][-1]) if first["loc"] else ""
     key = ".".join(str(part) for part in (parts if first["type"] != "extra_forbidden" else first["loc"]))
     if first["type"] == "extra_forbidden":
         fields = _fields(first["loc"][:-1])
         return f"{key}: unknown key{nearest(unknown, fields)} (known: {', '.join(fields)})"
+    if first["type"] in ("unknown_key", "other_runtime"):
+        return f"{key}: {first['msg']}"
     if first["type"] == "missing":
         return f"{key}: missing; it has no default"
     message = first["msg"].removeprefix("Value error, ")

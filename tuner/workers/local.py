@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from objectives.devices.gpu import Gpu, find_gpu, visible_gpus
-from tuner.study.config import RuntimeSection
+from objectives.runtimes.registry import RUNTIMES
+from objectives.runtimes.settings import RuntimeSettings
 from tuner.workers.supervisor import Start
 
 
@@ -65,14 +66,14 @@ class LocalWorker:
                 self._process.stdin.close()
 
 
-def local_start(runtime: RuntimeSection, count: int) -> Start:
+def local_start(runtime: RuntimeSettings, count: int) -> Start:
     """Starts workers here, each on a GPU of its own where there are as many of the study's kind.
 
     Args:
         runtime: The study's.
         count: Number of workers.
     """
-    if not runtime.gpu:
+    if not RUNTIMES.get(runtime.name).gpu:
         return lambda index, run, log: LocalWorker(run, log)
     gpus = spread(find_gpu(runtime.device), visible_gpus(), count)
     return lambda index, run, log: LocalWorker(run, log, one_gpu=True, gpu=gpus[index].uuid)

@@ -15,8 +15,9 @@ from typing import Any
 import psutil
 
 from objectives.runners.runner import RuntimeUnavailable
+from objectives.runtimes.registry import RUNTIMES
+from objectives.runtimes.settings import RuntimeSettings
 from search_spaces.errors import InputError
-from tuner.study.config import RuntimeSection
 
 _CONNECT_SECONDS = 5.0
 
@@ -33,18 +34,19 @@ class RayCluster:
     address: str
     share: float = 1.0
 
-    def resources(self, runtime: RuntimeSection) -> dict[str, float]:
+    def resources(self, runtime: RuntimeSettings) -> dict[str, float]:
         """What a worker asks of Ray, by the names of its options.
 
         Raises:
             InputError: Ray does not hand out such a share.
         """
-        if not 0.01 <= self.share <= (1 if runtime.gpu else 1024):
-            most = "1 GPU, all that a worker uses" if runtime.gpu else "1024 CPUs"
+        gpu = RUNTIMES.get(runtime.name).gpu
+        if not 0.01 <= self.share <= (1 if gpu else 1024):
+            most = "1 GPU, all that a worker uses" if gpu else "1024 CPUs"
             raise InputError(f"--ray-share {self.share:g}: must be 0.01 to {most}")
         if self.share > 1 and self.share % 1:
             raise InputError(f"--ray-share {self.share:g}: must be a whole number above 1, for Ray divides no more")
-        return {"num_gpus": self.share, "num_cpus": 1} if runtime.gpu else {"num_cpus": self.share}
+        return {"num_gpus": self.share, "num_cpus": 1} if gpu else {"num_cpus": self.share}
 
 
 @contextmanager

@@ -128,7 +128,7 @@ def ray_start(cluster: RayCluster, config: StudyConfig, count: int) -> Iterator[
 
         def start(index: int, run: Path, log: Path) -> Worker:
             log.touch()
-            return RayWorker(ray, placed.remote(run, log, config.runtime.gpu, hosts), log)
+            return RayWorker(ray, placed.remote(run, log, config.runtime_type.gpu, hosts), log)
 
         yield start
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from objectives.runtimes.tensorrt.rules import parse_version
+from objectives.runtimes.tensorrt.rules import strongly_typed
+from search_spaces.formats import FORMATS, Number
 from search_spaces.model_graph import ModelGraph
 
 
@@ -30,7 +31,7 @@ def attention_layers(graph: ModelGraph) -> frozenset[str]:
     return frozenset(before | after | (behind & ahead))
 
 
-def never_built(graph: ModelGraph, version: str) -> dict[str, str]:
+def never_built(graph: ModelGraph, version: str) -> dict[tuple[str, str], str]:
     """Layers that the builder must not be given in int8, for it would not come back.
 
     Measured: yolov10s wholly in int8 was still being built after 15 minutes by TensorRT 8.6 (level 1, H100), and took
@@ -41,9 +42,10 @@ def never_built(graph: ModelGraph, version: str) -> dict[str, str]:
         version: TensorRT's.
 
     Returns:
-        ``{layer: reason}``; empty from TensorRT 10 on.
+        ``{(layer, format): reason}``; empty from TensorRT 10 on.
     """
-    if parse_version(version) >= (10, 0):
+    if strongly_typed(version):
         return {}
     reason = f"TensorRT {version} does not come back from building attention in int8"
-    return dict.fromkeys(sorted(attention_layers(graph)), reason)
+    integer = [name for name, fmt in FORMATS.items() if fmt.activation is Number.INT8]
+    return {(layer, name): reason for layer in sorted(attention_layers(graph)) for name in integer}

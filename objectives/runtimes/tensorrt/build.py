@@ -26,7 +26,8 @@ from polygraphy.backend.trt import util as polygraphy_trt
 from polygraphy.exception import PolygraphyException
 from polygraphy.logger import G_LOGGER
 
-from objectives.runtimes.tensorrt.build_log import BuildError, first_layer, read_build_errors
+from objectives.runtimes.engine_builder import BuildError
+from objectives.runtimes.tensorrt.build_log import first_layer, read_build_errors
 from objectives.runtimes.tensorrt.rules import BuilderSettings, build_flags, parse_version
 from search_spaces.errors import InputError, nearest
 

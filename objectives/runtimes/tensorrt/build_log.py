@@ -21,20 +21,6 @@ _WORKSPACE = re.compile(r"insufficient workspace", re.IGNORECASE)
 _PREFIX = re.compile(r"^\s*(\[[^\]]*\]\s*)*(?P<code>[\w.]*:*[\w ]*: ?Error Code \d+: |\d+: )?")
 
 
-class BuildError(RuntimeError):
-    """TensorRT could not build an engine.
-
-    Attributes:
-        layer: The model layer that stopped it; empty where the log names none.
-        memory: Whether memory ran out.
-    """
-
-    def __init__(self, message: str, layer: str = "", memory: bool = False) -> None:
-        super().__init__(message)
-        self.layer = layer
-        self.memory = memory
-
-
 @dataclass(frozen=True)
 class BuildVerdict:
     """Why a build failed.

@@ -10,7 +10,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from objectives.runtimes.support import COMPUTES, Support, SupportKind
 from search_spaces.errors import InputError
+from search_spaces.formats import Format, Number
 
 
 @dataclass(frozen=True)
@@ -62,44 +64,34 @@ def parse_version(version: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def dialect(version: str) -> str:
-    """The materializer's name of the ONNX that this TensorRT reads."""
-    return "tensorrt" if parse_version(version) >= (10, 0) else "tensorrt-8"
+def strongly_typed(version: str) -> bool:
+    """Whether this TensorRT is given graphs whose own types are the engine's."""
+    return parse_version(version) >= (10, 0)
 
 
 def build_flags(version: str) -> BuildFlags:
     """How to build: types decide from TensorRT 10 on, flags and obeyed constraints before."""
-    if dialect(version) == "tensorrt":
+    if strongly_typed(version):
         return BuildFlags(strongly_typed=True, fp16=False, int8=False, precision_constraints=None)
     return BuildFlags(strongly_typed=False, fp16=True, int8=True, precision_constraints="obey")
 
 
-def supported_formats(version: str, compute_capability: tuple[int, int]) -> dict[str, str]:
-    """What each format gives on this TensorRT and GPU.
+def support(fmt: Format, version: str, compute_capability: tuple[int, int]) -> Support:
+    """What a format gives on this TensorRT and GPU.
 
     Args:
+        fmt: The format.
         version: TensorRT's.
         compute_capability: E.g. ``(9, 0)``.
-
-    Returns:
-        ``{format: reason}``; the reason is empty where kernels compute in the format, and else says why it gives no
-        speed or cannot be had.
     """
-    stored = "weights are stored packed and unpacked to fp16 when the engine is built: size only"
-    found = {"fp16": "", "int8": "", "w8a16": stored, "w4a16": stored}
-    if compute_capability < (6, 1):
-        found["int8"] = f"no int8 kernels below sm_61 (this is sm_{compute_capability[0]}{compute_capability[1]})"
-    reason = ""
-    if parse_version(version) < (10, 0):
-        reason = f"fp8 needs TensorRT >= 10 (this is {version})"
-    elif compute_capability < (8, 9):
-        reason = f"fp8 needs sm_89 or newer (this is sm_{compute_capability[0]}{compute_capability[1]})"
-    found["fp8"] = reason
-    for name in ("w8a8f", "w4a8"):
-        found[name] = reason or "weights are unpacked to fp16 when the engine is built: size and numerics only"
-    return found
-
-
-def possible(reason: str) -> bool:
-    """Whether a reason of `supported_formats` still lets the format be built."""
-    return not reason or "when the engine is built" in reason
+    sm = f"sm_{compute_capability[0]}{compute_capability[1]}"
+    if fmt.activation is Number.FP8 and parse_version(version) < (10, 0):
+        return Support(SupportKind.IMPOSSIBLE, f"fp8 needs TensorRT >= 10 (this is {version})")
+    if fmt.activation is Number.FP8 and compute_capability < (8, 9):
+        return Support(SupportKind.IMPOSSIBLE, f"fp8 needs sm_89 or newer (this is {sm})")
+    if fmt.activation is Number.INT8 and compute_capability < (6, 1):
+        return Support(SupportKind.IMPOSSIBLE, f"no int8 kernels below sm_61 (this is {sm})")
+    if fmt.weight is fmt.activation:
+        return COMPUTES
+    gain = "size and numerics only" if fmt.quantizes_activation else "size only"
+    return Support(SupportKind.STORES, f"weights are unpacked to fp16 when the engine is built: {gain}")

@@ -3,12 +3,14 @@
 import os
 import signal
 import time
+from dataclasses import replace
 
 import psutil
 import pytest
 from tiny_detectors import build_detector, evaluator_settings
 
-from objectives.evaluation.evaluator import Evaluator, EvaluatorSettings
+from objectives.evaluation.evaluator import Evaluator
+from objectives.evaluation.settings import EvaluatorSettings
 from objectives.latency import TimingProtocol
 from objectives.scores import Failure, Scores
 from objectives.tasks.detection.metrics.coco import score
@@ -48,12 +50,13 @@ def _child() -> int:
 def test_scores_of_reference_and_scheme(graph: ModelGraph, settings: EvaluatorSettings) -> None:
     with Evaluator(settings) as evaluator:
         reference = evaluator.reference()
-        first = evaluator.evaluate(_uniform(graph, "w8a16"))
-        again = evaluator.evaluate(_uniform(graph, "w8a16"))
+        first = evaluator.evaluate(_uniform(graph, "w8a16"), reference)
+        again = evaluator.evaluate(_uniform(graph, "w8a16"), reference)
     assert reference.accuracy.map_50_95 > 0.8 and reference.size.average_weight_bits == 32.0
     assert isinstance(first, Scores) and isinstance(again, Scores)
     assert first.accuracy == again.accuracy and first.artifact == again.artifact
     assert first.latency is not None and first.latency.ratio > 0
+    assert first.latency_ms == pytest.approx(reference.latency_ms * first.latency.ratio)
     assert 0.8 < first.agreement <= 1.0
     assert set(first.seconds) == {"materialize", "build", "evaluate", "time"}
     assert settings.predictions is not None
@@ -63,10 +66,11 @@ def test_scores_of_reference_and_scheme(graph: ModelGraph, settings: EvaluatorSe
 
 def test_an_unknown_layer_is_a_failure_and_the_child_lives_on(graph: ModelGraph, settings: EvaluatorSettings) -> None:
     with Evaluator(settings) as evaluator:
-        failed = evaluator.evaluate(Allocation.of({"/nothing": "int8"}))
+        reference = evaluator.reference()
+        failed = evaluator.evaluate(Allocation.of({"/nothing": "int8"}), reference)
         child = _child()
         assert isinstance(failed, Failure) and failed.kind == "build" and "/nothing" in failed.message
-        assert isinstance(evaluator.evaluate(_uniform(graph, "int8")), Scores)
+        assert isinstance(evaluator.evaluate(_uniform(graph, "int8"), reference), Scores)
         assert _child() == child
 
 
@@ -75,20 +79,21 @@ def test_a_dead_child_is_a_failure_and_the_next_call_starts_another(
     graph: ModelGraph, settings: EvaluatorSettings, number: signal.Signals, kind: str
 ) -> None:
     with Evaluator(settings) as evaluator:
-        evaluator.reference()
+        reference = evaluator.reference()
         os.kill(_child(), number)
-        failed = evaluator.evaluate(_uniform(graph, "int8"))
+        failed = evaluator.evaluate(_uniform(graph, "int8"), reference)
         if isinstance(failed, Failure):  # the death was seen only on use
             assert failed.kind == kind and number.name in failed.message
         started = time.perf_counter()
-        assert isinstance(evaluator.evaluate(_uniform(graph, "int8")), Scores)
+        assert isinstance(evaluator.evaluate(_uniform(graph, "int8"), reference), Scores)
         assert time.perf_counter() - started < 60
 
 
 def test_a_hang_is_a_timeout(graph: ModelGraph, settings: EvaluatorSettings) -> None:
-    import dataclasses
-
-    with Evaluator(dataclasses.replace(settings, limit_s=0.05)) as evaluator:
-        failed = evaluator.evaluate(_uniform(graph, "int8"))
+    with Evaluator(settings) as evaluator:
+        reference = evaluator.reference()
+    hasty = settings.runtime.model_copy(update={"limit_s": 0.05})
+    with Evaluator(replace(settings, runtime=hasty)) as evaluator:
+        failed = evaluator.evaluate(_uniform(graph, "int8"), reference)
     assert isinstance(failed, Failure) and failed.kind == "timeout"
     assert not [p for p in psutil.Process().children() if "spawn_main" in " ".join(p.cmdline())]

@@ -59,9 +59,14 @@ def _bad(graph: ModelGraph) -> Allocation:
 
 
 @pytest.fixture(scope="module")
-def scored(bench: Bench, graph: ModelGraph) -> dict[str, Scores]:
+def reference(bench: Bench) -> Scores:
+    return bench.reference()
+
+
+@pytest.fixture(scope="module")
+def scored(bench: Bench, graph: ModelGraph, reference: Scores) -> dict[str, Scores]:
     """Full scores."""
-    found = {"good": bench.evaluate(_good(graph)), "bad": bench.evaluate(_bad(graph))}
+    found = {"good": bench.evaluate(_good(graph), reference), "bad": bench.evaluate(_bad(graph), reference)}
     good, bad = found.values()
     assert isinstance(good, Scores) and isinstance(bad, Scores) and "look" not in good.seconds
     assert bad.accuracy.map_50_95 < good.accuracy.map_50_95 - 0.05
@@ -70,11 +75,11 @@ def scored(bench: Bench, graph: ModelGraph) -> dict[str, Scores]:
 
 
 def test_a_clearly_dominated_scheme_is_screened(
-    graph: ModelGraph, settings: EvaluatorSettings, scored: dict[str, Scores]
+    graph: ModelGraph, settings: EvaluatorSettings, scored: dict[str, Scores], reference: Scores
 ) -> None:
     leader = _good(graph).digest
     with Evaluator(settings) as evaluator:  # through the child process
-        found = evaluator.evaluate(_bad(graph), {leader: scored["good"]})
+        found = evaluator.evaluate(_bad(graph), reference, {leader: scored["good"]})
     assert isinstance(found, Screened) and checked(found) is found
     look = found.look
     assert (look.leader, look.images, look.total, look.confidence) == (leader, 16, 24, 0.99)
@@ -86,13 +91,13 @@ def test_a_clearly_dominated_scheme_is_screened(
 
 
 def test_one_that_may_be_in_the_front_is_scored_in_full_and_alike(
-    bench: Bench, graph: ModelGraph, settings: EvaluatorSettings, scored: dict[str, Scores]
+    bench: Bench, graph: ModelGraph, settings: EvaluatorSettings, scored: dict[str, Scores], reference: Scores
 ) -> None:
     kept = settings.predictions / f"{_good(graph).digest}.npz"
     before = load_predictions(kept)
     kept.unlink()
     smaller = replace(scored["bad"], size=scored["good"].size)
-    found = bench.evaluate(_good(graph), {_bad(graph).digest: smaller})
+    found = bench.evaluate(_good(graph), reference, {_bad(graph).digest: smaller})
     assert isinstance(found, Scores) and found.accuracy == scored["good"].accuracy
     assert found.agreement == pytest.approx(scored["good"].agreement) and {"look", "compare"} <= set(found.seconds)
     after = load_predictions(kept)
@@ -100,15 +105,17 @@ def test_one_that_may_be_in_the_front_is_scored_in_full_and_alike(
     assert all(np.array_equal(a, b) for a, b in zip(after.detections, before.detections, strict=True))
 
 
-def test_an_equal_scheme_is_not_screened(bench: Bench, graph: ModelGraph, scored: dict[str, Scores]) -> None:
+def test_an_equal_scheme_is_not_screened(
+    bench: Bench, graph: ModelGraph, scored: dict[str, Scores], reference: Scores
+) -> None:
     same = _bad(graph)
-    assert isinstance(bench.evaluate(same, {same.digest: scored["bad"]}), Scores)
+    assert isinstance(bench.evaluate(same, reference, {same.digest: scored["bad"]}), Scores)
 
 
 def test_without_the_leaders_detections_a_scheme_is_scored_in_full(
-    bench: Bench, graph: ModelGraph, scored: dict[str, Scores]
+    bench: Bench, graph: ModelGraph, scored: dict[str, Scores], reference: Scores
 ) -> None:
-    assert isinstance(bench.evaluate(_bad(graph), {"0" * 64: scored["good"]}), Scores)
+    assert isinstance(bench.evaluate(_bad(graph), reference, {"0" * 64: scored["good"]}), Scores)
 
 
 def test_only_a_scheme_that_costs_no_more_leads(settings: EvaluatorSettings, scored: dict[str, Scores]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from dialects import DIALECTS
 from onnx import TensorProto, helper, numpy_helper
 from tiny_detectors import build_detector
 
@@ -25,7 +26,7 @@ def _prepare(path: Path) -> tuple[ModelGraph, CalibrationTable]:
 
 
 def _written(graph: ModelGraph, table: CalibrationTable, runtime: str, formats: dict[str, str]) -> onnx.ModelProto:
-    artifact = Materializer(graph, table, runtime).materialize(Allocation.of(formats))
+    artifact = Materializer(graph, table, DIALECTS[runtime]).materialize(Allocation.of(formats))
     return onnx.load_model_from_string(artifact.engine_model)
 
 

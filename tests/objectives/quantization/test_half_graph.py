@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import onnx
 import pytest
+from dialects import DIALECTS, TRT
 from onnx import TensorProto, numpy_helper
 from tiny_detectors import build_detector
 
@@ -42,7 +43,7 @@ def _types(data: bytes) -> tuple[onnx.ModelProto, dict[str, int]]:
 @pytest.mark.parametrize("fmt", ["fp16", "int8", "w8a16", "w4a16", "fp8", "w8a8f", "w4a8"])
 def test_types_are_consistent_and_only_the_decoding_is_float(tmp_path: Path, head: str, fmt: str) -> None:
     graph, table, _ = _prepare(build_detector(tmp_path / "m.onnx", head))
-    artifact = Materializer(graph, table, "tensorrt").materialize(_uniform(graph, fmt))
+    artifact = Materializer(graph, table, TRT).materialize(_uniform(graph, fmt))
     for data in {artifact.data, artifact.engine_model}:
         model, types = _types(data)
         assert types[graph.input] == TensorProto.FLOAT
@@ -62,7 +63,7 @@ def test_types_are_consistent_and_only_the_decoding_is_float(tmp_path: Path, hea
 @pytest.mark.parametrize("runtime", ["tensorrt", "tensorrt-8"])
 def test_weight_only_layers_are_unpacked_for_the_builder_alone(tmp_path: Path, runtime: str) -> None:
     graph, table, image = _prepare(build_detector(tmp_path / "m.onnx", "scores"))
-    materializer = Materializer(graph, table, runtime)
+    materializer = Materializer(graph, table, DIALECTS[runtime])
     layers = [layer.name for layer in graph.quantizable]
     mixed = materializer.materialize(Allocation.of({layers[0]: "int8", layers[1]: "w8a16", layers[2]: "w4a16"}))
     assert mixed.folded == (layers[1], layers[2]) and mixed.build is not None
@@ -85,7 +86,7 @@ def test_scales_too_small_for_a_half_keep_their_weights(tmp_path: Path) -> None:
     tensor.CopyFrom(numpy_helper.from_array(weight, layer.weight))
     onnx.save(graph.model, tmp_path / "small.onnx")
     small, table, _ = _prepare(tmp_path / "small.onnx")
-    model, _ = _types(Materializer(small, table, "tensorrt").materialize(Allocation.of({layer.name: "int8"})).data)
+    model, _ = _types(Materializer(small, table, TRT).materialize(Allocation.of({layer.name: "int8"})).data)
     values = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     scale = values[f"{layer.weight}_scale_half"].astype(np.float32)
     assert scale.min() >= np.finfo(np.float16).tiny
@@ -99,7 +100,7 @@ def test_real_detectors_in_fp16_and_int8(shared_data: Path, name: str) -> None:
     picture = cv2.imread(str(sorted((shared_data / "coco" / "val").iterdir())[0]))
     pixels = letterbox(picture, (640, 640))[0][None].astype(np.float32) / 255
     graph, table, image = _prepare(shared_data / "models" / name, pixels)
-    materializer = Materializer(graph, table, "tensorrt")
+    materializer = Materializer(graph, table, TRT)
     with OnnxRuntimeRunner(graph.path) as base:
         (expected,) = base.infer(image)
     # ONNX Runtime 1.24 truncates where its fp16 QuantizeLinear should round, so only fp16 can be compared there.

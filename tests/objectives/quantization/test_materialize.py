@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from dialects import DIALECTS, ORT
 from onnx import TensorProto, numpy_helper
 from tiny_detectors import build_detector
 
@@ -43,14 +44,14 @@ def _run(model: bytes | Path, image: np.ndarray) -> np.ndarray:
         return runner.infer(image)[0]
 
 
-@pytest.mark.parametrize("runtime", ["onnxruntime-cpu", "tensorrt"])
+@pytest.mark.parametrize("runtime", ["onnxruntime", "tensorrt"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("fmt", FORMATS)
 def test_every_uniform_scheme_is_valid_and_the_cpu_runs_it(graphs, layout: str, fmt: str, runtime: str) -> None:
     graph, table = graphs[layout]
-    artifact = Materializer(graph, table, runtime).materialize(_uniform(graph, fmt))
+    artifact = Materializer(graph, table, DIALECTS[runtime]).materialize(_uniform(graph, fmt))
     artifact.check()
-    if runtime == "onnxruntime-cpu":
+    if runtime == "onnxruntime":
         image = _images(graph)[0]
         found, expected = _run(artifact.data, image), _run(graph.path, image)
         assert found.shape == expected.shape and np.isfinite(found).all()
@@ -59,7 +60,7 @@ def test_every_uniform_scheme_is_valid_and_the_cpu_runs_it(graphs, layout: str, 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_random_mixes_are_valid_and_run(graphs, layout: str) -> None:
     graph, table = graphs[layout]
-    materializer = Materializer(graph, table)
+    materializer = Materializer(graph, table, ORT)
     draw = np.random.default_rng(1)
     digests = set()
     for _ in range(8):
@@ -73,7 +74,7 @@ def test_random_mixes_are_valid_and_run(graphs, layout: str) -> None:
 
 def test_more_bits_mean_less_error_on_the_raw_head(graphs) -> None:
     graph, table = graphs["raw"]
-    materializer = Materializer(graph, table)
+    materializer = Materializer(graph, table, ORT)
     image = _images(graph)[0]
     expected = _run(graph.path, image)
     error = {
@@ -87,7 +88,10 @@ def test_more_bits_mean_less_error_on_the_raw_head(graphs) -> None:
 
 def test_equal_allocations_give_equal_bytes_and_one_layer_changes_them(graphs) -> None:
     graph, table = graphs["end_to_end"]
-    first, second = Materializer(graph, table), Materializer(graph, table)
+    first, second = (
+        Materializer(graph, table, ORT),
+        Materializer(graph, table, ORT),
+    )
     base = _uniform(graph, "int8")
     assert first.materialize(base).digest == second.materialize(base).digest
     changed = {**base.formats, graph.quantizable[3].name: "fp16"}
@@ -99,8 +103,8 @@ def test_equal_allocations_give_equal_bytes_and_one_layer_changes_them(graphs) -
 def test_the_size_is_what_the_file_stores(graphs, granularity: str) -> None:
     graph, table = graphs["scores"]
     settings = WeightSettings(granularity=Granularity(granularity), block_size=16)
-    for runtime, fmt in itertools.product(["onnxruntime-cpu", "tensorrt"], ["w8a16", "w4a16", "int8", "fp8"]):
-        artifact = Materializer(graph, table, runtime, settings).materialize(_uniform(graph, fmt))
+    for runtime, fmt in itertools.product(["onnxruntime", "tensorrt"], ["w8a16", "w4a16", "int8", "fp8"]):
+        artifact = Materializer(graph, table, DIALECTS[runtime], settings).materialize(_uniform(graph, fmt))
         model = onnx.load_model_from_string(artifact.data)
         names = {layer.weight for layer in graph.quantizable}
         stored = 0
@@ -117,7 +121,7 @@ def test_the_size_is_what_the_file_stores(graphs, granularity: str) -> None:
 
 def test_int4_weights_are_packed_two_to_a_byte(graphs) -> None:
     graph, table = graphs["scores"]
-    materializer = Materializer(graph, table)
+    materializer = Materializer(graph, table, ORT)
     model = onnx.load_model_from_string(materializer.materialize(_uniform(graph, "w4a16")).data)
     layer = graph.quantizable[5]
     tensor = next(t for t in model.graph.initializer if t.name == f"{layer.weight}_quantized")
@@ -130,7 +134,7 @@ def test_int4_weights_are_packed_two_to_a_byte(graphs) -> None:
 def test_extra_outputs_come_after_the_models_own(graphs) -> None:
     graph, table = graphs["end_to_end"]
     name = graph.quantizable[-1].output
-    artifact = Materializer(graph, table).materialize(_uniform(graph, "int8"), [name])
+    artifact = Materializer(graph, table, ORT).materialize(_uniform(graph, "int8"), [name])
     with OnnxRuntimeRunner(artifact.data) as runner:
         assert runner.output_names == (*graph.outputs, name)
 
@@ -139,7 +143,7 @@ def test_int8_layers_become_integer_kernels(graphs, tmp_path: Path) -> None:
     import onnxruntime as ort
 
     graph, table = graphs["end_to_end"]
-    artifact = Materializer(graph, table).materialize(_uniform(graph, "int8"))
+    artifact = Materializer(graph, table, ORT).materialize(_uniform(graph, "int8"))
     options = ort.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     options.log_severity_level = 3
@@ -152,11 +156,9 @@ def test_int8_layers_become_integer_kernels(graphs, tmp_path: Path) -> None:
 
 def test_layers_that_cannot_be_quantized_are_named(graphs) -> None:
     graph, table = graphs["scores"]
-    materializer = Materializer(graph, table)
+    materializer = Materializer(graph, table, ORT)
     dfl = next(layer for layer in graph.layers if layer.reason and layer.reason.startswith("DFL"))
     with pytest.raises(InputError, match="cannot be quantized: DFL"):
         materializer.materialize(Allocation.of({dfl.name: "int8"}))
     with pytest.raises(InputError, match="is not in the model; did you mean"):
         materializer.materialize(Allocation.of({graph.quantizable[0].name + "x": "int8"}))
-    with pytest.raises(InputError, match=r"runtime 'openvino' is not one of"):
-        Materializer(graph, table, "openvino")

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from dialects import DIALECTS, ORT, TRT8
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_detectors import build_detector
@@ -194,9 +195,9 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Room:
     return Room(tmp_path_factory.mktemp("recovery"))
 
 
-@pytest.mark.parametrize("runtime", ["onnxruntime-cpu", "tensorrt", "tensorrt-8"])
+@pytest.mark.parametrize("runtime", ["onnxruntime", "tensorrt", "tensorrt-8"])
 def test_recovered_weights_reach_every_artifact(room: Room, runtime: str) -> None:
-    materializer = Materializer(room.graph, room.table, runtime, room.settings, room.found)
+    materializer = Materializer(room.graph, room.table, DIALECTS[runtime], room.settings, room.found)
     artifact = materializer.materialize(room.all4)
     artifact.check()
     named = {
@@ -213,8 +214,8 @@ def _entries(room: Room, layer: Layer) -> list[Recovered]:
 
 def test_the_model_is_closer_than_with_rounding(room: Room) -> None:
     expected = room.outputs(room.graph.path)
-    plain = Materializer(room.graph, room.table, weights=WeightSettings("rtn", block_size=8)).materialize(room.all4)
-    ours = Materializer(room.graph, room.table, "onnxruntime-cpu", room.settings, room.found).materialize(room.all4)
+    plain = Materializer(room.graph, room.table, ORT, WeightSettings("rtn", block_size=8)).materialize(room.all4)
+    ours = Materializer(room.graph, room.table, ORT, room.settings, room.found).materialize(room.all4)
     error = [np.square(room.outputs(found.data) - expected).mean() for found in (ours, plain)]
     assert error[0] < error[1]
 
@@ -239,7 +240,7 @@ def test_the_same_images_give_the_same_weights(room: Room) -> None:
 
 def test_a_missing_weight_is_no_silent_rounding(room: Room) -> None:
     with pytest.raises(InputError, match=r"weights.method: 'auto' needs calibration images for layer"):
-        Materializer(room.graph, room.table, "onnxruntime-cpu", room.settings).materialize(room.all4)
+        Materializer(room.graph, room.table, ORT, room.settings).materialize(room.all4)
 
 
 def test_no_image(room: Room) -> None:
@@ -257,7 +258,7 @@ def test_a_corrected_bias_takes_up_the_mean_error_of_rounding(room: Room) -> Non
     error = []
     for method, recovered in (("bias", found), ("rtn", {})):
         weights = WeightSettings(method, block_size=8)
-        data = Materializer(room.graph, room.table, "onnxruntime-cpu", weights, recovered).materialize(room.all4).data
+        data = Materializer(room.graph, room.table, ORT, weights, recovered).materialize(room.all4).data
         error.append(np.square(room.outputs(data) - room.outputs(room.graph.path)).mean())
     assert error[0] < error[1]
 
@@ -299,7 +300,7 @@ def test_the_model_of_the_next_stage_is_the_artifact(room: Room) -> None:
         (pair[0], entry.weight, entry.shift) for pair, entry in zip(room.pairs, room.found.values(), strict=True)
     ]
     model = with_weights(room.graph.model, room.graph.initializers, entries)
-    artifact = Materializer(room.graph, room.table, "tensorrt-8", room.settings, room.found).materialize(room.all4)
+    artifact = Materializer(room.graph, room.table, TRT8, room.settings, room.found).materialize(room.all4)
     np.testing.assert_allclose(
         room.outputs(model.SerializeToString()), room.outputs(artifact.engine_model), rtol=1e-4, atol=1e-4
     )

@@ -44,7 +44,7 @@ def test_costs_and_blocked_pairs_by_named_failures() -> None:
     assert table.builds == len(target.asked) == 4  # fp16, int8 with two failures before it
     assert table.costs["l0", "int8"] == 0.5 and table.costs["l3", "int8"] == 1.0
     assert table.costs["l0", "w8a16"] == table.costs["l0", "fp16"] == 1.0  # computes in fp16: never built
-    assert table.cost_table().fixed == 0.25
+    assert table.cost_table("TensorRT").fixed == 0.25
     assert ProbeTable.from_json(table.to_json()) == table
 
 

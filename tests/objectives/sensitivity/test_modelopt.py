@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tiny_detectors import write_calibration
 
+from objectives.runtimes.onnxruntime.dialect import ONNXRUNTIME
 from objectives.tasks.detection.contract import recognise
 from objectives.tasks.detection.data.calibration_set import load_calibration
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
@@ -141,7 +142,7 @@ def test_torch_and_onnx_materialize_the_same_scheme(tmp_path, room):
     assert recognise(made).layout == "end_to_end"
     assert sum(node.op_type == "QuantizeLinear" for node in made.nodes()) == len(room.graph.quantizable)
     table = calibrate(room.graph, iter(room.batches), "max")
-    ours = Materializer(room.graph, table).materialize(allocation).data
+    ours = Materializer(room.graph, table, ONNXRUNTIME).materialize(allocation).data
     with OnnxRuntimeRunner(out) as torch_runner, OnnxRuntimeRunner(ours) as own_runner:
         for batch in room.batches:
             theirs, mine = torch_runner.infer(batch)[0], own_runner.infer(batch)[0]

@@ -7,6 +7,7 @@ from tiny_detectors import build_detector, write_calibration
 from objectives.quantization.calibration import calibrate
 from objectives.quantization.materialize import Materializer
 from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
+from objectives.runtimes.onnxruntime.dialect import ONNXRUNTIME
 from objectives.sensitivity import onnx_sweep
 from objectives.sensitivity.divergence import divergence, find_dense_tensor, targets
 from objectives.sensitivity.onnx_sweep import sweep
@@ -28,7 +29,7 @@ class _Room:
         records = load_calibration(write_calibration(folder, 3)).images
         self.images = PreprocessedImages.build(records, (64, 64), folder / "cache")
         batches = (self.images.batch(i, i + 1) for i in range(len(self.images)))
-        self.materializer = Materializer(self.graph, calibrate(self.graph, batches, "max"))
+        self.materializer = Materializer(self.graph, calibrate(self.graph, batches, "max"), ONNXRUNTIME)
         self.layers = [layer.name for layer in self.graph.quantizable]
         self.journal = folder / "sensitivity.jsonl"
 

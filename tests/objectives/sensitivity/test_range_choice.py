@@ -6,6 +6,7 @@ from tiny_detectors import build_detector, write_calibration
 
 from objectives.quantization.calibration import calibrate
 from objectives.quantization.materialize import Materializer
+from objectives.runtimes.onnxruntime.dialect import ONNXRUNTIME
 from objectives.sensitivity.range_choice import range_errors
 from objectives.tasks.detection.contract import recognise
 from objectives.tasks.detection.data.calibration_set import load_calibration
@@ -26,7 +27,7 @@ def test_ranges_that_spoil_the_detections_are_seen(tmp_path: Path, layout: str) 
     done: list[int] = []
     errors = range_errors(
         graph,
-        lambda method: Materializer(graph, spoilt.with_method(method)),
+        lambda method: Materializer(graph, spoilt.with_method(method), ONNXRUNTIME),
         recognise(graph),
         images,
         scheme,

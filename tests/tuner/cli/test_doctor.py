@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from objectives.devices.cpu import cpu_flags, describe_int8
-from tuner.cli.doctor import diagnose, tensorrt_formats
+from objectives.runtimes.tensorrt.findings import tensorrt_formats
+from tuner.cli.doctor import diagnose
 
 
 def test_finds_what_a_run_needs(tmp_path: Path) -> None:

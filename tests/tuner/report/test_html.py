@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from objectives.runtimes.tensorrt.engine_report import EngineLayer, EngineReport
+from objectives.runtimes.engine_report import EngineLayer, EngineReport
 from objectives.scores import Accuracy, Failure, Latency, Scores, Size
 from search_spaces.allocation import Allocation
 from search_spaces.layers import Layer

@@ -115,7 +115,7 @@ def test_no_screened_scheme_belongs_in_the_front(loaded: LoadedRun, folder: Path
     bench = Bench(replace(evaluator_settings(read_inputs(config), loaded.run), predictions=None))
     full = []
     for record in loaded.records:
-        scores = record.scores or bench.evaluate(record.allocation)
+        scores = record.scores or bench.evaluate(record.allocation, reference)
         assert isinstance(scores, Scores)
         full.append(replace(record, scores=scores))
         if record.screened is not None:
@@ -210,7 +210,7 @@ def test_without_screening_nothing_is_told() -> None:
         ("search.screening.images=24", "search.screening.images 24: trials are scored on 24 images"),
         ("search.screening.images=8", "search.screening.images"),
         ("search.screening.confidence=1.0", "search.screening.confidence"),
-        ("runtime.name=replay", "a replay has no images"),
+        ("runtime.name=replay", "replay has no images"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(folder: Path, override: str, told: str) -> None:

@@ -28,7 +28,7 @@ def write(folder: Path, **changes: object) -> Path:
 def test_every_key_has_a_default_but_the_required_ones(tmp_path: Path) -> None:
     config = read_study(write(tmp_path))
     assert config.search.sampler == "model" and config.runtime.threads == 1 and config.weights.method == "auto"
-    assert config.timing.resolved("onnxruntime-cpu").min_iterations == 15 and config.objectives == [
+    assert config.timing.resolved(config.runtime_type.timing).min_iterations == 15 and config.objectives == [
         "map_50_95",
         "latency_ms",
     ]

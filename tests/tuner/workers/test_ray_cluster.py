@@ -10,11 +10,11 @@ import psutil
 import pytest
 
 from objectives.devices.gpu import Gpu
+from objectives.runtimes.registry import parse_settings
 from search_spaces.errors import InputError
 from tuner.cli.app import main
 from tuner.launch import launch
 from tuner.search.worker_locks import serves_hosts
-from tuner.study.config import RuntimeSection
 from tuner.study.run_folder import RunFolder
 from tuner.study.study_file import read_study
 from tuner.workers.local import LocalWorker, spread
@@ -47,7 +47,7 @@ def test_a_worker_sees_its_own_gpu_alone(study_file, tmp_path: Path) -> None:
 
 
 def test_a_worker_asks_ray_for_a_gpu_or_for_cpus() -> None:
-    cpu, tensorrt = RuntimeSection(name="onnxruntime-cpu"), RuntimeSection(name="tensorrt")
+    cpu, tensorrt = parse_settings({"name": "onnxruntime-cpu"}), parse_settings({"name": "tensorrt"})
     assert RayCluster("auto").resources(tensorrt) == {"num_gpus": 1, "num_cpus": 1}
     assert RayCluster("auto", 0.5).resources(tensorrt) == {"num_gpus": 0.5, "num_cpus": 1}
     assert RayCluster("auto", 4).resources(cpu) == {"num_cpus": 4}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from objectives.runtimes import DEFAULT_RUNTIME
 from search_spaces.errors import InputError
 from tuner.cli.options import ImageSize, Json, Runtime, parse_size
 from tuner.terminal.console import say, show
@@ -31,7 +32,7 @@ def convert(
         str | None, typer.Option("--head", help="end_to_end or scores (one-to-many); else end to end if it can.")
     ] = None,
     opset: Annotated[int | None, typer.Option("--opset", help="By default what the runtime reads best.")] = None,
-    runtime: Runtime = "onnxruntime-cpu",
+    runtime: Runtime = DEFAULT_RUNTIME,
     image_size: ImageSize = None,
     as_json: Json = False,
 ) -> None:
@@ -39,15 +40,16 @@ def convert(
 
     Example: tuner convert yolov10s.pt --out yolov10s.onnx
     """
+    from objectives.runtimes.registry import RUNTIMES, open_runtime, parse_settings
     from objectives.torch_models.checkpoint import load_checkpoint
     from objectives.torch_models.export import ExportSettings, export
-    from tuner.study.model_file import opset_of
 
     if out.exists():
         raise InputError(f"--out {str(out)!r}: exists; choose another file")
     if not out.parent.is_dir():
         raise InputError(f"--out {str(out)!r}: its folder does not exist; make it first")
-    settings = ExportSettings(head, opset or opset_of(runtime), parse_size(image_size))
+    target = open_runtime(parse_settings({"name": RUNTIMES.check(runtime)}))
+    settings = ExportSettings(head, opset or target.dialect().export_opset, parse_size(image_size))
     found = export(load_checkpoint(checkpoint), out, settings)
     notes = out.with_name(f"{out.name}.map.json")
     notes.write_text(_text(found), encoding="utf-8")

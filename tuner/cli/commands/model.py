@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from objectives.runtimes import DEFAULT_RUNTIME
 from search_spaces.errors import InputError
-from tuner.cli.options import Builder, Head, ImageSize, Json, Model, Runtime, Threads, parse_builder, parse_size
+from tuner.cli.options import Builder, Head, ImageSize, Json, Model, Runtime, Threads, parse_runtime, parse_size
 from tuner.terminal.console import say, show, show_table
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def evaluate(
         Path | None, typer.Option("--annotations", metavar="FILE", help="COCO json; not with a data yaml.")
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only N images, always the same.")] = None,
-    runtime: Runtime = "onnxruntime-cpu",
+    runtime: Runtime = DEFAULT_RUNTIME,
     builder: Builder = None,
     head: Head = None,
     image_size: ImageSize = None,
@@ -79,24 +80,24 @@ def evaluate(
 
     Example: tuner eval yolov10s.onnx --images coco/val --annotations coco/instances_val.json
     """
+    from objectives.runtimes.opening import open_file
     from objectives.tasks.detection.data.dataset import load_dataset
     from objectives.tasks.detection.data.preprocessed import PreprocessedImages
     from objectives.tasks.detection.metrics.coco import score
     from tuner.prepare.predicting import detect as detect_on
-    from tuner.prepare.predicting import open_model
     from tuner.study.model_file import onnx_file
     from tuner.terminal.progress import bar
 
-    section = parse_builder(runtime, builder)
-    file = onnx_file(model, head=head, image_size=parse_size(image_size), runtime=runtime)
+    target = parse_runtime(runtime, builder)
+    file = onnx_file(model, head=head, image_size=parse_size(image_size), runtime=target)
     _, contract = _detector(file, head, image_size)
     dataset = load_dataset(images, annotations).subset(limit)
     dataset.category_of_class(contract.classes, contract.class_count)
     with tempfile.TemporaryDirectory(prefix="tuner-") as folder:
         with bar("preprocessing images", len(dataset)) as done:
             pixels = PreprocessedImages.build(dataset.images, contract.image_size, Path(folder), done)
-        with bar("evaluation", len(dataset)) as done, open_model(section, file) as runner:
-            predictions = detect_on(section, runner, pixels, contract, done)
+        with bar("evaluation", len(dataset)) as done, open_file(target, file) as runner:
+            predictions = detect_on(target, runner, pixels, contract, done)
         figures = asdict(score(dataset, predictions))
     if as_json:
         show({"model": str(model), **figures})
@@ -114,7 +115,7 @@ def detect(
         Path | None, typer.Option("--reference", metavar="MODEL", help="Draws its detections on the left.")
     ] = None,
     confidence: Annotated[float, typer.Option("--confidence", min=0.0, max=1.0, help="Lowest score drawn.")] = 0.25,
-    runtime: Runtime = "onnxruntime-cpu",
+    runtime: Runtime = DEFAULT_RUNTIME,
     builder: Builder = None,
     head: Head = None,
     image_size: ImageSize = None,
@@ -125,18 +126,18 @@ def detect(
     """
     import numpy as np
 
+    from objectives.runtimes.opening import open_file
     from objectives.tasks.detection.contract import Thresholds
     from objectives.tasks.detection.data.image_files import read_image
     from objectives.tasks.detection.data.letterbox import letterbox
     from objectives.tasks.detection.drawing import draw, side_by_side, write_picture
     from objectives.tasks.detection.heads.decode import decode
     from search_spaces.reading import is_file
-    from tuner.prepare.predicting import open_model
     from tuner.study.model_file import onnx_file
 
-    section = parse_builder(runtime, [*(builder or []), f"threads={os.cpu_count() or 1}", "batch=1"])
+    target = parse_runtime(runtime, [*(builder or []), f"threads={os.cpu_count() or 1}", "batch=1"])
     given = [path for path in (reference, model) if path is not None]
-    models = [onnx_file(path, head=head, image_size=parse_size(image_size), runtime=runtime) for path in given]
+    models = [onnx_file(path, head=head, image_size=parse_size(image_size), runtime=target) for path in given]
     contracts = [_detector(path, head, image_size)[1] for path in models]
     pictures = []
     for path in images:
@@ -156,7 +157,7 @@ def detect(
         raise InputError(f"--out {str(out)!r}: cannot be written ({error.strerror})") from None
     drawn: dict[Path, list[NDArray[np.uint8]]] = {}
     for path, contract in zip(models, contracts, strict=True):
-        with open_model(section, path) as runner:
+        with open_file(target, path) as runner:
             for name, picture in pictures:
                 pixels, place = letterbox(picture, contract.image_size)
                 outputs = runner.infer(pixels[None].astype(np.float32) / np.float32(255))
@@ -176,7 +177,7 @@ def bench(
     reference: Annotated[
         Path | None, typer.Option("--reference", metavar="MODEL", help="Timed alternately with MODEL.")
     ] = None,
-    runtime: Runtime = "onnxruntime-cpu",
+    runtime: Runtime = DEFAULT_RUNTIME,
     builder: Builder = None,
     threads: Threads = 1,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Images of one inference.")] = 1,
@@ -190,26 +191,24 @@ def bench(
     import numpy as np
 
     from objectives.latency import measure
+    from objectives.runtimes.opening import open_file
     from objectives.scores import Failure
     from tuner.prepare.evaluators import timing_protocol
-    from tuner.prepare.predicting import open_model
-    from tuner.prepare.runtimes import observer, timing_lock
     from tuner.study.config import TimingSection
     from tuner.study.model_file import onnx_file
 
-    section = parse_builder(runtime, [*(builder or []), f"threads={threads}", f"batch={batch}"])
+    target = parse_runtime(runtime, [*(builder or []), f"batch={batch}", f"threads={threads}"])
     size = parse_size(image_size)
     given = [path for path in (model, reference) if path is not None]
-    files = [onnx_file(path, image_size=size, runtime=runtime) for path in given]
+    files = [onnx_file(path, image_size=size, runtime=target) for path in given]
     image = np.random.default_rng(0).random((batch, 3, *_input_size(files[0], size)), dtype=np.float32)
-    protocol = timing_protocol(TimingSection(), runtime)
+    protocol = timing_protocol(TimingSection(), target)
     if reference is not None and _input_size(files[1], size) != image.shape[2:]:
         raise InputError(f"--reference {str(reference)!r}: takes another image size than {model}")
     with ExitStack() as stack:
-        opened = [stack.enter_context(open_model(section, path)) for path in files]
-        observe = observer(runtime, section.device)
-        with timing_lock(runtime, section.device):
-            found = measure(opened[0], opened[1] if reference else None, image, protocol, observe=observe)
+        opened = [stack.enter_context(open_file(target, path)) for path in files]
+        with target.hold(alone=True):
+            found = measure(opened[0], opened[1] if reference else None, image, protocol, observe=target.observe)
     if isinstance(found, Failure):
         raise InputError(f"{model}: {found.kind}: {found.message}; stop other work on this machine and try again")
     figures = asdict(found)

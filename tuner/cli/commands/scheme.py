@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from objectives.runtimes import DEFAULT_RUNTIME
 from search_spaces.errors import InputError
 from tuner.cli.options import Head, ImageSize, Json, Model, Runtime, Study, parse_size
 from tuner.terminal.console import say, show
@@ -57,10 +58,15 @@ def materialize(
     by: Annotated[
         str, typer.Option("--by", metavar="TOOL", help="onnx, or torch: ModelOpt's quantizers on a .pt, exported.")
     ] = "onnx",
-    runtime: Runtime = "onnxruntime-cpu",
-    tensorrt: Annotated[
+    runtime: Runtime = DEFAULT_RUNTIME,
+    version: Annotated[
         str | None,
-        typer.Option("--tensorrt", metavar="VERSION", help="For which one the file is; else the installed one, or 10."),
+        typer.Option(
+            "--runtime-version",
+            "--tensorrt",
+            metavar="VERSION",
+            help="Of the runtime that the file is for, where it decides the file; else the installed one, or 10.",
+        ),
     ] = None,
     head: Head = None,
     image_size: ImageSize = None,
@@ -77,6 +83,7 @@ def materialize(
     from objectives.quantization.materialize import Materializer
     from objectives.quantization.recovery import recover
     from objectives.quantization.weights import WeightSettings
+    from objectives.runtimes.registry import RUNTIMES, open_runtime, parse_settings
     from objectives.tasks.detection.contract import recognise
     from objectives.tasks.detection.data.calibration_set import load_calibration
     from objectives.tasks.detection.data.preprocessed import PreprocessedImages
@@ -101,8 +108,9 @@ def materialize(
     if by not in ("onnx", "torch"):
         raise InputError(f"--by {by!r}: is not one of onnx, torch{nearest(by, ('onnx', 'torch'))}")
     settings = WeightSettings(weights, Granularity(granularity))
-    target = _target(runtime, tensorrt)
-    graph = ModelGraph(onnx_file(model, head=head, image_size=parse_size(image_size), runtime=runtime))
+    target = open_runtime(parse_settings({"name": RUNTIMES.check(runtime)}))
+    dialect = target.dialect(version)
+    graph = ModelGraph(onnx_file(model, head=head, image_size=parse_size(image_size), runtime=target))
     contract = recognise(graph, layout=head, image_size=parse_size(image_size))
     if scheme is None:
         assert uniform is not None
@@ -123,7 +131,7 @@ def materialize(
             with bar("quantizing weights", len(wanted)) as done:
                 recovered = recover(graph, lambda: islice(pixels.singles(), _WEIGHT_IMAGES), wanted, settings, done)
         started = time.perf_counter()
-        artifact = Materializer(graph, table, target, settings, recovered).materialize(allocation)
+        artifact = Materializer(graph, table, dialect, settings, recovered).materialize(allocation)
         seconds = time.perf_counter() - started
         artifact.check()
         compared: Mapping[str, float] = {}
@@ -148,24 +156,6 @@ def materialize(
         return
     for name, value in figures.items():
         print(f"{name:20} {value:.3f}" if isinstance(value, float) else f"{name:20} {value}")
-
-
-def _target(runtime: str, version: str | None) -> str:
-    """The materializer's name of a runtime: the graph that TensorRT reads depends on its version."""
-    from objectives.runners.runner import RuntimeUnavailable
-    from objectives.runtimes.backends import tensorrt_version
-    from objectives.runtimes.tensorrt.rules import dialect
-
-    if runtime != "tensorrt":
-        if version is not None:
-            raise InputError(f"--tensorrt {version}: only for --runtime tensorrt (this is {runtime})")
-        return runtime
-    if version is None:
-        try:
-            version = tensorrt_version()
-        except RuntimeUnavailable:  # made here for another machine
-            version = "10"
-    return dialect(version if "." in version else f"{version}.0")
 
 
 def sensitivity(

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from tiny_detectors import build_detector
 
-from objectives.runtimes.tensorrt.engine_report import EngineReport, read_engine
+from objectives.runtimes.engine_report import EngineReport
+from objectives.runtimes.tensorrt.engine_report import read_engine
 from search_spaces.allocation import Allocation
 from search_spaces.model_graph import ModelGraph
 

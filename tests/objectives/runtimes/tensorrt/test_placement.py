@@ -10,6 +10,7 @@ from tiny_detectors import build_detector
 
 from objectives.quantization.calibration import CalibrationTable, calibrate
 from objectives.quantization.materialize import Materializer
+from objectives.runtimes.tensorrt.dialect import STRONGLY_TYPED
 from search_spaces.allocation import Allocation
 from search_spaces.model_graph import ModelGraph
 
@@ -18,7 +19,7 @@ class Written:
     """A materialized graph with its producers and readers."""
 
     def __init__(self, graph: ModelGraph, table: CalibrationTable, allocation: Allocation) -> None:
-        data = Materializer(graph, table, "tensorrt").materialize(allocation).data
+        data = Materializer(graph, table, STRONGLY_TYPED).materialize(allocation).data
         self.model = onnx.load_model_from_string(data)
         self.values = {t.name: numpy_helper.to_array(t) for t in self.model.graph.initializer}
         self.nodes = {node.name: node for node in self.model.graph.node}

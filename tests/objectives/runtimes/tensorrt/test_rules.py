@@ -2,18 +2,21 @@
 
 import pytest
 
+from objectives.runtimes.support import COMPUTES, SupportKind
 from objectives.runtimes.tensorrt.build_log import first_layer, read_build_errors
-from objectives.runtimes.tensorrt.rules import build_flags, dialect, parse_version, possible, supported_formats
+from objectives.runtimes.tensorrt.dialect import dialect_of
+from objectives.runtimes.tensorrt.rules import build_flags, parse_version, strongly_typed, support
 from search_spaces.errors import InputError
+from search_spaces.formats import FORMATS
 
 LAYERS = ["/model.0/conv/Conv", "/model.1/conv/Conv", "/model.10/attn/pe/conv/Conv", "/model.1/conv/Conv_1", "head"]
 
 
-@pytest.mark.parametrize(("version", "name"), [("8.6.0", "tensorrt-8"), ("10.0.1", "tensorrt"), ("11.2", "tensorrt")])
-def test_types_decide_from_ten_on(version: str, name: str) -> None:
+@pytest.mark.parametrize(("version", "typed"), [("8.6.0", False), ("10.0.1", True), ("11.2", True)])
+def test_types_decide_from_ten_on(version: str, typed: bool) -> None:
     flags = build_flags(version)
-    assert dialect(version) == name
-    assert flags.strongly_typed is (name == "tensorrt")
+    assert strongly_typed(version) is typed and dialect_of(version).half_graph is typed
+    assert flags.strongly_typed is typed
     assert (flags.fp16, flags.int8) == ((False, False) if flags.strongly_typed else (True, True))
     assert flags.precision_constraints == (None if flags.strongly_typed else "obey")
 
@@ -24,11 +27,13 @@ def test_a_version_that_is_none() -> None:
 
 
 def test_formats_by_version_and_gpu() -> None:
-    old, new = supported_formats("8.6.0", (9, 0)), supported_formats("10.13.2", (9, 0))
-    assert old["int8"] == old["fp16"] == "" and "TensorRT >= 10" in old["fp8"] and not possible(old["fp8"])
-    assert new["fp8"] == "" and possible(new["w4a8"]) and "size" in new["w4a8"]
-    assert "sm_89" in supported_formats("10.13.2", (8, 6))["fp8"]
-    assert "size only" in old["w4a16"] and possible(old["w4a16"])
+    old = {name: support(fmt, "8.6.0", (9, 0)) for name, fmt in FORMATS.items()}
+    new = {name: support(fmt, "10.13.2", (9, 0)) for name, fmt in FORMATS.items()}
+    assert old["int8"] == old["fp16"] == new["fp8"] == COMPUTES
+    assert old["fp8"].kind is SupportKind.IMPOSSIBLE and "TensorRT >= 10" in old["fp8"].text
+    assert new["w4a8"].kind is SupportKind.STORES and "size" in new["w4a8"].text
+    assert "sm_89" in support(FORMATS["fp8"], "10.13.2", (8, 6)).text
+    assert old["w4a16"].kind is SupportKind.STORES and "size only" in old["w4a16"].text
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ class ReplaySettings:
         """
         if path is None:
             return ReplaySettings()
-        remedy = "see objectives/replay.py"
+        remedy = "see objectives/runtimes/replay/evaluator.py"
         try:
             text = path.read_bytes()
         except OSError as error:
@@ -96,7 +96,9 @@ class ReplayEvaluator:
         """Scores of the unquantized model."""
         return self._scores(Allocation.uniform([layer.name for layer in self._layers], UNQUANTIZED))
 
-    def evaluate(self, allocation: Allocation, front: Mapping[str, Scores] | None = None) -> Scores | Failure:
+    def evaluate(
+        self, allocation: Allocation, reference: Scores, front: Mapping[str, Scores] | None = None
+    ) -> Scores | Failure:
         """Scores of one allocation, after the configured delay; `front` changes nothing, for there are no images."""
         time.sleep(self._settings.delay)
         kind = self._settings.failures.get(allocation.digest, self._settings.failures.get("*"))

@@ -1,0 +1,16 @@
+"""The ONNX that ONNX Runtime reads best."""
+
+from __future__ import annotations
+
+from objectives.quantization.dialect import Dialect
+from objectives.quantization.rewrites import rewrite_dfl
+from objectives.runtimes.onnxruntime.placement import OnnxRuntimePlacement
+
+ONNXRUNTIME = Dialect(
+    "ONNX Runtime",
+    OnnxRuntimePlacement,
+    rewrite_dfl,
+    half_weights=True,
+    unpacked_at_load=True,
+    saturates=True,
+)

@@ -1,0 +1,93 @@
+"""Opens models on a runtime; an engine is built in a process of its own first."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+
+from objectives.devices.lock import give_way
+from objectives.runners.runner import Runner
+from objectives.runtimes.engine_builder import BuildError, EngineBuilder
+from objectives.runtimes.registry import open_runtime
+from objectives.runtimes.runtime import Runtime
+from objectives.runtimes.settings import RuntimeSettings
+from search_spaces.errors import InputError
+from search_spaces.model_graph import ModelGraph
+
+
+@contextmanager
+def open_file(runtime: Runtime, path: Path) -> Iterator[Runner]:
+    """Opens a model file, quantized or not, at the batch of the runtime's settings.
+
+    Raises:
+        InputError: It cannot be loaded or built.
+        RuntimeUnavailable: The machine lacks what the runtime needs.
+    """
+    if runtime.settings.batch == 1 and not runtime.reference_is_scheme:
+        with open_model(runtime, path, None) as runner:
+            yield runner
+        return
+    graph = ModelGraph(path, allow_quantized=True, batch=runtime.settings.batch)
+    with open_model(runtime, runtime.file_model(graph), graph) as runner:
+        yield runner
+
+
+@contextmanager
+def open_model(runtime: Runtime, model: bytes | Path, graph: ModelGraph | None) -> Iterator[Runner]:
+    """Opens a model in the runtime's own dialect.
+
+    Args:
+        runtime: Where.
+        model: Serialized ONNX, or its file.
+        graph: The unquantized model, where `model` is one of its schemes.
+
+    Raises:
+        InputError: It cannot be loaded or built.
+        RuntimeUnavailable: The machine lacks what the runtime needs.
+    """
+    if isinstance(runtime, EngineBuilder):
+        model = model if isinstance(model, bytes) else model.read_bytes()
+        if runtime.cached(model, graph) is None:
+            _build_apart(runtime, graph, model)
+    try:
+        with runtime.hold(alone=False), runtime.open(model, graph) as opened:
+            yield opened.runner
+    except BuildError as error:
+        raise InputError(f"{runtime.title} cannot build the model: {error}") from None
+
+
+def _build_apart(runtime: Runtime, graph: ModelGraph | None, model: bytes) -> None:
+    """Builds an engine in a process of its own and leaves it in the cache: one that has built times engines wrongly.
+
+    Raises:
+        InputError: It cannot be built, or its builder died.
+    """
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        job = pool.submit(_build, runtime.settings, graph, model)
+        while not job.done():
+            # The builder may wait behind a measurement that waits for an engine that we hold open.
+            give_way(runtime.lock_name)
+            wait([job], 0.05)
+        try:
+            problem = job.result()
+        except BrokenProcessPool:
+            problem = "the building process died; too little memory?"
+    if problem:
+        raise InputError(f"{runtime.title} cannot build the model: {problem}")
+
+
+def _build(settings: RuntimeSettings, graph: ModelGraph | None, model: bytes) -> str:
+    """Builds in this process; returns what went wrong, as the error itself does not survive the way back."""
+    runtime = open_runtime(settings)
+    if not isinstance(runtime, EngineBuilder):
+        raise TypeError(f"{runtime.name} builds no engines")
+    try:
+        with runtime.hold(alone=False):
+            runtime.build(model, graph)
+    except BuildError as error:
+        return str(error)
+    return ""

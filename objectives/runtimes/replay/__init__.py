@@ -1,0 +1,1 @@
+"""Replayed scores: a runtime without hardware, for tests, demonstrations and sampler benchmarks."""

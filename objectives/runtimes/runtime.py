@@ -1,0 +1,240 @@
+"""What a runtime is to the rest of the project. Everything that knows one runtime lies in a subclass's folder."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from objectives.devices.cpu import cpu_facts
+from objectives.devices.lock import device_lock
+from objectives.runners.runner import Runner
+from objectives.runtimes.settings import RuntimeSettings
+from objectives.runtimes.support import Support
+from search_spaces.allocation import Allocation
+from search_spaces.costs import CostTable
+from search_spaces.errors import InputError
+from search_spaces.formats import Format
+from search_spaces.model_graph import ModelGraph
+from search_spaces.sensitivity import SensitivityTable
+
+if TYPE_CHECKING:
+    from objectives.devices.gpu import GpuState
+    from objectives.quantization.dialect import Dialect
+    from objectives.quantization.materialize import Materializer
+    from objectives.scores import Outcome, Scores
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model that is ready to infer.
+
+    Attributes:
+        runner: Active.
+        build_seconds: Time of the engine's build; 0 where none was needed.
+        place_spread: Time at the slowest place in the device's memory that was tried / time at the one that was kept.
+    """
+
+    runner: Runner
+    build_seconds: float = 0.0
+    place_spread: float = 1.0
+
+
+@dataclass(frozen=True)
+class TimingDefaults:
+    """Bounds of the timing protocol where the study sets none; a shared CPU is noisy, and its iterations are long.
+
+    Attributes:
+        min_iterations: Least number of timed iterations.
+        max_cov: Largest coefficient of variation of the paired ratio that counts as steady.
+    """
+
+    min_iterations: int = 15
+    max_cov: float = 0.15
+
+
+#: For a GPU, whose clock is steady and whose iterations are short.
+GPU_TIMING = TimingDefaults(100, 0.025)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What ``tuner doctor`` says of one thing.
+
+    Attributes:
+        name: What was looked at.
+        ok: Whether it is as it should be.
+        detail: What was found, one line.
+        remedy: What to do; empty where nothing is needed.
+        required: Whether ``tuner run`` on the CPU needs it.
+    """
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+    required: bool = False
+
+
+class StudyEvaluator(Protocol):
+    """What a study asks of an evaluator, real or replayed."""
+
+    def evaluate(self, allocation: Allocation, reference: Scores, front: Mapping[str, Scores] | None = None) -> Outcome:
+        """Scores one allocation, in full unless the front so far clearly dominates it.
+
+        Args:
+            allocation: The scheme.
+            reference: The study's scores of the unquantized model: their latency is the unit of the scheme's.
+            front: ``{allocation digest: scores}``.
+        """
+
+    def reference(self) -> Scores:
+        """Scores the unquantized model."""
+
+
+class Runtime(ABC):
+    """One runtime on one device of this machine, as its settings say.
+
+    A subclass sets `settings_type`, and overrides `support`, `dialect`, `open` and whatever else differs from an
+    in-process runtime on the CPU. Constructing one is cheap and looks at no device: what the machine lacks is told by
+    `check`.
+
+    Attributes:
+        settings: The study's choices.
+    """
+
+    #: Its section of the study file.
+    settings_type: ClassVar[type[RuntimeSettings]] = RuntimeSettings
+    #: As messages and reports name it.
+    title: ClassVar[str] = ""
+    #: Bounds of the timing protocol.
+    timing: ClassVar[TimingDefaults] = TimingDefaults()
+    #: Whether it runs on a GPU: then workers are placed one to a GPU.
+    gpu: ClassVar[bool] = False
+    #: Whether schemes become files that run. Where not, `study_evaluator` scores them, and a study needs no images.
+    artifacts: ClassVar[bool] = True
+    #: Whether the unquantized model is run as its own scheme comes out, instead of the model's file.
+    reference_is_scheme: ClassVar[bool] = False
+    #: Whether sensitivity is swept on ONNX Runtime's CUDA provider.
+    sweeps_on_cuda: ClassVar[bool] = False
+    #: Prior of one reformat between neighbouring layers, as a share of the reference's latency.
+    reformat_share: ClassVar[float] = 0.008
+    #: Keys of a run's identity that decide what an artifact computes, besides the batch.
+    accuracy_keys: ClassVar[tuple[str, ...]] = ()
+    #: Key of a run's identity that holds the version which `dialect` takes; empty where the files do not depend on it.
+    version_key: ClassVar[str] = ""
+
+    def __init__(self, settings: RuntimeSettings) -> None:
+        self.settings = settings
+
+    @property
+    def name(self) -> str:
+        """As the study file has it."""
+        return self.settings.name
+
+    @abstractmethod
+    def check(self) -> None:
+        """Looks whether this machine can run it.
+
+        Raises:
+            RuntimeUnavailable: Something is missing.
+        """
+
+    @abstractmethod
+    def support(self, fmt: Format) -> Support:
+        """What it does with a format on this device."""
+
+    @abstractmethod
+    def dialect(self, version: str | None = None) -> Dialect:
+        """How it wants its graphs.
+
+        Args:
+            version: Of the runtime that is to read them; None for the installed one, or a usual one where none is.
+
+        Raises:
+            InputError: It is no version, or the files do not depend on it.
+        """
+
+    @abstractmethod
+    def open(self, model: bytes | Path, graph: ModelGraph | None = None) -> AbstractContextManager[Opened]:
+        """Loads a model.
+
+        Args:
+            model: Serialized ONNX in this runtime's dialect, or its file.
+            graph: The unquantized model, where `model` is one of its schemes.
+
+        Raises:
+            InputError: It cannot be loaded.
+        """
+
+    def versions(self) -> dict[str, str]:
+        """Versions of the packages of its own that can change a score, by package."""
+        return {}
+
+    def device(self) -> dict[str, Any]:
+        """What names the device whose latency is measured, for a run's identity."""
+        return cpu_facts()
+
+    def build_facts(self) -> dict[str, Any]:
+        """What else decides what is run and how it is timed, by key of the identity."""
+        return {}
+
+    @property
+    def lock_name(self) -> str:
+        """Identifies the device among all processes of this machine."""
+        return "cpu"
+
+    def hold(self, *, alone: bool) -> AbstractContextManager[None]:
+        """Holds the device: alone to time on it, beside other workers for all other work."""
+        return device_lock(self.lock_name, shared=not alone)
+
+    def observe(self) -> GpuState | None:
+        """The device's state; None where it has none to tell."""
+        return None
+
+    def portable_dialect(self, formats: Sequence[Format]) -> Dialect:
+        """The dialect in which ONNX Runtime computes what this runtime would.
+
+        Args:
+            formats: All that the graphs may hold.
+        """
+        return self.dialect()
+
+    def file_model(self, graph: ModelGraph) -> bytes | Path:
+        """A model file, plain or an exported scheme, as `open` takes it."""
+        return graph.path if graph.input_shape[0] == 1 else bytes(graph.model.SerializeToString())
+
+    def layer_costs(
+        self, graph: ModelGraph, materializer: Materializer | None, image: Callable[[], NDArray[np.float32]]
+    ) -> CostTable | None:
+        """Expected latency of every choice, milliseconds; None where nothing is known of it before a search.
+
+        Args:
+            graph: The unquantized model, at the study's batch.
+            materializer: Makes its schemes; None where the runtime makes no artifacts.
+            image: Makes one batch ``(N, 3, H, W)``.
+        """
+        return None
+
+    def study_evaluator(self, graph: ModelGraph) -> StudyEvaluator:
+        """Scores schemes where there are no artifacts.
+
+        Raises:
+            InputError: There are: they are scored by `objectives.evaluation`.
+        """
+        raise InputError(f"runtime.name: {self.name!r} scores artifacts, it has no evaluator of its own")
+
+    def sensitivity(self, graph: ModelGraph, formats: Sequence[str]) -> SensitivityTable | None:
+        """A prior of its own; None where it is to be measured."""
+        return None
+
+    @classmethod
+    def findings(cls) -> list[Finding]:
+        """What ``tuner doctor`` says of it; must not end the process, whatever is broken."""
+        return []

@@ -1,0 +1,68 @@
+"""What ``tuner doctor`` says of TensorRT."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import subprocess
+import sys
+
+from objectives.devices.gpu import visible_gpus
+from objectives.runners.runner import RuntimeUnavailable
+from objectives.runtimes.runtime import Finding
+
+_PACKAGES = ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-cu11")
+_NAME = "tensorrt"
+
+
+def tensorrt_formats(version: str, capability: tuple[int, int] | None) -> str:
+    """What a TensorRT version allows on a GPU, in words.
+
+    Args:
+        version: E.g. ``8.6.1`` or ``10.9.0.34``.
+        capability: Compute capability, e.g. ``(8, 9)``; None if unknown.
+    """
+    number = version.split(".", 1)[0]
+    modern = number.isdigit() and int(number) >= 10
+    formats = ["fp16", "int8"]
+    if modern:
+        formats.append("w4a16 (stored, GEMM only)")
+        if capability is not None and capability >= (8, 9):
+            formats.append("fp8")
+    text = "formats " + ", ".join(formats)
+    if not modern:
+        return text + "; fp8 and int4 need TensorRT 10 or newer"
+    if capability is None:
+        return text + "; fp8 with sm_89 or newer"
+    return text if capability >= (8, 9) else text + f"; no fp8: sm_{capability[0]}{capability[1]} is below sm_89"
+
+
+def tensorrt_findings() -> list[Finding]:
+    """Whether it is installed, can be imported, and what it allows here."""
+    remedy = 'pip install "tuner[tensorrt]"'
+    if importlib.util.find_spec(_NAME) is None:
+        return [Finding(_NAME, False, "not installed", remedy)]
+    # In a process of its own: a broken CUDA library can take the interpreter with it.
+    code = "import tensorrt; print(tensorrt.__version__)"
+    try:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    except subprocess.TimeoutExpired:
+        return [Finding(_NAME, False, "installed, but importing it takes longer than 120 s", "check the driver")]
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        named = [f"{name} {version}" for name in _PACKAGES if (version := _version(name))]
+        return [Finding(_NAME, False, f"{', '.join(named) or 'found'}, but cannot be imported ({last})", remedy)]
+    version = done.stdout.strip().splitlines()[-1]
+    try:
+        gpus = visible_gpus()
+    except RuntimeUnavailable:
+        gpus = []
+    capability = gpus[0].compute_capability if gpus else None
+    return [Finding(_NAME, True, f"TensorRT {version}; {tensorrt_formats(version, capability)}")]
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
