@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
 from optuna.storages import RDBStorage
 
+from objectives.runtimes.runtime import StudyEvaluator
 from objectives.scores import Scores
 from search_spaces.errors import InputError
 from tuner.prepare.evaluators import open_evaluator
@@ -17,12 +19,14 @@ from tuner.prepare.linked import Link, open_link, recorded_link
 from tuner.prepare.prepared import PreparedStudy, prepare_study
 from tuner.prepare.probe import ensure_probe
 from tuner.results.finalize import finish
-from tuner.search.loop import open_trials, queue, score_reference, search
+from tuner.samplers.problem import Problem
+from tuner.search.loop import open_trials, queue, read_blocked, score_reference, search
 from tuner.search.problem import study_problem
 from tuner.search.progress_view import LiveView
 from tuner.search.seeds import study_seeds
+from tuner.search.session import Session
 from tuner.search.trials import Trials, ended_trials
-from tuner.search.worker_locks import open_claims
+from tuner.search.worker_locks import WorkerLocks, open_worker_locks
 from tuner.study.artifacts import check_artifacts
 from tuner.study.config import StudyConfig
 from tuner.study.identity import check_identity, identity, new_manifest, read_manifest, write_manifest
@@ -127,27 +131,16 @@ def work(path: Path, device: int | None = None) -> None:
         raise InputError(f"run {str(path)!r}: not prepared yet; start workers once `tuner run` evaluates its trials")
     inputs = read_inputs(read_study(run.study_file, [] if device is None else [f"runtime.device={device}"]))
     check_identity(run, manifest["identity"], identity(inputs.config, digests=inputs.digests))
-    study = prepare_study(inputs, run)
     with Interrupts() as interrupts, ExitStack() as stack:
         storage = open_storage(run.database, inputs.config.storage, pooled=True)
         stack.callback(close_storage, storage)
-        claims = stack.enter_context(open_claims(run.workers, inputs.config.storage, inputs.config.name))
-        trials = open_trials(run, inputs=inputs, storage=storage, claims=claims, blocked=study.unsupported)
+        locks = stack.enter_context(open_worker_locks(run.workers, inputs.config.storage, inputs.config.name))
+        study = prepare_study(inputs, run)
         evaluator = stack.enter_context(open_evaluator(inputs, run))
         reference = score_reference(run, evaluator, inputs)
-        view = stack.enter_context(LiveView())
-        search(
-            trials,
-            problem=study_problem(study, reference, trials.blocked),
-            claims=claims,
-            evaluator=evaluator,
-            reference=reference,
-            total=int(manifest["trials"]),
-            interrupts=interrupts,
-            view=view,
-            draw=int(claims.worker, 16),
-            start=int(manifest.get("patience_from", 0)),
-        )
+        problem = study_problem(study, reference, study.unsupported.union(read_blocked(run)))
+        session = _open_session(stack, study, problem, locks, evaluator, reference, interrupts, storage)
+        search(replace(session, draw=int(locks.worker, 16)), int(manifest["trials"]))
 
 
 def _work(
@@ -208,7 +201,7 @@ def _search(
 ) -> tuple[PreparedStudy, Scores]:
     """Prepares the run and evaluates its trials, here or in worker processes; returns the reference's scores too."""
     with ExitStack() as stack:
-        claims = stack.enter_context(open_claims(run.workers, inputs.config.storage, inputs.config.name))
+        locks = stack.enter_context(open_worker_locks(run.workers, inputs.config.storage, inputs.config.name))
         with open_evaluator(inputs, run, steps) as evaluator:
             with interrupts.allowed():
                 reference = score_reference(run, evaluator, inputs)
@@ -216,25 +209,32 @@ def _search(
                 study = prepare_study(inputs, run, steps)
                 problem = study_problem(study, reference)
                 seeds = study_seeds(study, problem)
-            trials = open_trials(run, inputs=inputs, storage=storage, claims=claims, blocked=study.unsupported)
-            queue(trials, claims, seeds)
-            view = stack.enter_context(LiveView())
+            session = _open_session(stack, study, problem, locks, evaluator, reference, interrupts, storage)
+            queue(session.trials, locks, seeds)
             if start is None:
-                search(
-                    trials,
-                    problem=problem,
-                    claims=claims,
-                    evaluator=evaluator,
-                    reference=reference,
-                    total=total,
-                    interrupts=interrupts,
-                    view=view,
-                    start=int(read_manifest(run).get("patience_from", 0)),
-                )
+                search(session, total)
         if start is not None:  # the preparing child has ended: each worker has one of its own
-            supervise(trials, workers, start, reference, total, interrupts, view)
-            queue(trials, claims, [])
+            supervise(session, workers, start, total)
+            queue(session.trials, locks, [])
     return study, reference
+
+
+def _open_session(
+    stack: ExitStack,
+    study: PreparedStudy,
+    problem: Problem,
+    locks: WorkerLocks,
+    evaluator: StudyEvaluator,
+    reference: Scores,
+    interrupts: Interrupts,
+    storage: RDBStorage,
+) -> Session:
+    """Opens the trials and their view, which `stack` closes."""
+    run = study.run
+    trials = open_trials(run, inputs=study.inputs, storage=storage, locks=locks, blocked=study.unsupported)
+    view = stack.enter_context(LiveView())
+    start = int(read_manifest(run).get("patience_from", 0))
+    return Session(trials, problem, locks, evaluator, reference, interrupts, view, start=start)
 
 
 def _say_link(link: Link) -> None:

@@ -21,7 +21,7 @@ from tuner.launch import resume
 from tuner.results.loaded import load_run
 from tuner.search.loop import open_trials
 from tuner.search.trials import MAX_RETRIES, counted
-from tuner.search.worker_locks import FileClaims
+from tuner.search.worker_locks import FileLocks
 from tuner.study.run_folder import RunFolder
 from tuner.study.storage import open_storage
 
@@ -67,13 +67,13 @@ def test_a_scheme_that_kills_its_workers_is_given_up_after_two_retries(tmp_path:
     path = prepare(tmp_path / "study", "deadly", 5, 0.0, None)
     run = resume(path, trials=25)  # past the seeds: a scheme that is queued again comes first
     for _ in range(MAX_RETRIES + 1):
-        claims = FileClaims(run.workers)
-        trials = _trials(run, claims)
-        with claims.turn():
-            trials.settle(claims.alive)
+        locks = FileLocks(run.workers)
+        trials = _trials(run, locks)
+        with locks.turn():
+            trials.settle(locks.alive)
             trial, allocation = trials.ask()
             trial.set_constraint("broken", 1.0)  # the worker dies while it tells
-        claims.close()
+        locks.close()
     queued = [r for r in load_run(path).records if r.allocation == allocation]
     assert [record.state for record in queued] == ["FAIL"] * MAX_RETRIES + ["RUNNING"]
     resume(path, trials=26)
@@ -84,21 +84,21 @@ def test_a_scheme_that_kills_its_workers_is_given_up_after_two_retries(tmp_path:
 def test_a_requeued_trial_carries_no_stale_judgement(tmp_path: Path) -> None:
     path = prepare(tmp_path / "study", "stale", 4, 0.0, None)
     run = resume(path, trials=25)
-    claims = FileClaims(run.workers)
-    trials = _trials(run, claims)
-    with claims.turn():
+    locks = FileLocks(run.workers)
+    trials = _trials(run, locks)
+    with locks.turn():
         trial, allocation = trials.ask()
     trial.set_constraint("min_map", 99.0)
-    claims.close()
+    locks.close()
     resume(path, trials=26)
     again = next(r for r in load_run(path).records if r.allocation == allocation and r.state == "COMPLETE")
-    assert _trials(run, claims).study.trials[again.number].constraints["min_map"] < 1
+    assert _trials(run, locks).study.trials[again.number].constraints["min_map"] < 1
 
 
 def test_a_living_worker_is_left_alone(tmp_path: Path) -> None:
     path = prepare(tmp_path / "study", "alive", 9, 0.0, None)
     run = RunFolder(path)
-    mine, other = FileClaims(run.workers), FileClaims(run.workers)
+    mine, other = FileLocks(run.workers), FileLocks(run.workers)
     with mine.turn():
         trial, _ = _trials(run, mine).ask()
     with other.turn():
@@ -110,12 +110,12 @@ def test_a_living_worker_is_left_alone(tmp_path: Path) -> None:
     other.close()
 
 
-def _trials(run: RunFolder, claims: FileClaims):
+def _trials(run: RunFolder, locks: FileLocks):
     from tuner.study.inputs import read_inputs
     from tuner.study.study_file import read_study
 
     inputs = read_inputs(read_study(run.study_file))
-    return open_trials(run, inputs=inputs, storage=open_storage(run.database), claims=claims)
+    return open_trials(run, inputs=inputs, storage=open_storage(run.database), locks=locks)
 
 
 def _workers(parent: int, count: int) -> list[int]:

@@ -22,19 +22,19 @@ from search_spaces.errors import InputError
 from search_spaces.reading import record_of
 from search_spaces.unsupported import Blocked
 from tuner.samplers import make_sampler
-from tuner.samplers.problem import Problem
 from tuner.search.front import front_of
 from tuner.search.progress_view import LiveView, Progress
 from tuner.search.screening import leaders
+from tuner.search.session import Session
 from tuner.search.stopping import Patience
 from tuner.search.trials import BLOCKED, INTERRUPTED, Trials, counted, directions
-from tuner.search.worker_locks import Claims
+from tuner.search.worker_locks import WorkerLocks
 from tuner.study.config import StudyConfig
 from tuner.study.identity import read_manifest
 from tuner.study.inputs import Inputs
 from tuner.study.run_folder import RunFolder, read_json, read_text, write_durably
 from tuner.study.storage import damage_named
-from tuner.terminal.signals import Interrupted, Interrupts
+from tuner.terminal.signals import Interrupted
 
 #: Equal failures in a row that end a study.
 MAX_EQUAL_FAILURES = 5
@@ -49,7 +49,7 @@ class RepeatedFailureError(RuntimeError):
 
 
 def open_trials(
-    run: RunFolder, *, inputs: Inputs, storage: RDBStorage, claims: Claims, blocked: Blocked | None = None
+    run: RunFolder, *, inputs: Inputs, storage: RDBStorage, locks: WorkerLocks, blocked: Blocked | None = None
 ) -> Trials:
     """Opens the study of a run as one worker sees it, creating it where there is none yet.
 
@@ -57,73 +57,54 @@ def open_trials(
         run: Where evaluations are made durable.
         inputs: The study.
         storage: Where Optuna keeps its trials.
-        claims: Of the worker.
+        locks: Of the worker.
         blocked: Pairs that probing found the target cannot build; failing trials add to them.
     """
     config = inputs.config
     study = _open_study(storage, config, run)
     pairs = (blocked or Blocked()).union(read_blocked(run))
-    return Trials(study, inputs.space, config, run, pairs, claims.worker)
+    return Trials(study, inputs.space, config, run, pairs, locks.worker)
 
 
-def queue(trials: Trials, claims: Claims, seeds: Sequence[tuple[str, Mapping[str, str]]]) -> None:
+def queue(trials: Trials, locks: WorkerLocks, seeds: Sequence[tuple[str, Mapping[str, str]]]) -> None:
     """Settles what earlier sittings left behind, and queues the seeds.
 
     Args:
         trials: The study.
-        claims: Of the worker.
+        locks: Of the worker.
         seeds: ``(origin, choices)`` to run first.
     """
-    with claims.turn():
-        _settle(trials, claims)
+    with locks.turn():
+        _settle(trials, locks)
         trials.enqueue(seeds)
 
 
-def search(
-    trials: Trials,
-    *,
-    problem: Problem,
-    claims: Claims,
-    evaluator: StudyEvaluator,
-    reference: Scores,
-    total: int,
-    interrupts: Interrupts,
-    view: LiveView,
-    draw: int = 0,
-    start: int = 0,
-) -> None:
+def search(session: Session, total: int) -> None:
     """Works, alone or beside others, until the study holds `total` trials or there is another reason to end.
 
     The others: its hours are over, its patience is, or the space is empty.
 
     Args:
-        trials: The study.
-        problem: What its sampler knows before the first trial.
-        claims: Of this worker.
-        evaluator: Scores allocations.
-        reference: Scores of the unquantized model.
+        session: This worker's part in the study.
         total: Trials in all, earlier sittings and other workers included.
-        interrupts: Where signals arrive.
-        view: Shows each result.
-        draw: Changes the sampler's random numbers: workers that start together must not propose alike.
-        start: Trials that were done when the study was extended; patience counts from there.
 
     Raises:
         Interrupted: By a signal; the running trial was queued again.
         RepeatedFailureError: The same failure ended five trials in a row.
     """
-    config, run = trials.config, trials.run
-    settings, done = config.search, len(trials.study.trials)
-    trials.study.sampler = make_sampler(settings.sampler, problem, settings.seed, done + draw, trials.repair_choices)
-    patience = Patience(problem, reference, settings.patience, start)
+    trials, locks, interrupts, view = session.trials, session.locks, session.interrupts, session.view
+    config, run, reference = trials.config, trials.run, session.reference
+    settings, draw = config.search, len(trials.study.trials) + session.draw
+    trials.study.sampler = make_sampler(settings.sampler, session.problem, settings.seed, draw, trials.repair_choices)
+    patience = Patience(session.problem, reference, settings.patience, session.start)
     since = datetime.now()
     view.update(progress(trials, config, reference, total))
     while True:
         with interrupts.allowed(), ExitStack() as waiting:
-            waiting.enter_context(claims.turn())
+            waiting.enter_context(locks.turn())
             turn = waiting.pop_all()
         with turn:
-            _settle(trials, claims)
+            _settle(trials, locks)
             if _ended(trials, total, patience, view):
                 return
             asked = trials.ask() if _wanted(trials, total) else None
@@ -134,20 +115,20 @@ def search(
         trial, allocation = asked
         result = run.evaluation(allocation)
         if result is None:
-            run.log("evaluating", trial=trial.number, digest=allocation.digest, worker=claims.worker)
+            run.log("evaluating", trial=trial.number, digest=allocation.digest, worker=locks.worker)
             front = leaders(config, trials.records(), reference, trial.number) if settings.screening else {}
             try:
                 with interrupts.allowed():
-                    result = checked(evaluator.evaluate(allocation, reference, front))
+                    result = checked(session.evaluator.evaluate(allocation, reference, front))
             except Interrupted:
-                with claims.turn():
+                with locks.turn():
                     trials.requeue(trial)
                 raise
             run.save_evaluation(allocation, result)
             run.log("evaluated", trial=trial.number, digest=allocation.digest, **_outcome(result))
         trials.tell(trial, result)
         if isinstance(result, Failure):
-            with claims.turn():
+            with locks.turn():
                 blocked = trials.block(trial, allocation, result)
             if blocked:
                 run.log("blocked", layer=result.layer, format=allocation[result.layer], reason=result.message)
@@ -160,9 +141,9 @@ def search(
             )
 
 
-def _settle(trials: Trials, claims: Claims) -> None:
+def _settle(trials: Trials, locks: WorkerLocks) -> None:
     trials.blocked = trials.blocked.union(read_blocked(trials.run))
-    told, queued = trials.settle(claims.alive)
+    told, queued = trials.settle(locks.alive)
     if told or queued:
         trials.run.log("repaired", told=told, queued=queued)
 

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 _POLL_SECONDS = 0.002
 
 
-class Claims(Protocol):
+class WorkerLocks(Protocol):
     """One worker's own lock, the others' locks, and the turn to hand out trials.
 
     A trial is handed out during a turn: from before Optuna's `ask` until the trial names its worker. So whoever has the
@@ -39,11 +39,11 @@ class Claims(Protocol):
         """Whether a worker lives."""
 
     def close(self) -> None:
-        """Ends this worker's claims."""
+        """Gives up this worker's own lock."""
 
 
-class FileClaims:
-    """Claims of the workers of one host, by files that the kernel locks.
+class FileLocks:
+    """Locks of the workers of one host, by files that the kernel locks.
 
     Args:
         folder: Of the run's workers.
@@ -86,8 +86,8 @@ class FileClaims:
         return self._folder / f"{worker}.lock"
 
 
-class ServerClaims:
-    """Claims of workers on many hosts, by advisory locks of the PostgreSQL session that each of them holds open.
+class ServerLocks:
+    """Locks of workers on many hosts, by advisory locks of the PostgreSQL session that each of them holds open.
 
     Args:
         url: Of the storage.
@@ -142,21 +142,21 @@ class ServerClaims:
 
 
 def serves_hosts(url: str | None) -> bool:
-    """Whether workers of several hosts can share this storage and its claims; else those of one can."""
+    """Whether workers of several hosts can share this storage and its locks; else those of one can."""
     return url is not None and url.startswith(("postgresql:", "postgresql+"))
 
 
 @contextmanager
-def open_claims(folder: Path, url: str | None, study: str) -> Iterator[Claims]:
-    """Starts a worker's claims.
+def open_worker_locks(folder: Path, url: str | None, study: str) -> Iterator[WorkerLocks]:
+    """Takes a worker's own lock, for as long as it works.
 
     Args:
         folder: Of the run's workers, for a storage that is no server's.
         url: Of the storage, where the user named one.
         study: Name of the study.
     """
-    claims: Claims = ServerClaims(url, study) if url is not None and serves_hosts(url) else FileClaims(folder)
+    locks: WorkerLocks = ServerLocks(url, study) if url is not None and serves_hosts(url) else FileLocks(folder)
     try:
-        yield claims
+        yield locks
     finally:
-        claims.close()
+        locks.close()

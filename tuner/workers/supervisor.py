@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Protocol
 
 from objectives.runners.runner import RuntimeUnavailable
-from objectives.scores import Scores
 from search_spaces.errors import InputError
 from tuner.search.loop import RepeatedFailureError, progress
-from tuner.search.progress_view import LiveView
-from tuner.search.trials import Trials, counted
+from tuner.search.session import Session
+from tuner.search.trials import counted
 from tuner.terminal.console import BAD_INPUT, DONE, ENVIRONMENT, FAILURES, STORAGE
-from tuner.terminal.signals import Interrupts
 
 #: Times that a worker dies and its successors die, one after the other, without any trial ended between.
 MAX_DEATHS = 10
@@ -47,26 +45,22 @@ class Worker(Protocol):
 Start = Callable[[int, Path, Path], Worker]
 
 
-def supervise(
-    trials: Trials, count: int, start: Start, reference: Scores, total: int, interrupts: Interrupts, view: LiveView
-) -> None:
+def supervise(session: Session, count: int, start: Start, total: int) -> None:
     """Runs workers until each of them finds that nothing is left to do.
 
     Args:
-        trials: The study; its run is prepared.
+        session: Of the study, whose run is prepared; its evaluator is closed.
         count: Number of workers.
         start: Starts one.
-        reference: Scores of the unquantized model.
         total: Trials in all.
-        interrupts: Where signals arrive.
-        view: Shows the results.
 
     Raises:
         Interrupted: By a signal; the workers have ended and their trials are queued again.
         RepeatedFailureError: A worker ended so, or workers die at once.
     """
+    trials = session.trials
     path, folder = trials.run.path.resolve(), trials.run.workers.resolve()
-    folder.mkdir(exist_ok=True)  # claims on a server need none
+    folder.mkdir(exist_ok=True)  # locks on a server need none
     logs = [folder / f"worker-{index}.log" for index in range(count)]
     workers: dict[int, Worker] = {}
     ended, deaths, over = counted(trials.records()), [0] * count, False
@@ -75,12 +69,12 @@ def supervise(
             workers[index] = start(index, path, log)
         while workers:
             # Entered anew each time: a signal that arrives within a destructor is raised there, and lost.
-            with interrupts.allowed():
+            with session.interrupts.allowed():
                 time.sleep(_LOOK_SECONDS)
                 now = counted(trials.records())
                 if now != ended:
                     ended, deaths = now, [0] * count
-                    view.update(progress(trials, trials.config, reference, total))
+                    session.view.update(progress(trials, trials.config, session.reference, total))
                 for index, worker in list(workers.items()):
                     status = worker.poll()
                     if over and worker.waiting():  # for a place that it may never get, and does not need

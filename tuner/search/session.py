@@ -1,0 +1,40 @@
+"""What one process works with while it searches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from objectives.runtimes.runtime import StudyEvaluator
+from objectives.scores import Scores
+from tuner.samplers.problem import Problem
+from tuner.search.progress_view import LiveView
+from tuner.search.trials import Trials
+from tuner.search.worker_locks import WorkerLocks
+from tuner.terminal.signals import Interrupts
+
+
+@dataclass(frozen=True)
+class Session:
+    """One worker's part in a study, from its start or resumption to its end.
+
+    Attributes:
+        trials: The study.
+        problem: What its sampler knows before the first trial.
+        locks: Of this worker.
+        evaluator: Scores allocations.
+        reference: Scores of the unquantized model.
+        interrupts: Where signals arrive.
+        view: Shows each result.
+        draw: Changes the sampler's random numbers: workers that start together must not propose alike.
+        start: Trials that were done when the study was extended; patience counts from there.
+    """
+
+    trials: Trials
+    problem: Problem
+    locks: WorkerLocks
+    evaluator: StudyEvaluator
+    reference: Scores
+    interrupts: Interrupts
+    view: LiveView
+    draw: int = 0
+    start: int = 0
