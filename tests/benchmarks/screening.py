@@ -20,10 +20,11 @@ from pathlib import Path
 from objectives.evaluation.screening import Screener
 from objectives.tasks.detection.data.dataset import CocoDataset
 from objectives.tasks.detection.prediction_file import load_predictions
+from tuner.prepare.evaluators import screening_settings
 from tuner.results.loaded import LoadedRun, load_run
 from tuner.search.front import front_of, hypervolume
 from tuner.search.records import TrialRecord
-from tuner.search.screening import leaders, screening_settings
+from tuner.search.screening import leaders
 from tuner.study.config import ScreeningSection, StudyConfig
 from tuner.study.inputs import read_inputs
 

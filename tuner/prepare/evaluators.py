@@ -13,7 +13,6 @@ from tuner.prepare.calibration import ensure_calibration
 from tuner.prepare.images import data_of
 from tuner.prepare.predicting import worker_count
 from tuner.prepare.weights import ensure_weights, weight_settings
-from tuner.search.screening import screening_settings
 from tuner.study.config import TimingSection
 from tuner.study.inputs import Inputs
 from tuner.study.run_folder import RunFolder

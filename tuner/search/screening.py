@@ -6,20 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from objectives.evaluation.screening import ScreeningSettings
 from objectives.scores import Scores
 from tuner.search.front import front_of
 from tuner.search.records import TrialRecord
 from tuner.study.config import StudyConfig
-
-
-def screening_settings(config: StudyConfig) -> ScreeningSettings | None:
-    """What the evaluator is told; None where the study screens nothing."""
-    section = config.search.screening
-    if section is None:
-        return None
-    costs = tuple(name for name in config.objectives if name != "map_50_95")
-    return ScreeningSettings(section.images, section.confidence, config.search.seed, costs)
 
 
 def leaders(

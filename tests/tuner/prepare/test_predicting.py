@@ -1,0 +1,40 @@
+"""One way to open a model and to detect: the same detections at any batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import psutil
+
+from tuner.prepare.images import data_of, ensure_images
+from tuner.prepare.materializers import batched_graph, reference_model
+from tuner.prepare.predicting import cpu_section, detect, open_model, worker_count
+from tuner.study.inputs import Inputs
+from tuner.study.run_folder import RunFolder
+
+Read = Callable[..., Inputs]
+
+
+def test_a_batch_that_does_not_fit_changes_no_detection(read: Read, run: RunFolder) -> None:
+    found = []
+    for batch in (1, 4):
+        inputs = read(f"runtime.batch={batch}")
+        data, runtime = data_of(inputs), inputs.config.runtime
+        images = ensure_images(inputs, run, data.full.images)
+        graph = batched_graph(inputs.graph, batch)
+        with open_model(runtime, reference_model(inputs.config, graph), graph) as runner:
+            found.append(detect(runtime, runner, images, data.contract))
+    assert found[0].ids == found[1].ids and sum(len(rows) for rows in found[0].detections) > 0
+    for one, four in zip(found[0].detections, found[1].detections, strict=True):
+        np.testing.assert_allclose(one, four, rtol=1e-4, atol=1e-3)
+
+
+def test_a_file_is_opened_at_the_batch_that_is_asked_for(read: Read) -> None:
+    with open_model(cpu_section(batch=2), read().graph.path) as runner:
+        (first, *_) = runner.infer(np.zeros((2, 3, *data_of(read()).contract.image_size), np.float32))
+    assert first.shape[0] == 2
+
+
+def test_threads_and_workers_share_the_cores() -> None:
+    assert worker_count() >= 1 and worker_count(threads=4 * (psutil.cpu_count() or 1)) == 1
