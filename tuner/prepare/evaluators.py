@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from objectives.evaluation.evaluator import Evaluator
+from objectives.evaluation.screening import ScreeningSettings
 from objectives.evaluation.settings import EvaluatorSettings
 from objectives.latency import TimingProtocol
 from objectives.runtimes.runtime import Runtime, StudyEvaluator
@@ -13,7 +14,7 @@ from tuner.prepare.calibration import ensure_calibration
 from tuner.prepare.images import data_of
 from tuner.prepare.predicting import worker_count
 from tuner.prepare.weights import ensure_weights, weight_settings
-from tuner.study.config import TimingSection
+from tuner.study.config import StudyConfig, TimingSection
 from tuner.study.inputs import Inputs
 from tuner.study.run_folder import RunFolder
 from tuner.terminal.progress import Steps, silent
@@ -66,6 +67,15 @@ def evaluator_settings(inputs: Inputs, run: RunFolder, steps: Steps = silent) ->
         log=run.path / "evaluator.log",
         failures=run.failures,
     )
+
+
+def screening_settings(config: StudyConfig) -> ScreeningSettings | None:
+    """What the evaluator is told; None where the study screens nothing."""
+    section = config.search.screening
+    if section is None:
+        return None
+    costs = tuple(name for name in config.objectives if name != "map_50_95")
+    return ScreeningSettings(section.images, section.confidence, config.search.seed, costs)
 
 
 def timing_protocol(timing: TimingSection, runtime: Runtime) -> TimingProtocol:

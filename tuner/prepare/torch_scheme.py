@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 
 from objectives.quantization.materialize import Artifact
-from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
+from objectives.runtimes.opening import open_model
+from objectives.runtimes.registry import default_runtime
 from objectives.tasks.detection.contract import END_TO_END, DetectorContract, recognise
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
 from objectives.tasks.detection.metrics.agreement import agreement
-from objectives.tasks.detection.predict import predict
 from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError
 from search_spaces.formats import Granularity
 from search_spaces.model_graph import ModelGraph
+from tuner.prepare.predicting import detect
 from tuner.study.model_file import CHECKPOINT_SUFFIX
 
 
@@ -80,10 +81,10 @@ def difference(
         ``agreement``: of their detections, in [0, 1], 1 where they are the same; ``output_difference``: mean absolute
         difference of the detections' scores, best first.
     """
-    found, scores = [], []
+    found, scores, cpu = [], [], default_runtime()
     for model in (out, native.data):
-        with OnnxRuntimeRunner(model) as runner:
-            predictions = predict(runner, pixels, contract)
+        with open_model(cpu, model, None) as runner:
+            predictions = detect(cpu, runner, pixels, contract)
         found.append(predictions)
         scores.append([np.sort(rows[:, 4])[::-1] for rows in predictions.detections])
     gaps = [np.abs(a[: len(b)] - b[: len(a)]).mean() for a, b in zip(*scores, strict=True) if len(a) and len(b)]
