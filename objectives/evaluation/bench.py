@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +33,7 @@ from objectives.tasks.detection.metrics.coco import Predictions, score
 from objectives.tasks.detection.predict import NonFiniteOutputError, predict
 from objectives.tasks.detection.prediction_file import merge_predictions, save_predictions
 from search_spaces.allocation import Allocation
+from search_spaces.durable import write_durably
 from search_spaces.formats import UNQUANTIZED
 from search_spaces.model_graph import ModelGraph
 
@@ -194,7 +194,7 @@ class Bench:
             if isinstance(self._runtime, EngineBuilder) and self._settings.engines is not None:
                 with _step(steps, "inspect"), self._runtime.hold(alone=True):  # it times each layer
                     report = self._runtime.inspect(opened, self._graph, allocation, artifact.folded)
-                _write(self._settings.engines / f"{allocation.digest}.json", json.dumps(report.to_json()))
+                write_durably(self._settings.engines / f"{allocation.digest}.json", json.dumps(report.to_json()))
         broken = accuracy.map_50_95 < BROKEN_SHARE * best.map_50_95
         run = known.run if known is not None else ""
         return Scores(accuracy, latency, artifact.size, latency_ms, close, artifact.digest, broken, steps, run)
@@ -287,14 +287,6 @@ class Bench:
         fault_at("evaluate", lambda: self._runtime.hold(alone=True))
         settings, batch = self._settings, self._settings.runtime.batch
         return predict(runner, self._images, settings.contract, workers=settings.workers, batch=batch, rows=rows)
-
-
-def _write(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 class UnstableError(RuntimeError):

@@ -21,6 +21,7 @@ from objectives.quantization.recovery import Recovered
 from objectives.quantization.weights import QuantizedWeight, WeightSettings, quantize_weight, weight_key
 from objectives.scores import Size
 from search_spaces.allocation import Allocation
+from search_spaces.durable import durable_file
 from search_spaces.errors import InputError, nearest
 from search_spaces.formats import FORMATS, UNQUANTIZED, Number
 from search_spaces.layers import Layer
@@ -64,10 +65,9 @@ class Artifact:
         onnx.checker.check_model(onnx.load_model_from_string(self.data), full_check=True)
 
     def save(self, path: Path) -> None:
-        """Writes the model, whole or not at all."""
-        partial = path.with_name(path.name + ".partial")
-        partial.write_bytes(self.data)
-        partial.replace(path)
+        """Writes the model, whole or not at all, into a folder that exists."""
+        with durable_file(path) as draft:
+            draft.write_bytes(self.data)
 
 
 class Materializer:

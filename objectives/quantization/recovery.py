@@ -21,6 +21,7 @@ from objectives.quantization.scales import Sharing
 from objectives.quantization.stages import lowest, split_stages, with_weights
 from objectives.quantization.weights import QuantizedWeight, WeightSettings, quantize_weight, weight_key
 from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
+from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
 from search_spaces.formats import Format, Number
 from search_spaces.layers import Layer
@@ -257,10 +258,7 @@ def save_recovered(path: Path, found: Mapping[str, Recovered]) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     data = buffer.getvalue()
-    partial = path.with_name(path.name + ".partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_bytes(data)
-    partial.replace(path)
+    write_durably(path, data)
     return data
 
 

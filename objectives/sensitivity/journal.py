@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 
+from search_spaces.durable import append_durably
 from search_spaces.sensitivity import SensitivityEntry
 
 
@@ -36,17 +36,8 @@ class Journal:
     def add(self, entry: SensitivityEntry) -> None:
         """Makes a measurement durable; may be called from several threads."""
         key = self._key(entry.layer, entry.format)
-        line = json.dumps({"key": key, **vars(entry)}) + "\n"
         with self._lock:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("ab+") as file:
-                file.seek(0, os.SEEK_END)
-                if file.tell():
-                    file.seek(-1, os.SEEK_END)
-                    line = line if file.read(1) == b"\n" else "\n" + line
-                file.write(line.encode())
-                file.flush()
-                os.fsync(file.fileno())
+            append_durably(self._path, json.dumps({"key": key, **vars(entry)}))
             self._entries[key] = entry
 
     def _key(self, layer: str, fmt: str) -> str:

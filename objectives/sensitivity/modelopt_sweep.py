@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from objectives.tasks.detection.data.preprocessed import PreprocessedImages
 from objectives.torch_models.detector import ImageLabels, TorchDetector
 from objectives.torch_models.node_map import NodeMap
 from objectives.torch_models.quantizers import config_name
+from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
 from search_spaces.formats import FORMATS
 from search_spaces.model_graph import ModelGraph
@@ -166,6 +166,4 @@ def _write_index(tables: Mapping[SweepRun, SensitivityTable], folder: Path) -> N
                 "report": f"{run.name}/{STEM}.md",
             }
         )
-    draft = folder / f".{INDEX}.{os.getpid()}"
-    draft.write_text(out.getvalue(), encoding="utf-8")
-    draft.replace(folder / INDEX)
+    write_durably(folder / INDEX, out.getvalue())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from search_spaces.durable import write_durably
 from search_spaces.sensitivity import SensitivityTable
 
 STEM = "layer-sensitivity-report"
@@ -21,19 +21,10 @@ def write_reports(table: SensitivityTable, folder: Path, stem: str = STEM) -> tu
     Returns:
         The three paths.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     texts = {".md": table.to_markdown(), ".json": table.to_json() + "\n", ".csv": table.to_csv()}
     paths = []
     for suffix, text in texts.items():
         path = folder / f"{stem}{suffix}"
-        draft = folder / f".{stem}.{os.getpid()}{suffix}"
-        try:
-            with draft.open("w", encoding="utf-8", newline="") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
+        write_durably(path, text)
         paths.append(path)
     return tuple(paths)

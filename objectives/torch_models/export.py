@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tempfile
 from dataclasses import dataclass
 from importlib import metadata
@@ -17,6 +16,7 @@ from objectives.tasks.detection.contract import END_TO_END, SCORES
 from objectives.torch_models.checkpoint import Checkpoint, folded_modules, load_checkpoint
 from objectives.torch_models.node_map import NodeMap, map_nodes
 from objectives.torch_models.packages import chatter_to_stderr, require
+from search_spaces.durable import durable_file, write_durably
 from search_spaces.errors import InputError, nearest
 from search_spaces.model_graph import ModelGraph
 
@@ -96,14 +96,11 @@ def export(checkpoint: Checkpoint, out: Path, settings: ExportSettings) -> NodeM
     kept = [entry for entry in model.metadata_props if entry.key != "date"]  # else two exports would differ
     del model.metadata_props[:]
     model.metadata_props.extend(kept)
-    partial = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        partial.write_bytes(model.SerializeToString(deterministic=True))
-        partial.replace(out)
+        with durable_file(out) as draft:
+            draft.write_bytes(model.SerializeToString(deterministic=True))
     except OSError as error:
         raise InputError(f"{str(out)!r}: cannot be written ({error.strerror})") from None
-    finally:
-        partial.unlink(missing_ok=True)
     return map_checkpoint(checkpoint, ModelGraph(out), end_to_end)
 
 
@@ -142,7 +139,7 @@ def exported(path: Path, settings: ExportSettings) -> Path:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     found = export(checkpoint, target, settings)
     found.require_complete(str(path), str(target))
-    notes.write_text(json.dumps(found.to_json(), indent=1) + "\n", encoding="utf-8")
+    write_durably(notes, json.dumps(found.to_json(), indent=1) + "\n")
     return target
 
 

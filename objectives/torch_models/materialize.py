@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from objectives.torch_models.node_map import NodeMap
 from objectives.torch_models.packages import require_modelopt, silence
 from objectives.torch_models.quantizers import PER_CHANNEL, scheme_config
 from search_spaces.allocation import Allocation
+from search_spaces.durable import durable_file
 from search_spaces.errors import InputError
 from search_spaces.formats import FORMATS, Number
 
@@ -85,9 +85,8 @@ def materialize_torch(
         )
         model = onnx.load(draft)
     onnx.helper.set_model_props(model, dict(metadata))
-    partial = out.with_name(f".{out.name}.{os.getpid()}")
-    partial.write_bytes(model.SerializeToString(deterministic=True))
-    partial.replace(out)
+    with durable_file(out) as draft:
+        draft.write_bytes(model.SerializeToString(deterministic=True))
 
 
 def _exportable(module: Any) -> Any:

@@ -25,9 +25,10 @@ from typing import Any
 import numpy as np
 import yaml
 
+from search_spaces.durable import write_durably
 from tuner.results.loaded import load_run
 from tuner.search.front import hypervolume_history
-from tuner.study.run_folder import read_json, write_durably
+from tuner.study.run_folder import read_json
 
 SAMPLERS = ("model", "nsga2", "tpe", "knapsack")
 

@@ -15,6 +15,7 @@ from objectives.runtimes.reference import reference_model
 from objectives.scores import Failure
 from objectives.tasks.detection.contract import recognise
 from objectives.tasks.detection.metrics.coco import score
+from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
 from search_spaces.model_graph import ModelGraph
 from tuner.prepare.evaluators import timing_protocol
@@ -25,7 +26,6 @@ from tuner.results.loaded import load_run
 from tuner.results.reporting import read_baselines, write_report_of
 from tuner.search.records import Baseline
 from tuner.study.inputs import read_inputs
-from tuner.study.run_folder import write_durably
 from tuner.terminal.progress import Steps, silent
 
 

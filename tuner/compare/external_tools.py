@@ -11,6 +11,7 @@ from objectives.runtimes.registry import default_runtime
 from objectives.tasks.detection.contract import recognise
 from objectives.tasks.detection.metrics.coco import score
 from search_spaces.allocation import Allocation
+from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
 from search_spaces.formats import FORMATS, UNQUANTIZED
 from search_spaces.model_graph import ModelGraph
@@ -82,7 +83,7 @@ def auto_quantize(path: Path, bits: float, steps: Steps = silent) -> Baseline:
     folder = _folder(run, f"modelopt-auto-{bits:g}")
     folder.mkdir(parents=True)
     facts = {"effective_bits": bits, "satisfied": state["best"]["is_satisfied"], "allocation": allocation.formats}
-    (folder / "scheme.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    write_durably(folder / "scheme.json", json.dumps(facts, indent=1) + "\n")
     ensure_parts(inputs, run, steps).materializer.materialize(allocation).save(folder / "model.onnx")
     return add_baseline(path, folder / "model.onnx", name, steps)
 
@@ -113,8 +114,8 @@ def neural_compressor(path: Path, images: int, steps: Steps = silent) -> Baselin
     facts = {
         "command": found.command, "map_50_95": found.scores, "accepted": found.accepted, "seconds": found.seconds,
     }  # fmt: skip
-    (folder / "tuning.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    (folder / "model.onnx").write_bytes(found.model)
+    write_durably(folder / "tuning.json", json.dumps(facts, indent=1) + "\n")
+    write_durably(folder / "model.onnx", found.model)
     return add_baseline(path, folder / "model.onnx", "Neural Compressor int8", steps)
 
 

@@ -16,6 +16,7 @@ from objectives.tasks.detection.metrics.agreement import agreement
 from objectives.tasks.detection.metrics.coco import Predictions, score
 from search_spaces.allocation import Allocation
 from search_spaces.comparison import Comparison, MeasuredDrop, Ranking, compare, sample_layers
+from search_spaces.durable import write_durably
 from search_spaces.errors import InputError, nearest
 from search_spaces.sensitivity import SensitivityTable
 from tuner.prepare.calibration import ensure_calibration
@@ -28,7 +29,7 @@ from tuner.prepare.weights import ensure_weights
 from tuner.report.methods import comparison_figure
 from tuner.study.config import StudyConfig
 from tuner.study.inputs import Inputs
-from tuner.study.run_folder import RunFolder, read_json, read_text, write_durably
+from tuner.study.run_folder import RunFolder, read_json, read_text
 from tuner.terminal.progress import Steps, silent
 
 _Row = tuple[str, str, float, float, float]  # layer, format, drop, disagreement, seconds

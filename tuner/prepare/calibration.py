@@ -6,13 +6,14 @@ from objectives.quantization.calibration import CalibrationTable, calibrate
 from objectives.quantization.histogram import METHODS
 from objectives.sensitivity.range_choice import range_errors
 from search_spaces.allocation import Allocation
+from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
 from search_spaces.formats import FORMATS, Number
 from tuner.prepare.images import calibration_images, data_of
 from tuner.prepare.materializers import float_materializer
 from tuner.prepare.weights import ensure_weights
 from tuner.study.inputs import Inputs
-from tuner.study.run_folder import RunFolder, read_text, write_durably
+from tuner.study.run_folder import RunFolder, read_text
 from tuner.terminal.progress import Steps, silent
 
 # Activation formats whose ranges decide the accuracy, the one that decides most first.

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from objectives.quantization.materialize import Materializer
 from objectives.runtimes.engine_builder import EngineBuilder
 from search_spaces.costs import CostTable, weight_costs
+from search_spaces.durable import write_durably
 from search_spaces.formats import UNQUANTIZED
 from tuner.prepare.images import data_of, ensure_images
 from tuner.prepare.materializers import batched_graph
 from tuner.prepare.probe import read_probe
 from tuner.study.inputs import Inputs
-from tuner.study.run_folder import RunFolder, read_text, write_durably
+from tuner.study.run_folder import RunFolder, read_text
 from tuner.terminal.progress import Steps, silent
 
 

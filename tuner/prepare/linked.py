@@ -18,10 +18,11 @@ from objectives.evaluation.bench import REFERENCE
 from objectives.runtimes import DEFAULT_RUNTIME
 from objectives.runtimes.registry import RUNTIMES
 from objectives.scores import Scores, checked
+from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
 from tuner.prepare.calibration import read_calibration
 from tuner.study.identity import read_manifest, short
-from tuner.study.run_folder import RunFolder, read_json, write_durably
+from tuner.study.run_folder import RunFolder, read_json
 
 _SAME = ("digest.", "weights.", "calibration.", "data.", "model.")  # prefixes of the identity, with the runtime's name
 # What decides how an artifact computes. An engine's arithmetic is its builder's choice, made for one GPU.

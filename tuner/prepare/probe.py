@@ -12,11 +12,12 @@ from objectives.evaluation.evaluator import Evaluator
 from objectives.runtimes.engine_builder import EngineBuilder
 from objectives.runtimes.probing import ProbeTable, probe
 from objectives.runtimes.runtime import StudyEvaluator
+from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
 from search_spaces.unsupported import Blocked
 from tuner.prepare.calibration import read_calibration
 from tuner.study.inputs import Inputs
-from tuner.study.run_folder import RunFolder, read_text, write_durably
+from tuner.study.run_folder import RunFolder, read_text
 from tuner.terminal.console import say
 from tuner.terminal.progress import Steps
 

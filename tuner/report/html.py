@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from plotly.offline import get_plotlyjs
 
 from objectives.runtimes.engine_report import EngineReport
 from search_spaces.comparison import Comparison
+from search_spaces.durable import durable_file
 from search_spaces.layers import Layer
 from search_spaces.sensitivity import SensitivityTable
 from tuner.report import engine, figures, methods, progress, tables
@@ -67,17 +66,8 @@ def write_report(
     path = out / "report.html" if out.is_dir() else out
     run = Run.of(summary, records, front, baselines)
     text = _page(run, layers, table, previews, path.parent, engines or {}, comparison, learned)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with durable_file(path) as draft:
+        draft.write_text(text, encoding="utf-8")
     return path
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from objectives.quantization.materialize import Materializer
 from objectives.runtimes.engine_builder import EngineBuilder
 from objectives.runtimes.registry import open_runtime
+from search_spaces.durable import durable_folder, write_durably
 from search_spaces.errors import InputError
 from search_spaces.model_graph import ModelGraph
 from tuner.prepare.calibration import read_calibration
@@ -21,7 +21,6 @@ from tuner.search.front import rescored
 from tuner.search.records import TrialRecord
 from tuner.study.identity import versions
 from tuner.study.inputs import read_model
-from tuner.study.run_folder import write_durably
 
 
 class Exporter:
@@ -84,15 +83,10 @@ class Exporter:
                 scheme[engine.tool] = engine.command
             scheme["sha256"] |= {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-            staging.chmod(0o755)
-            for name, data in files.items():
-                write_durably(staging / name, data)
-            write_durably(staging / "scheme.json", json.dumps(scheme, indent=1) + "\n")
-            if folder.is_dir():
-                folder.rmdir()
-            staging.rename(folder)
+            with durable_folder(folder) as staging:
+                for name, data in files.items():
+                    write_durably(staging / name, data)
+                write_durably(staging / "scheme.json", json.dumps(scheme, indent=1) + "\n")
         except OSError as error:
             raise InputError(f"--out {str(folder)!r}: cannot be written ({error.strerror})") from None
         return scheme

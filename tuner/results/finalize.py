@@ -8,6 +8,7 @@ from typing import Any
 
 from objectives.scores import Scores
 from search_spaces.allocation import Allocation
+from search_spaces.durable import write_durably
 from tuner.prepare.prepared import PreparedStudy
 from tuner.results.export import Exporter
 from tuner.results.loaded import LoadedRun, load_run
@@ -19,7 +20,7 @@ from tuner.samplers.problem import Problem
 from tuner.search.front import front_of, rescored, write_front
 from tuner.search.learned import learn
 from tuner.search.problem import study_problem
-from tuner.study.run_folder import read_json, write_durably
+from tuner.study.run_folder import read_json
 from tuner.terminal.progress import Steps, silent
 
 

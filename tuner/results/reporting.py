@@ -14,6 +14,7 @@ from objectives.runtimes.engine_report import EngineReport
 from objectives.runtimes.registry import open_runtime
 from objectives.tasks.detection.drawing import draw
 from search_spaces.comparison import Comparison
+from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
 from search_spaces.layers import Layer
 from search_spaces.sensitivity import SensitivityTable
@@ -29,7 +30,7 @@ from tuner.search.progress_view import duration
 from tuner.search.records import Baseline, FrontMember, Preview, RunSummary, milliseconds
 from tuner.search.screening import summarize
 from tuner.study.inputs import Inputs, read_model
-from tuner.study.run_folder import RunFolder, read_json, read_text, write_durably
+from tuner.study.run_folder import RunFolder, read_json, read_text
 from tuner.terminal.progress import Steps, silent
 
 _PREVIEWS = 4

@@ -10,13 +10,14 @@ from objectives.runtimes.engine_builder import EngineBuilder
 from objectives.tasks.detection.data.dataset import CocoDataset
 from objectives.tasks.detection.metrics.coco import Predictions, bootstrap_difference, score
 from search_spaces.allocation import Allocation
+from search_spaces.durable import write_durably
 from tuner.prepare.images import data_of
 from tuner.prepare.prepared import ArtifactParts
 from tuner.results.detector import Detector
 from tuner.results.retime import read_ratios
 from tuner.search.records import Rescore
 from tuner.study.inputs import Inputs
-from tuner.study.run_folder import RunFolder, read_json, write_durably
+from tuner.study.run_folder import RunFolder, read_json
 from tuner.terminal.progress import Steps, silent
 
 _SAMPLES = 1000

@@ -12,9 +12,10 @@ from pydantic import Field, FiniteFloat
 from objectives.evaluation.evaluator import Evaluator
 from objectives.scores import Failure
 from search_spaces.allocation import Allocation
+from search_spaces.durable import write_durably
 from tuner.prepare.evaluators import open_evaluator
 from tuner.study.inputs import Inputs
-from tuner.study.run_folder import RunFolder, read_json, write_durably
+from tuner.study.run_folder import RunFolder, read_json
 from tuner.terminal.progress import Steps, silent
 
 ROUNDS = 3

@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from objectives.scores import Accuracy, Scores
+from search_spaces.durable import write_durably
 from tuner.results.selection import knee, latency_of
 from tuner.samplers.acquisition import nondominated
 from tuner.search.records import FrontMember, Rescore, TrialRecord, milliseconds
 from tuner.search.trials import objective_values, violations
 from tuner.study.config import ConstraintsSection
-from tuner.study.run_folder import RunFolder, write_durably
+from tuner.study.run_folder import RunFolder
 
 #: The recommended scheme is the fastest that loses at most this much mAP50-95.
 RECOMMENDED_DROP = 0.01

@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 
 from objectives.runtimes.runtime import StudyEvaluator
 from objectives.scores import Failure, Outcome, Scores, Screened, checked
+from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
 from search_spaces.reading import record_of
 from search_spaces.unsupported import Blocked
@@ -32,7 +33,7 @@ from tuner.search.worker_locks import WorkerLocks
 from tuner.study.config import StudyConfig
 from tuner.study.identity import read_manifest
 from tuner.study.inputs import Inputs
-from tuner.study.run_folder import RunFolder, read_json, read_text, write_durably
+from tuner.study.run_folder import RunFolder, read_json, read_text
 from tuner.study.storage import damage_named
 from tuner.terminal.signals import Interrupted
 

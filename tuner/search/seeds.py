@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 
 from search_spaces.allocation import Allocation
+from search_spaces.durable import write_durably
 from search_spaces.formats import UNQUANTIZED
 from search_spaces.priors import ladders
 from tuner.prepare.prepared import PreparedStudy
 from tuner.samplers.knapsack import knapsack_points
 from tuner.samplers.problem import Problem
-from tuner.study.run_folder import read_json, write_durably
+from tuner.study.run_folder import read_json
 
 KNAPSACK_POINTS = 13
 

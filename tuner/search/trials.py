@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from objectives.scores import Failure, Outcome, Scores, Screened
 from search_spaces.allocation import Allocation
+from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
 from search_spaces.formats import UNQUANTIZED
 from search_spaces.reading import record_of
@@ -20,7 +21,7 @@ from search_spaces.space import SearchSpace
 from search_spaces.unsupported import Blocked
 from tuner.search.records import TrialRecord
 from tuner.study.config import ConstraintsSection, StudyConfig
-from tuner.study.run_folder import RunFolder, write_durably
+from tuner.study.run_folder import RunFolder
 
 INTERRUPTED = "interrupted"
 BLOCKED = "blocked"

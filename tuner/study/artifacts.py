@@ -17,6 +17,7 @@ from typing import BinaryIO, Protocol
 from optuna.artifacts import Boto3ArtifactStore, FileSystemArtifactStore
 
 from objectives.runners.runner import RuntimeUnavailable
+from search_spaces.durable import durable_file
 from search_spaces.errors import InputError
 from tuner.study.config import ArtifactsSection, S3Section
 
@@ -92,16 +93,12 @@ class FolderArtifacts(FileSystemArtifactStore):
         target = self._folder / artifact_id
         if target.exists() and (target.samefile(path) or filecmp.cmp(path, target, shallow=False)):
             return
-        partial = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-        partial.unlink(missing_ok=True)
-        try:
+        with durable_file(target, mode=None) as draft:  # a link's permission bits are those of the run's file
+            draft.unlink()
             try:
-                os.link(path, partial)
+                os.link(path, draft)
             except OSError:
-                shutil.copyfile(path, partial)
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+                shutil.copyfile(path, draft)
 
 
 class BucketArtifacts(Boto3ArtifactStore):

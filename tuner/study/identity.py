@@ -15,6 +15,7 @@ from pydantic import Field
 
 from objectives.runtimes.registry import open_runtime
 from objectives.runtimes.runtime import Runtime
+from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
 from search_spaces.formats import get_format
 from search_spaces.groups import Group
@@ -23,7 +24,7 @@ from search_spaces.space import SearchSpace
 from tuner import __version__
 from tuner.search.front import reference_point
 from tuner.study.config import StudyConfig
-from tuner.study.run_folder import RunFolder, read_json, write_durably
+from tuner.study.run_folder import RunFolder, read_json
 
 MANIFEST_VERSION = 1
 _NO_LONGER = ("device.gpu_uuid",)  # what older runs recorded and nothing depends on

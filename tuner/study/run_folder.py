@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +15,7 @@ import filelock
 
 from objectives.scores import Failure, Outcome, Scores, Screened, checked
 from search_spaces.allocation import Allocation
+from search_spaces.durable import durable_folder, write_durably
 from search_spaces.errors import InputError
 from search_spaces.reading import parse_json, record_of
 
@@ -89,15 +88,10 @@ class RunFolder:
         """
         refuse_existing(path)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            staging = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-            staging.chmod(0o755)
-            write_durably(staging / "study.yaml", study_text)
-            if linked is not None:
-                write_durably(staging / "linked.json", json.dumps({"path": str(linked.resolve())}))
-            if path.is_dir():  # empty: `refuse_existing` looked
-                path.rmdir()
-            staging.rename(path)
+            with durable_folder(path) as staging:
+                write_durably(staging / "study.yaml", study_text)
+                if linked is not None:
+                    write_durably(staging / "linked.json", json.dumps({"path": str(linked.resolve())}))
         except OSError as error:
             reason = f"cannot be written ({error.strerror})"
             raise InputError(f"run folder {str(path)!r}: {reason}; choose --run DIR") from None
@@ -189,29 +183,6 @@ def refuse_existing(path: Path) -> None:
     if path.exists():
         way = f"`tuner resume {path}` continues it" if (path / "study.yaml").is_file() else "it is not a run"
         raise InputError(f"run folder {str(path)!r} exists: {way}; choose another with --run DIR")
-
-
-def write_durably(path: Path, content: str | bytes) -> None:
-    """Writes a file so that a crash leaves the old content or the new, never a part (temp, fsync, rename)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data = content.encode() if isinstance(content, str) else content
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    if os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def read_text(path: Path) -> str:

@@ -10,12 +10,12 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
 from objectives.devices.gpu import Gpu
 from objectives.runtimes.tensorrt.rules import BuilderSettings
+from search_spaces.durable import durable_file
 
 #: Least recently used plans beyond this many bytes are dropped.
 MAX_BYTES = 20 * 2**30
@@ -64,12 +64,11 @@ class EngineCache:
 
     def save(self, key: str, plan: bytes) -> Path:
         """Keeps a plan that was just built, whole or not at all."""
-        handle, name = tempfile.mkstemp(dir=self.plans)
-        with os.fdopen(handle, "wb") as file:
-            file.write(plan)
-        Path(name).replace(self.plans / f"{key}.plan")
+        path = self.plans / f"{key}.plan"
+        with durable_file(path, mode=0o600) as draft:
+            draft.write_bytes(plan)
         self._trim()
-        return self.plans / f"{key}.plan"
+        return path
 
     def _trim(self) -> None:
         """Drops the least recently used plans beyond `MAX_BYTES`."""

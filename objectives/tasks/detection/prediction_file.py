@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 
 from objectives.tasks.detection.metrics.coco import Predictions
+from search_spaces.durable import durable_file
 
 
 def save_predictions(predictions: Predictions, path: Path) -> None:
     """Writes predictions, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     rows = predictions.detections or (np.zeros((0, 6), np.float32),)
-    with partial.open("wb") as file:
+    with durable_file(path) as draft, draft.open("wb") as file:
         np.savez_compressed(
             file,
             ids=np.array(predictions.ids, np.int64),
@@ -24,9 +23,6 @@ def save_predictions(predictions: Predictions, path: Path) -> None:
             rows=np.concatenate(rows).astype(np.float32),
             classes=np.array(json.dumps([list(predictions.classes), predictions.class_count])),
         )
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def load_predictions(path: Path) -> Predictions | None:

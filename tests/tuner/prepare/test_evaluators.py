@@ -36,7 +36,7 @@ def test_ranges_are_measured_without_assertions_too(prepare_study_file: Path, ru
 
 def test_settings_follow_the_study(read: Read, run: RunFolder) -> None:
     untimed = evaluator_settings(read("weights.method=rtn", "runtime.batch=2"), run)
-    assert untimed.timing is None and untimed.recovered is None and untimed.batch == 2
+    assert untimed.timing is None and untimed.recovered is None and untimed.runtime.batch == 2
     timed = evaluator_settings(read("weights.method=rtn", "objectives=[map_50_95, latency_ms]"), run)
     assert timed.timing is not None and timed.timing.min_iterations == 15
 

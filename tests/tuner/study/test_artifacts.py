@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
+from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
 from tuner.cli.commands import study as cli
 from tuner.launch import launch
 from tuner.results.loaded import LoadedRun, load_run
 from tuner.results.reporting import write_report_of
-from tuner.study.run_folder import write_durably
 from tuner.study.study_file import read_study
 from tuner.terminal.console import DONE, ENVIRONMENT, STORAGE, guarded
 

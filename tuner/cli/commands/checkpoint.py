@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from objectives.runtimes import DEFAULT_RUNTIME
+from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
 from tuner.cli.options import ImageSize, Json, Runtime, parse_size
 from tuner.terminal.console import say, show
@@ -52,7 +53,7 @@ def convert(
     settings = ExportSettings(head, opset or target.dialect().export_opset, parse_size(image_size))
     found = export(load_checkpoint(checkpoint), out, settings)
     notes = out.with_name(f"{out.name}.map.json")
-    notes.write_text(_text(found), encoding="utf-8")
+    write_durably(notes, _text(found))
     _tell(found, {"out": str(out), "map": str(notes), "opset": settings.opset}, as_json)
     found.require_complete(str(checkpoint), str(out))
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from objectives.runtimes import DEFAULT_RUNTIME
+from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
 from tuner.cli.options import Head, ImageSize, Json, Model, Runtime, Study, parse_size
 from tuner.terminal.console import say, show
@@ -233,7 +234,7 @@ def _opened(
     """A study and a folder of its own, held, which is refused where it belongs to another identity."""
     from tuner.study.identity import check_identity, identity
     from tuner.study.inputs import read_inputs
-    from tuner.study.run_folder import RunFolder, read_json, write_durably
+    from tuner.study.run_folder import RunFolder, read_json
     from tuner.study.study_file import read_study
 
     inputs = read_inputs(read_study(study, changes))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from objectives.tasks.detection.data.image_files import ImageRecord, read_image, shown
 from objectives.tasks.detection.data.letterbox import Letterbox, letterbox
+from search_spaces.durable import durable_file, write_durably
 from search_spaces.errors import InputError
 
 _VERSION = 1  # change it whenever the same image would give other pixels
@@ -117,12 +117,10 @@ def _write(
     digest: str,
     progress: Callable[[int], None] | None,
 ) -> None:
-    """Decodes all images into a temporary entry, then puts it in place."""
-    targets = [folder / f"{digest}.npy", folder / f"{digest}.json"]
-    drafts = [folder / f".{digest}.{os.getpid()}{target.suffix}" for target in targets]
+    """Decodes all images into a temporary entry, then puts it in place, its notes last."""
     letterboxes, sums, broken = [], [], []
-    try:
-        pixels = np.lib.format.open_memmap(drafts[0], "w+", np.uint8, (len(records), 3, *size))
+    with durable_file(folder / f"{digest}.npy") as draft:
+        pixels = np.lib.format.open_memmap(draft, "w+", np.uint8, (len(records), 3, *size))
         for index, record in enumerate(records):
             image = read_image(record.path)
             if image is None:
@@ -140,14 +138,7 @@ def _write(
             )
         pixels.flush()
         del pixels
-        drafts[1].write_text(json.dumps({"letterboxes": letterboxes, "crc32": sums}), encoding="utf-8")
-        for draft, target in zip(drafts, targets, strict=True):
-            with draft.open("rb+") as file:
-                os.fsync(file.fileno())
-            draft.replace(target)
-    finally:
-        for draft in drafts:
-            draft.unlink(missing_ok=True)
+    write_durably(folder / f"{digest}.json", json.dumps({"letterboxes": letterboxes, "crc32": sums}))
 
 
 def _check_sizes(records: Sequence[ImageRecord], letterboxes: Sequence[Letterbox]) -> None:
