@@ -8,32 +8,70 @@ from enum import Enum
 from search_spaces.errors import InputError, nearest
 
 
-class Number(str, Enum):
-    """A number format of one operand."""
+class Granularity(str, Enum):
+    """How many elements of a weight share one scale."""
 
-    FP16 = "fp16"
-    FP8 = "fp8"  # e4m3fn
-    INT8 = "int8"
-    INT4 = "int4"
+    AUTO = "auto"  # what the number format says; per channel where its blocks do not fit the input channels
+    PER_TENSOR = "per_tensor"
+    PER_CHANNEL = "per_channel"  # one scale per output channel
+    BLOCK = "block"  # one scale per `block_size` input channels, per output channel and kernel tap
 
-    @property
-    def bits(self) -> int:
-        """Bits of one element."""
-        return {"fp16": 16, "fp8": 8, "int8": 8, "int4": 4}[self.value]
+
+@dataclass(frozen=True)
+class NumberSpec:
+    """What there is to know of a number format of one operand; nothing else tells formats apart.
+
+    Attributes:
+        name: In studies, schemes and kept weights.
+        onnx: Its name in ONNX's ``TensorProto.DataType``; of integers the signed one.
+        bits: Of one element, as it is stored.
+        least: Smallest code.
+        largest: Largest code, at which the largest magnitude is put.
+        exponent: Exponent bits of a float; 0 for integers, whose grid is even.
+        opset: The first ONNX opset whose Q/DQ knows it, with scales per channel.
+        quantized: Whether it needs a scale at all.
+        granularity: Of a weight's scales, where the study leaves the choice.
+        block_scale: NumPy's name of the type that scales of blocks are stored in.
+        recovered: Whether a weight loses accuracy by plain rounding, so that `auto` looks for better codes.
+    """
+
+    name: str
+    onnx: str
+    bits: int
+    least: float
+    largest: float
+    exponent: int = 0
+    opset: int = 13
+    quantized: bool = True
+    granularity: Granularity = Granularity.PER_CHANNEL
+    block_scale: str = "float32"
+    recovered: bool = False
 
     @property
     def is_integer(self) -> bool:
         """Whether the elements are integers (they then need rounding, so weights may be recovered by GPTQ)."""
-        return self in (Number.INT8, Number.INT4)
+        return self.exponent == 0
+
+    @property
+    def unsigned_onnx(self) -> str:
+        """ONNX's name of the unsigned integers of the same size."""
+        return f"U{self.onnx}"
+
+    @property
+    def packing(self) -> int:
+        """Elements that share a byte of a file."""
+        return max(1, 8 // self.bits)
 
 
-class Granularity(str, Enum):
-    """How many elements of a weight share one scale."""
+class Number:
+    """The number formats."""
 
-    AUTO = "auto"  # per channel for 8 bit; block for 4 bit where the input channels allow, else per channel
-    PER_TENSOR = "per_tensor"
-    PER_CHANNEL = "per_channel"  # one scale per output channel
-    BLOCK = "block"  # one scale per `block_size` input channels, per output channel and kernel tap
+    FP16 = NumberSpec("fp16", "FLOAT16", 16, -65504.0, 65504.0, exponent=5, quantized=False)
+    INT8 = NumberSpec("int8", "INT8", 8, -127.0, 127.0)
+    INT4 = NumberSpec(
+        "int4", "INT4", 4, -8.0, 7.0, opset=21, granularity=Granularity.BLOCK, block_scale="float16", recovered=True
+    )
+    FP8 = NumberSpec("fp8", "FLOAT8E4M3FN", 8, -448.0, 448.0, exponent=4, opset=19)
 
 
 @dataclass(frozen=True)
@@ -44,39 +82,40 @@ class Format:
         name: The name used in studies, schemes and reports.
         weight: Number format of the weight.
         activation: Number format of the data input (and, on integer runtimes, of the output).
-        modelopt_config: NVIDIA ModelOpt's name for the same choice; None for the unquantized layer.
     """
 
     name: str
-    weight: Number
-    activation: Number
-    modelopt_config: str | None
+    weight: NumberSpec
+    activation: NumberSpec
 
     @property
     def quantizes_weight(self) -> bool:
         """Whether the weight is stored in fewer than 16 bits."""
-        return self.weight is not Number.FP16
+        return self.weight.quantized
 
     @property
     def quantizes_activation(self) -> bool:
         """Whether the data input is quantized too."""
-        return self.activation is not Number.FP16
+        return self.activation.quantized
 
 
 UNQUANTIZED = "fp16"
 
+#: A line here is a format that a study can name; weights are signed.
 FORMATS: dict[str, Format] = {
     f.name: f
     for f in (
-        Format(UNQUANTIZED, Number.FP16, Number.FP16, None),
-        Format("w8a16", Number.INT8, Number.FP16, "INT8_WEIGHT_ONLY_CFG"),
-        Format("w4a16", Number.INT4, Number.FP16, "INT4_BLOCKWISE_WEIGHT_ONLY_CFG"),
-        Format("int8", Number.INT8, Number.INT8, "INT8_DEFAULT_CFG"),
-        Format("fp8", Number.FP8, Number.FP8, "FP8_DEFAULT_CFG"),
-        Format("w8a8f", Number.INT8, Number.FP8, "INT8_WEIGHT_FP8_ACT_CFG"),
-        Format("w4a8", Number.INT4, Number.FP8, "INT4_WEIGHT_FP8_ACT_CFG"),
+        Format(UNQUANTIZED, Number.FP16, Number.FP16),
+        Format("w8a16", Number.INT8, Number.FP16),
+        Format("w4a16", Number.INT4, Number.FP16),
+        Format("int8", Number.INT8, Number.INT8),
+        Format("fp8", Number.FP8, Number.FP8),
+        Format("w8a8f", Number.INT8, Number.FP8),
+        Format("w4a8", Number.INT4, Number.FP8),
     )
 }
+#: What a study searches that names none.
+DEFAULT_FORMATS = (UNQUANTIZED, "int8", "w8a16", "w4a16")
 
 
 def get_format(name: str) -> Format:
@@ -90,3 +129,32 @@ def get_format(name: str) -> Format:
     except (KeyError, TypeError):  # unknown, or not even a text
         name = str(name)
         raise InputError(f"unknown format {name!r}{nearest(name, FORMATS)} (known: {', '.join(FORMATS)})") from None
+
+
+def find_format(weight: NumberSpec, activation: NumberSpec) -> Format:
+    """The first format of these two number formats.
+
+    Raises:
+        LookupError: There is none.
+    """
+    for fmt in FORMATS.values():
+        if (fmt.weight, fmt.activation) == (weight, activation):
+            return fmt
+    raise LookupError(f"no format of {weight.name} weights and {activation.name} activations")
+
+
+def numbers() -> list[NumberSpec]:
+    """The number formats of the table, each once, in its order."""
+    return list(dict.fromkeys(number for fmt in FORMATS.values() for number in (fmt.weight, fmt.activation)))
+
+
+def get_number(name: str) -> NumberSpec:
+    """The number format of that name, or of that name in ONNX, signed or unsigned.
+
+    Raises:
+        LookupError: No format of the table has it.
+    """
+    for number in numbers():
+        if name in (number.name, number.onnx, number.unsigned_onnx):
+            return number
+    raise LookupError(f"no number format {name!r} (known: {', '.join(number.name for number in numbers())})")

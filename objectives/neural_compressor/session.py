@@ -22,6 +22,7 @@ from objectives.sensitivity.divergence import find_dense_tensor
 from objectives.tasks.detection.contract import RAW, DetectorContract
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
 from search_spaces.errors import InputError
+from search_spaces.formats import Number, find_format
 from search_spaces.model_graph import ModelGraph
 from search_spaces.sensitivity import SensitivityEntry, SensitivityTable
 
@@ -31,7 +32,7 @@ INSTALL = (
     '"onnxruntime==1.18.1" onnxruntime-extensions "setuptools<81"'
 )
 VARIABLE = "TUNER_INC_PYTHON"
-FORMAT = "int8"
+FORMAT = find_format(Number.INT8, Number.INT8).name
 METRIC = "mean squared error of boxes (fraction of the image) and class probabilities"
 _WORKER = Path(__file__).with_name("worker.py")
 _TAIL = 5

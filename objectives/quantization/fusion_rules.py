@@ -175,8 +175,8 @@ class _Walk:
         "Working with quantized types", introduction: TensorRT quantizes symmetrically; activations per tensor.
         """
         zero = self._constants.get(node.input[2]) if len(node.input) > 2 else None
-        unsigned = (TensorProto.UINT8, TensorProto.UINT4)
-        if zero is None or zero.data_type in unsigned or any(zero.raw_data) or any(zero.int32_data):
+        unsigned = zero is not None and TensorProto.DataType.Name(zero.data_type).startswith("UINT")
+        if zero is None or unsigned or any(zero.raw_data) or any(zero.int32_data):
             yield Finding(node.name, "symmetric", "codes must be signed with zero point 0")
         if node.input[0] not in self._constants and self._array(node.input[1]).size != 1:
             yield Finding(node.name, "symmetric", "an activation has one scale")

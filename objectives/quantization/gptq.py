@@ -133,7 +133,7 @@ class Activity:
 
     def search(
         self, weight: NDArray[np.float32], scale: NDArray[np.float32], sharing: Sharing, bounds: tuple[float, float]
-    ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    ) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
         """`scales.search` on these inputs.
 
         Args:
@@ -147,7 +147,7 @@ class Activity:
         """
         columns = np.ascontiguousarray(weight.transpose(0, 2, 1))
         codes, found = search(np, columns, scale.transpose(0, 2, 1), sharing, bounds, self)
-        return codes.transpose(0, 2, 1).astype(np.int8), found.transpose(0, 2, 1)
+        return codes.transpose(0, 2, 1).astype(np.int16), found.transpose(0, 2, 1)
 
 
 def output_error(difference: NDArray[np.floating], hessian: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -114,10 +114,10 @@ class TorchActivity:
 
     def search(
         self, weight: NDArray[np.float32], scale: NDArray[np.float32], sharing: Sharing, bounds: tuple[float, float]
-    ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    ) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
         """Chooses codes and scales as `gptq.Activity.search` does, arrays of the same shapes."""
         codes, found = search(torch, self._columns(weight), self._columns(scale), sharing, bounds, self)
-        return _rows(codes.to(torch.int8)), _rows(found)
+        return _rows(codes.to(torch.int16)), _rows(found)
 
     def _columns(self, rows: NDArray[np.float32]) -> torch.Tensor:
         return torch.tensor(rows, device=self.hessian.device).transpose(1, 2).contiguous()

@@ -144,9 +144,13 @@ class _Typing:
         ratio = (scale / half.astype(np.float32)).astype(np.float32)
         values = numpy_helper.to_array(codes)
         moved = values.astype(np.float32) * _spread(ratio, values.shape, node)
-        if codes.data_type in (TensorProto.INT8, TensorProto.INT4):
+        if _is_integer(codes):
             moved = np.rint(moved)
         self._constants[codes.name] = numpy_helper.from_array(moved.astype(values.dtype), codes.name)
+
+
+def _is_integer(codes: onnx.TensorProto) -> bool:
+    return str(TensorProto.DataType.Name(codes.data_type)).startswith(("INT", "UINT"))
 
 
 def _spread(ratio: NDArray[np.float32], shape: tuple[int, ...], node: onnx.NodeProto) -> NDArray[np.float32]:

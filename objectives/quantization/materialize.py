@@ -23,7 +23,7 @@ from objectives.scores import Size
 from search_spaces.allocation import Allocation
 from search_spaces.durable import durable_file
 from search_spaces.errors import InputError, nearest
-from search_spaces.formats import FORMATS, UNQUANTIZED, Number
+from search_spaces.formats import FORMATS, UNQUANTIZED, NumberSpec
 from search_spaces.layers import Layer
 from search_spaces.model_graph import ModelGraph
 
@@ -161,7 +161,7 @@ class Materializer:
             InputError: As `weight` does.
         """
         if not FORMATS[fmt].quantizes_weight:
-            return 2 * layer.parameters
+            return FORMATS[fmt].weight.bits // 8 * layer.parameters
         weight = self.weight(layer, fmt)
         scale_bytes = self._dialect.scale_bytes or weight.scale.itemsize
         return weight.code_bytes + scale_bytes * weight.scale.size
@@ -194,19 +194,22 @@ class Materializer:
     ) -> tuple[list[onnx.NodeProto], set[str]]:
         """Returns the new node list, and the names of the float initializers that it still reads."""
         nodes: list[onnx.NodeProto] = []
-        names: dict[tuple[str, Number], str] = {}
+        names: dict[tuple[str, NumberSpec], str] = {}
         used: set[str] = set()
+        paired: dict[str, list[NumberSpec]] = {}
+        for tensor, kind in placement.pairs:
+            paired.setdefault(tensor, []).append(kind)
 
         def pairs_after(tensor: str) -> None:
-            if (tensor, Number.INT8) in placement.pairs:
-                params = placement.pairs[tensor, Number.INT8]
-                names[tensor, Number.INT8] = writer.activation(tensor, params)
-            if (tensor, Number.FP8) in placement.pairs:
-                read = names[tensor, Number.INT8] if tensor in placement.rounded else tensor
-                params = placement.pairs[tensor, Number.FP8]
-                if self._dialect.saturates:
-                    read = writer.saturate(read, params)
-                names[tensor, Number.FP8] = writer.activation(read, params, "_fp8")
+            made = placement.rounded.get(tensor)  # its pair comes first, all others read it; then integers, then floats
+            order = sorted(paired.get(tensor, ()), key=lambda number: (number != made, not number.is_integer))
+            for place, number in enumerate(order):
+                read = tensor if made is None or number == made else names[tensor, made]
+                params = placement.pairs[tensor, number]
+                if self._dialect.saturates and not number.is_integer:
+                    read = writer.saturate(read, params, number.largest)
+                label = "" if place == 0 and number.is_integer else f"_{number.name}"
+                names[tensor, number] = writer.activation(read, params, label)
 
         pairs_after(self._graph.input)
         nodes.extend(writer.take())
@@ -217,9 +220,7 @@ class Materializer:
                 self._write_weight(node, layer, allocation, placement, writer, folded)
                 nodes.extend(writer.take())
             for index, name in enumerate(original):
-                number = placement.readers.get((node.name, name))
-                if number is None and name in placement.rounded:
-                    number = Number.INT8
+                number = placement.readers.get((node.name, name)) or placement.rounded.get(name)
                 if number is not None:
                     node.input[index] = names[name, number]
             nodes.append(node)
@@ -256,7 +257,7 @@ class Materializer:
         shift = entry.shift if entry is not None else None
         bias = node.input[2] if len(node.input) > 2 else ""
         if layer.name in placement.integer_bias and (bias in self._graph.initializers or shift is not None):
-            scale = placement.pairs[layer.input, Number.INT8].scale
+            scale = placement.pairs[layer.input, FORMATS[name].activation].scale
             _set_bias(node, writer.bias(f"{layer.name}_bias", self._bias(bias, shift), scale, weight))
         elif shift is not None:
             writer.array(f"{layer.name}_bias_corrected", self._bias(bias, shift))
@@ -289,7 +290,7 @@ class Materializer:
         """The least opset that has everything the artifact holds, and that its reader knows."""
         kept = [(name, FORMATS[fmt]) for name, fmt in allocation.items]
         numbers = {fmt.activation for _, fmt in kept} | {fmt.weight for name, fmt in kept if name not in folded}
-        needed = 21 if Number.INT4 in numbers else 19 if Number.FP8 in numbers else 13
+        needed = max((number.opset for number in numbers), default=0)
         own, highest = self._graph.opset, self._dialect.highest_opset
         return max(needed, self._dialect.least_opset, own if highest is None else min(own, highest))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -11,7 +11,7 @@ import onnx
 from objectives.quantization.calibration import PASS_THROUGH, CalibrationTable
 from objectives.quantization.qdq import QuantParams
 from search_spaces.allocation import Allocation
-from search_spaces.formats import FORMATS, Number
+from search_spaces.formats import FORMATS, UNQUANTIZED, NumberSpec
 from search_spaces.model_graph import ModelGraph
 
 # Operators that only move elements: their output keeps the scale of their first input.
@@ -25,14 +25,15 @@ class Placement:
     Attributes:
         pairs: ``{(tensor, number format): parameters}``; at most one pair per tensor and number format.
         readers: ``{(node name, tensor): number format}``: inputs that read a pair instead of the tensor.
-        rounded: Tensors whose every other reader reads the int8 pair too, because an integer kernel makes them.
+        rounded: ``{tensor: number format}`` whose pair every other reader reads too, because an integer kernel makes
+            the tensor.
         integer_nodes: Names of the nodes that run on integers.
         integer_bias: Names of the layers whose bias is stored as int32.
     """
 
-    pairs: Mapping[tuple[str, Number], QuantParams]
-    readers: Mapping[tuple[str, str], Number]
-    rounded: frozenset[str]
+    pairs: Mapping[tuple[str, NumberSpec], QuantParams]
+    readers: Mapping[tuple[str, str], NumberSpec]
+    rounded: Mapping[str, NumberSpec]
     integer_nodes: frozenset[str]
     integer_bias: frozenset[str] = field(default_factory=frozenset)
 
@@ -71,17 +72,30 @@ def decoding(graph: ModelGraph) -> frozenset[str]:
     return frozenset(node.name for node in graph.nodes() if node.name not in above and node.name not in layers)
 
 
-def float8_reads(
+def integer_activations(allocation: Allocation) -> dict[str, NumberSpec]:
+    """``{layer: number format of its data input}`` of the layers that compute on integers."""
+    found = {name: FORMATS[fmt].activation for name, fmt in allocation.items}
+    return {name: number for name, number in found.items() if number.is_integer}
+
+
+def float_reads(
     graph: ModelGraph, table: CalibrationTable, allocation: Allocation
-) -> tuple[dict[tuple[str, Number], QuantParams], dict[tuple[str, str], Number]]:
-    """Pairs and readers of the layers whose data input is fp8; the same on every runtime."""
-    pairs: dict[tuple[str, Number], QuantParams] = {}
-    readers: dict[tuple[str, str], Number] = {}
+) -> tuple[dict[tuple[str, NumberSpec], QuantParams], dict[tuple[str, str], NumberSpec]]:
+    """Pairs and readers of the layers whose data input is a narrow float; the same on every runtime."""
+    pairs: dict[tuple[str, NumberSpec], QuantParams] = {}
+    readers: dict[tuple[str, str], NumberSpec] = {}
     for layer in graph.quantizable:
-        if FORMATS[allocation.formats.get(layer.name, "fp16")].activation is Number.FP8:
-            pairs[layer.input, Number.FP8] = QuantParams.fp8(*table.range(root(graph, layer.input)))
-            readers[layer.name, layer.input] = Number.FP8
+        number = FORMATS[allocation.formats.get(layer.name, UNQUANTIZED)].activation
+        if number.quantized and not number.is_integer:
+            low, high = table.range(root(graph, layer.input))
+            pairs[layer.input, number] = QuantParams.symmetric(low, high, number)
+            readers[layer.name, layer.input] = number
     return pairs, readers
+
+
+def widest(numbers: Iterable[NumberSpec]) -> NumberSpec | None:
+    """The one with the most bits, for operators between layers of several; None of none."""
+    return max(numbers, key=lambda number: number.bits, default=None)
 
 
 def shared_ranges(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from objectives.quantization.weights import QuantizedWeight
-from search_spaces.formats import Number
+from search_spaces.formats import NumberSpec, get_number
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class QuantParams:
     Attributes:
         scale: Positive step.
         zero_point: In the range of `elem_type`.
-        elem_type: ``TensorProto.UINT8``, ``INT8`` or ``FLOAT8E4M3FN``.
+        elem_type: Of ``TensorProto``, e.g. ``UINT8``, ``INT8`` or ``FLOAT8E4M3FN``.
     """
 
     scale: float
@@ -30,27 +30,16 @@ class QuantParams:
     elem_type: int
 
     @staticmethod
-    def unsigned(low: float, high: float) -> QuantParams:
-        """Affine uint8 over ``[low, high]``, which contains 0."""
-        scale = max((high - low) / 255.0, 1e-12)
-        return QuantParams(scale, int(np.clip(round(-low / scale), 0, 255)), TensorProto.UINT8)
+    def unsigned(low: float, high: float, number: NumberSpec) -> QuantParams:
+        """Affine unsigned integers over ``[low, high]``, which contains 0."""
+        top = 2**number.bits - 1
+        scale = max((high - low) / top, 1e-12)
+        return QuantParams(scale, int(np.clip(round(-low / scale), 0, top)), _onnx_type(number.unsigned_onnx))
 
     @staticmethod
-    def signed(low: float, high: float) -> QuantParams:
-        """Symmetric int8 over ``[-m, m]``, m = max(-low, high)."""
-        return QuantParams(max(-low, high, 1e-10) / 127.0, 0, TensorProto.INT8)
-
-    @staticmethod
-    def fp8(low: float, high: float) -> QuantParams:
-        """Float8 e4m3fn with the largest magnitude at 448."""
-        return QuantParams(max(-low, high, 1e-10) / 448.0, 0, TensorProto.FLOAT8E4M3FN)
-
-
-_WEIGHT_TYPE = {
-    Number.INT8: TensorProto.INT8,
-    Number.INT4: TensorProto.INT4,
-    Number.FP8: TensorProto.FLOAT8E4M3FN,
-}
+    def symmetric(low: float, high: float, number: NumberSpec) -> QuantParams:
+        """Over ``[-m, m]``, m = max(-low, high), with m at the largest code."""
+        return QuantParams(max(-low, high, 1e-10) / number.largest, 0, _onnx_type(number.onnx))
 
 
 class QdqWriter:
@@ -83,8 +72,8 @@ class QdqWriter:
         )
         return f"{stem}_dq"
 
-    def saturate(self, tensor: str, params: QuantParams, limit: float = 448.0) -> str:
-        """Adds a Min with the largest value of an fp8 pair and returns its output.
+    def saturate(self, tensor: str, params: QuantParams, limit: float) -> str:
+        """Adds a Min with the largest value of a pair whose largest code is `limit`, and returns its output.
 
         It changes no value that the pair keeps. Without it ONNX Runtime 1.24 takes ``DQ -> Conv -> Q`` of fp8 for an
         integer Conv and then refuses the model that it made itself; a Clip there makes its loader fail.
@@ -102,7 +91,7 @@ class QdqWriter:
         zero_shape = weight.scale.shape
         zero = helper.make_tensor(
             f"{name}_zero_point",
-            _WEIGHT_TYPE[weight.number],
+            _onnx_type(weight.number.onnx),
             zero_shape,
             b"\0" * _packed_bytes(int(np.prod(zero_shape)), weight.number),
             raw=True,
@@ -208,22 +197,28 @@ class QdqWriter:
             stem = f"activation_{len(self._constants)}"
             self.array(f"{stem}_scale", np.asarray(params.scale, np.float32))
             kind = params.elem_type
-            value = bytes([params.zero_point & 0xFF])
+            bits = get_number(TensorProto.DataType.Name(kind)).bits
+            value = (params.zero_point & (2**bits - 1)).to_bytes(-(-bits // 8), "little")
             self.initializers.append(helper.make_tensor(f"{stem}_zero_point", kind, (), value, raw=True))
             self._constants[key] = (f"{stem}_scale", f"{stem}_zero_point")
         return self._constants[key]
 
 
-def _packed_bytes(elements: int, number: Number) -> int:
+def _onnx_type(name: str) -> int:
+    return int(TensorProto.DataType.Value(name))
+
+
+def _packed_bytes(elements: int, number: NumberSpec) -> int:
     return -(-elements * number.bits // 8)
 
 
 def _codes_tensor(name: str, weight: QuantizedWeight) -> onnx.TensorProto:
     codes = np.ascontiguousarray(weight.codes)
-    if weight.number is Number.INT4:
-        flat = codes.ravel().astype(np.uint8) & 0xF
-        flat = np.append(flat, np.zeros(flat.size % 2, np.uint8))
-        raw = (flat[0::2] | (flat[1::2] << 4)).tobytes()
+    number, each = weight.number, weight.number.packing
+    if each > 1:  # the first element in the lowest bits
+        flat = codes.ravel().astype(np.uint8) & np.uint8(2**number.bits - 1)
+        flat = np.append(flat, np.zeros(-flat.size % each, np.uint8)).reshape(-1, each)
+        raw = np.bitwise_or.reduce(flat << (number.bits * np.arange(each, dtype=np.uint8)), axis=1).tobytes()
     else:
         raw = codes.tobytes()
-    return helper.make_tensor(name, _WEIGHT_TYPE[weight.number], codes.shape, raw, raw=True)
+    return helper.make_tensor(name, _onnx_type(number.onnx), codes.shape, raw, raw=True)

@@ -23,7 +23,7 @@ from objectives.quantization.weights import QuantizedWeight, WeightSettings, qua
 from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
 from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
-from search_spaces.formats import Format, Number
+from search_spaces.formats import Format, get_number
 from search_spaces.layers import Layer
 from search_spaces.model_graph import ModelGraph
 
@@ -49,7 +49,7 @@ class _Activity(Protocol):
 
     def search(
         self, weight: NDArray[np.float32], scale: NDArray[np.float32], sharing: Sharing, bounds: tuple[float, float]
-    ) -> tuple[NDArray[np.int8], NDArray[np.float32]]: ...
+    ) -> tuple[NDArray[np.int16], NDArray[np.float32]]: ...
 
 
 class _Moments(Protocol):
@@ -197,14 +197,15 @@ def _solve(
     weight = np.asarray(graph.initializers[layer.weight], dtype=np.float32)
     plain = quantize_weight(weight, layer, fmt, settings)
     correctable = can_shift(graph, layer, node)
-    top = 127.0 if plain.number is Number.INT8 else float(settings.int4_top)
     rows = np.asarray(as_rows(weight, layer), dtype=np.float32)
     final = plain
     if settings.method != "bias":
         first, sharing = scales_as_rows(plain, layer)
-        bounds = (-top - (plain.number is Number.INT4), top)
+        bounds = (plain.number.least, plain.number.largest)
         codes, scale = activity(correctable).search(rows, first, sharing, bounds)
-        final = replace(plain, codes=from_rows(codes, layer), scale=scales_from_rows(scale, plain, layer))
+        final = replace(
+            plain, codes=from_rows(codes.astype(plain.codes.dtype), layer), scale=scales_from_rows(scale, plain, layer)
+        )
     shift = None
     if correctable:
         left = rows - np.asarray(as_rows(final.dequantized(), layer), dtype=np.float32)
@@ -250,7 +251,7 @@ def save_recovered(path: Path, found: Mapping[str, Recovered]) -> bytes:
     index = []
     for place, (key, entry) in enumerate(found.items()):
         weight = entry.weight
-        index.append([key, weight.axis, weight.block_size, weight.number.value])
+        index.append([key, weight.axis, weight.block_size, weight.number.name])
         arrays[f"codes{place}"], arrays[f"scale{place}"] = weight.codes, weight.scale
         if entry.shift is not None:
             arrays[f"shift{place}"] = entry.shift
@@ -272,7 +273,7 @@ def load_recovered(path: Path) -> dict[str, Recovered]:
         with np.load(path, allow_pickle=False) as data:
             found = {}
             for place, (key, axis, block, number) in enumerate(json.loads(bytes(data["index"]))):
-                weight = QuantizedWeight(data[f"codes{place}"], data[f"scale{place}"], axis, block, Number(number))
+                weight = QuantizedWeight(data[f"codes{place}"], data[f"scale{place}"], axis, block, get_number(number))
                 name = f"shift{place}"
                 shift = data[name] if name in data.files else None
                 found[key] = Recovered(weight, shift)

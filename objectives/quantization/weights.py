@@ -5,17 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import ml_dtypes
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from objectives.quantization.columns import PRODUCTS
 from search_spaces.errors import InputError, nearest
-from search_spaces.formats import Format, Granularity, Number
+from search_spaces.formats import Format, Granularity, NumberSpec
 from search_spaces.layers import Layer
 
 METHODS = ("auto", "rtn", "bias", "gptq")
-_FP8_MAX = 448.0  # largest finite float8 e4m3fn
 _FP16 = np.finfo(np.float16)
 
 
@@ -26,11 +25,10 @@ class WeightSettings:
     Attributes:
         method: ``rtn``: round to nearest; ``bias``: and correct the bias by the mean error; ``gptq``: codes and scales
             of the least output error on calibration images, with a corrected bias; ``auto``: gptq for 4 bits, rtn for
-            8, where it loses nothing.
+            8, where it loses nothing (`NumberSpec.recovered`).
         granularity: Elements that share a scale.
         block_size: Input channels of one block.
         device: Who solves gptq: ``cpu``, by NumPy, or a PyTorch device such as ``cuda``; the same within rounding.
-        int4_top: Largest code of int4; 3 makes three bits of it, stored in four.
         sequential: Stages of layers in model order; each is quantized for the inputs that the weights of the stages
             before it leave. 1: all for the inputs in full precision.
     """
@@ -39,7 +37,6 @@ class WeightSettings:
     granularity: Granularity = Granularity.AUTO
     block_size: int = 32
     device: str = "cpu"
-    int4_top: int = 7
     sequential: int = 1
 
     def recovers(self, layer: Layer, fmt: Format) -> bool:
@@ -48,7 +45,7 @@ class WeightSettings:
         Float codes have no even grid, and a ConvTranspose adds overlapping products: both are rounded.
         """
         wanted = fmt.weight.is_integer and (
-            self.method in ("bias", "gptq") or (self.method == "auto" and fmt.weight is Number.INT4)
+            self.method in ("bias", "gptq") or (self.method == "auto" and fmt.weight.recovered)
         )
         return wanted and layer.op in PRODUCTS and (layer.op == "Conv" or len(layer.weight_shape) == 2)
 
@@ -68,9 +65,9 @@ class QuantizedWeight:
     """A weight as an artifact stores it.
 
     Attributes:
-        codes: The weight's shape; int8 holding int8 or int4 codes, or float8_e4m3fn.
-        scale: float32, or float16 where blocks of int4 share one; shape ``()``, ``(channels,)``, or the weight's shape
-            with `axis` divided by `block_size`.
+        codes: The weight's shape; of integers one per element, whatever a file packs, e.g. int8 holding int4 codes.
+        scale: float32, or where blocks share one ``number.block_scale``; shape ``()``, ``(channels,)``, or the weight's
+            shape with `axis` divided by `block_size`.
         axis: Channel axis of `scale`, or the blocked axis; None per tensor.
         block_size: 0 unless blocked.
         number: Number format of `codes`.
@@ -80,11 +77,11 @@ class QuantizedWeight:
     scale: NDArray[np.floating[Any]]
     axis: int | None
     block_size: int
-    number: Number
+    number: NumberSpec
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes of codes (int4 packed two to a byte) and scales; symmetric codes need no zero point."""
+        """Bytes of codes (packed as in a file) and scales; symmetric codes need no zero point."""
         return self.code_bytes + self.scale.nbytes
 
     @property
@@ -108,22 +105,22 @@ def resolve_granularity(layer: Layer, fmt: Format, settings: WeightSettings) -> 
     """The granularity that a layer really gets.
 
     Blocks run along input channels. A layer stays per channel where its input channels are fewer than one block or no
-    multiple of it (every depthwise Conv), where groups hide the axis (ConvTranspose), where the weight is fp8, and
-    where activations are int8 too: integer kernels sum over all input channels before they scale.
+    multiple of it (every depthwise Conv), where groups hide the axis (ConvTranspose), where the weight is a float, and
+    where activations are integers too: integer kernels sum over all input channels before they scale.
     """
     if settings.granularity is Granularity.PER_TENSOR or settings.granularity is Granularity.PER_CHANNEL:
         return settings.granularity
     axis = block_axis(layer)
     fits = axis is not None and layer.weight_shape[axis] % settings.block_size == 0
-    wanted = settings.granularity is Granularity.BLOCK or fmt.weight is Number.INT4
-    scales_late = fmt.activation is Number.INT8
+    wanted = Granularity.BLOCK in (settings.granularity, fmt.weight.granularity)
+    scales_late = fmt.activation.is_integer
     blocked = wanted and fits and fmt.weight.is_integer and not scales_late
     return Granularity.BLOCK if blocked else Granularity.PER_CHANNEL
 
 
 def weight_key(layer: Layer, fmt: Format, settings: WeightSettings) -> str:
     """Names what decides a layer's codes, e.g. ``/model.0/conv/Conv int4 block``."""
-    return f"{layer.name} {fmt.weight.value} {resolve_granularity(layer, fmt, settings).value}"
+    return f"{layer.name} {fmt.weight.name} {resolve_granularity(layer, fmt, settings).value}"
 
 
 def block_axis(layer: Layer) -> int | None:
@@ -158,19 +155,22 @@ def quantize_weight(
         assert axis is not None
         split = [*weight.shape[:axis], weight.shape[axis] // block, block, *weight.shape[axis + 1 :]]
         peak = np.abs(weight).reshape(split).max(axis=axis + 1)
-    top = {Number.INT8: 127.0, Number.INT4: float(settings.int4_top), Number.FP8: _FP8_MAX}[fmt.weight]
+    number = fmt.weight
     # A dead channel keeps scale 1: its codes are 0 whatever the scale.
-    scale = np.asarray(np.where(peak > 0, peak / top, 1.0), dtype=np.float32)
+    scale = np.asarray(np.where(peak > 0, peak / number.largest, 1.0), dtype=np.float32)
     scale = np.maximum(scale, np.finfo(np.float32).tiny)
-    stored = _halved(scale) if block and fmt.weight is Number.INT4 else scale
-    unit = QuantizedWeight(np.ones_like(weight, dtype=np.int8), stored, axis, block, fmt.weight).dequantized()
+    stored = _halved(scale) if block and number.block_scale == "float16" else scale
+    unit = QuantizedWeight(np.ones_like(weight, dtype=np.int8), stored, axis, block, number).dequantized()
     scaled = weight / unit
-    codes: NDArray[np.generic]
-    if fmt.weight is Number.FP8:
-        codes = np.clip(scaled, -_FP8_MAX, _FP8_MAX).astype(ml_dtypes.float8_e4m3fn)
-    else:
-        codes = np.clip(np.rint(scaled), -top - (fmt.weight is Number.INT4), top).astype(np.int8)
-    return QuantizedWeight(codes, stored, axis, block, fmt.weight)
+    codes = np.clip(np.rint(scaled) if number.is_integer else scaled, number.least, number.largest)
+    return QuantizedWeight(codes.astype(_code_type(number)), stored, axis, block, number)
+
+
+def _code_type(number: NumberSpec) -> np.dtype[np.generic]:
+    """What holds one code in memory: whole bytes."""
+    if number.is_integer:
+        return np.dtype(f"int{max(8, number.bits)}")
+    return onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.DataType.Value(number.onnx))
 
 
 def _halved(scale: NDArray[np.float32]) -> NDArray[np.floating[Any]]:

@@ -70,7 +70,7 @@ class EngineReport:
     @property
     def fp32_islands(self) -> tuple[str, ...]:
         """Engine layers in fp32 with one of lower precision before and after them."""
-        low = [index for index, layer in enumerate(self.layers) if layer.precision in ("int8", "fp16", "fp8", "bf16")]
+        low = [index for index, layer in enumerate(self.layers) if layer.precision not in ("", "fp32", "int32")]
         if not low:
             return ()
         inner = self.layers[low[0] : low[-1]]

@@ -19,7 +19,7 @@ from objectives.runtimes.engine_report import EngineReport
 from objectives.scores import Failure
 from search_spaces.allocation import Allocation
 from search_spaces.costs import CostTable
-from search_spaces.formats import FORMATS, UNQUANTIZED, Number
+from search_spaces.formats import FORMATS, UNQUANTIZED
 from search_spaces.reading import parse_json, record_of
 from search_spaces.space import SearchSpace
 from search_spaces.unsupported import Blocked
@@ -179,7 +179,7 @@ def probe(
     builds = 1
     for name in dict.fromkeys([UNQUANTIZED, *wanted]):
         found = base
-        if FORMATS[name].activation is not Number.FP16:
+        if FORMATS[name].quantizes_activation:
             tried = [layer for layer in wanted[name] if (layer, name) not in blocked]
             search = _Search(profiler, layers, tried, name, say)
             found = search.run() or base

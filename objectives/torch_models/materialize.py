@@ -19,7 +19,7 @@ from objectives.torch_models.quantizers import PER_CHANNEL, scheme_config
 from search_spaces.allocation import Allocation
 from search_spaces.durable import durable_file
 from search_spaces.errors import InputError
-from search_spaces.formats import FORMATS, Number
+from search_spaces.formats import FORMATS
 
 OPSET = 17
 
@@ -54,7 +54,7 @@ def materialize_torch(
     formats = {nodes.module_of[layer]: name for layer, name in allocation.items}
     for layer, name in allocation.items:
         fmt = FORMATS[name]
-        if Number.INT4 in (fmt.weight, fmt.activation) or Number.FP8 in (fmt.weight, fmt.activation):
+        if max(fmt.weight.opset, fmt.activation.opset) > OPSET:
             raise InputError(
                 f"scheme: {name} of layer {layer!r} cannot be exported from torch to ONNX Q/DQ; torch materializes "
                 "fp16, int8 and w8a16"

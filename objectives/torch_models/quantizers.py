@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from search_spaces.formats import FORMATS, Format, Number
+from search_spaces.formats import FORMATS, Format, NumberSpec
 
 PER_LAYER, PER_CHANNEL = "per_layer", "per_channel"
 GRANULARITIES = (PER_LAYER, PER_CHANNEL)
-_BITS: dict[Number, int | tuple[int, int]] = {Number.INT8: 8, Number.INT4: 4, Number.FP8: (4, 3)}
 _OFF: dict[str, Any] = {"quantizer_name": "*", "enable": False}
 
 
@@ -19,7 +18,12 @@ def config_name(fmt: str) -> str:
     ModelOpt's only int4 weight preset scales blocks of 128 along the last axis, which for a convolution is a row of its
     kernel; here it has one scale per channel or per layer like the others, and is named for that.
     """
-    return "INT4_WEIGHT_ONLY_CFG" if fmt == "w4a16" else str(FORMATS[fmt].modelopt_config)
+    weight, activation = FORMATS[fmt].weight, FORMATS[fmt].activation
+    if not activation.quantized:
+        kind = "WEIGHT_ONLY"
+    else:
+        kind = "DEFAULT" if weight == activation else f"WEIGHT_{activation.name.upper()}_ACT"
+    return f"{weight.name.upper()}_{kind}_CFG"
 
 
 def uniform_config(fmt: str, granularity: str) -> dict[str, Any]:
@@ -49,13 +53,18 @@ def scheme_config(formats: Mapping[str, str], granularity: str) -> dict[str, Any
     return {"quant_cfg": entries, "algorithm": "max"}
 
 
+def _bits(number: NumberSpec) -> int | tuple[int, int]:
+    """As ModelOpt writes it: bits of integers, exponent and mantissa of floats."""
+    return number.bits if number.is_integer else (number.exponent, number.bits - 1 - number.exponent)
+
+
 def _entries(prefix: str, fmt: Format, granularity: str) -> list[dict[str, Any]]:
     pattern = prefix or "*"
     axis = 0 if granularity == PER_CHANNEL else None
-    weights: dict[str, Any] = {"cfg": {"num_bits": _BITS[fmt.weight], "axis": axis}}
+    weights: dict[str, Any] = {"cfg": {"num_bits": _bits(fmt.weight), "axis": axis}}
     inputs: dict[str, Any] = {"enable": False}
     if fmt.quantizes_activation:
-        inputs = {"cfg": {"num_bits": _BITS[fmt.activation], "axis": None}}
+        inputs = {"cfg": {"num_bits": _bits(fmt.activation), "axis": None}}
     return [
         {"quantizer_name": f"{pattern}weight_quantizer", **weights},
         {"quantizer_name": f"{pattern}input_quantizer", **inputs},

@@ -17,6 +17,7 @@ from objectives.tasks.detection.contract import recognise
 from objectives.tasks.detection.metrics.coco import score
 from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
+from search_spaces.formats import get_number
 from search_spaces.model_graph import ModelGraph
 from tuner.prepare.evaluators import timing_protocol
 from tuner.prepare.images import data_of, ensure_images
@@ -79,7 +80,15 @@ def _weight_bytes(graph: ModelGraph) -> int:
     total = 0
     for tensor in graph.model.graph.initializer:
         if len(tensor.dims) >= 2:
-            four_bit = tensor.data_type in (onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
+            packing = _packing(tensor)
             elements = int(np.prod(tensor.dims))
-            total += (elements + 1) // 2 if four_bit else graph.initializers[tensor.name].nbytes
+            total += -(-elements // packing) if packing > 1 else graph.initializers[tensor.name].nbytes
     return total
+
+
+def _packing(tensor: onnx.TensorProto) -> int:
+    """Elements that share a byte."""
+    try:
+        return get_number(onnx.TensorProto.DataType.Name(tensor.data_type)).packing
+    except LookupError:
+        return 1

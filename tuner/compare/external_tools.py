@@ -68,8 +68,9 @@ def auto_quantize(path: Path, bits: float, steps: Steps = silent) -> Baseline:
     inputs, run = _open(path)
     formats = inputs.space.quantized_formats
     least = min(FORMATS[name].weight.bits for name in formats)
-    if not least < bits < 16:
-        raise InputError(f"--bits {bits:g}: must lie above {least}, the fewest of the run's formats, and below 16")
+    most = FORMATS[UNQUANTIZED].weight.bits
+    if not least < bits < most:
+        raise InputError(f"--bits {bits:g}: must lie above {least}, the fewest of the run's formats, and below {most}")
     found = sweep_inputs(inputs, run, steps)
     granularity = inputs.config.sensitivity.granularities[0]
     configs = [uniform_config(name, granularity) for name in formats]

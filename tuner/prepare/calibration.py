@@ -8,7 +8,7 @@ from objectives.sensitivity.range_choice import range_errors
 from search_spaces.allocation import Allocation
 from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
-from search_spaces.formats import FORMATS, Number
+from search_spaces.formats import FORMATS
 from tuner.prepare.images import calibration_images, data_of
 from tuner.prepare.materializers import float_materializer
 from tuner.prepare.weights import ensure_weights
@@ -16,8 +16,6 @@ from tuner.study.inputs import Inputs
 from tuner.study.run_folder import RunFolder, read_text
 from tuner.terminal.progress import Steps, silent
 
-# Activation formats whose ranges decide the accuracy, the one that decides most first.
-_COARSE = (Number.INT8, Number.FP8)
 _AUTO_START = "percentile"
 
 
@@ -59,10 +57,11 @@ def read_calibration(run: RunFolder) -> CalibrationTable:
 def _with_best_method(table: CalibrationTable, inputs: Inputs, run: RunFolder, steps: Steps) -> CalibrationTable:
     """The ranges that keep the whole model's detections best when all its activations take the coarsest format."""
     pairs = inputs.space.quantized_pairs
-    coarsest = next((n for n in _COARSE if any(FORMATS[fmt].activation is n for _, fmt in pairs)), None)
-    if coarsest is None:
+    read = [FORMATS[fmt].activation for _, fmt in pairs if FORMATS[fmt].quantizes_activation]
+    if not read:
         return table  # no activation is quantized, so no range is ever read
-    scheme = Allocation.of({layer: fmt for layer, fmt in pairs if FORMATS[fmt].activation is coarsest})
+    coarsest = min(read, key=lambda number: (number.bits, not number.is_integer))
+    scheme = Allocation.of({layer: fmt for layer, fmt in pairs if FORMATS[fmt].activation == coarsest})
     images = calibration_images(inputs, run, steps, inputs.config.sensitivity.images)
     weights = ensure_weights(inputs, run, steps)
     with steps("choosing the calibration method", len(METHODS)) as done:

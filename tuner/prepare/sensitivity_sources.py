@@ -75,10 +75,12 @@ def other_sensitivity(inputs: Inputs, run: RunFolder, steps: Steps = silent) -> 
     settings = inputs.config.sensitivity
     if settings.method == "modelopt":
         return modelopt_tables(inputs, run, settings.scores, steps)[0]
-    others = [name for name in inputs.space.quantized_formats if name != "int8"]
+    from objectives.neural_compressor.session import FORMAT
+
+    others = [name for name in inputs.space.quantized_formats if name != FORMAT]
     if others:
         raise InputError(
-            f"sensitivity.method: 'inc' scores int8 only, but space.formats has {', '.join(others)}; "
+            f"sensitivity.method: 'inc' scores {FORMAT} only, but space.formats has {', '.join(others)}; "
             "choose onnx or modelopt, or leave them out"
         )
     return inc_table(inputs, run, steps)

@@ -8,11 +8,20 @@ from collections.abc import Mapping
 import plotly.graph_objects as go
 
 from objectives.runtimes.engine_report import EngineReport
+from search_spaces.formats import FORMATS, UNQUANTIZED
 from tuner.report import theme
 from tuner.report.tables import table_html
 from tuner.report.theme import plain
 from tuner.report.view import Run
 
+_FULL = "fp32"
+# What no format is named for.
+_COLOURS = {
+    FORMATS[UNQUANTIZED].activation.name: theme.STEPS[6],
+    _FULL: theme.STEPS[5],
+    "other": theme.STEPS[4],
+    "reformat": theme.STEPS[3],
+}
 _ROW = 15
 _ROWS = 60
 _UNMET = 12
@@ -36,11 +45,11 @@ def milliseconds_figure(run: Run, engines: Mapping[str, EngineReport]) -> go.Fig
     shown = [name for name in order if name in set(dearest[:_ROWS])]
     labels = [plain(name) for name in theme.distinct_names([name or "(no layer)" for name in shown], 44)]
     figure = theme.base_figure(90 + _ROW * len(shown), left=290, top=56)
-    for index, kind in enumerate(("int8", "fp8", "fp16", "fp32", "other", "reformat")):
+    for kind in (*_precisions(), "other", "reformat"):
         milliseconds = [times.get(name, {}).get(kind, 0.0) for name in shown]
         if not any(milliseconds):
             continue
-        colour = theme.STEPS[(0, 2, 6, 5, 4, 3)[index]]
+        colour = _COLOURS.get(kind) or theme.format_colour(kind)
         figure.add_bar(
             x=milliseconds, y=labels, orientation="h", name=kind, marker={"color": colour},
             hovertemplate=f"%{{y}}<br>{kind}: %{{x:.4f}} ms<extra></extra>",
@@ -60,14 +69,21 @@ def milliseconds_figure(run: Run, engines: Mapping[str, EngineReport]) -> go.Fig
 
 
 def by_layer(report: EngineReport) -> dict[str, dict[str, float]]:
-    """``{model layer: {"int8" | "fp8" | "fp16" | "fp32" | "other" | "reformat": milliseconds}}``, in engine order."""
+    """``{model layer: {precision, "other" or "reformat": milliseconds}}``, in engine order."""
     found: dict[str, dict[str, float]] = {}
+    precisions = _precisions()
     for layer in report.layers:
-        known = layer.precision in ("int8", "fp8", "fp16", "fp32")
+        known = layer.precision in precisions
         kind = "reformat" if layer.kind == "Reformat" else layer.precision if known else "other"
         times = found.setdefault(layer.layer, {})
         times[kind] = times.get(kind, 0.0) + layer.ms
     return found
+
+
+def _precisions() -> list[str]:
+    """What an engine may compute in, the quantized ones first."""
+    activations = dict.fromkeys(fmt.activation for fmt in FORMATS.values())
+    return [number.name for number in sorted(activations, key=lambda number: not number.quantized)] + [_FULL]
 
 
 def engines_html(run: Run, engines: Mapping[str, EngineReport]) -> str:

@@ -32,23 +32,17 @@ AXIS = {
     "tickfont": {"size": 12, "color": MUTED},
 }
 
-_FORMAT_COLOURS = {
-    "fp16": "#dde2e8",
-    "int8": "#2f6fb3",
-    "w8a16": "#8cbbe0",
-    "fp8": "#1f8a70",
-    "w8a8f": "#8fd0b8",
-    "w4a16": "#f2a541",
-    "w4a8": "#c8452f",
-}
+# In the order of the table of formats.
+_FORMAT_COLOURS = ("#dde2e8", "#8cbbe0", "#f2a541", "#2f6fb3", "#1f8a70", "#8fd0b8", "#c8452f")
 _SPARE_COLOURS = ("#7a4fbf", "#b0578d", "#6b705c", "#3d405b")
 STEPS = ("#2f6fb3", "#8cbbe0", "#1f8a70", "#f2a541", "#7a4fbf", "#c8452f", "#a9b6c4")
 
 
 def format_colour(name: str) -> str:
     """Colour of a format; the same in every figure, also for formats that this module does not know."""
-    if name in _FORMAT_COLOURS:
-        return _FORMAT_COLOURS[name]
+    colours = dict(zip(FORMATS, _FORMAT_COLOURS, strict=False))  # formats beyond them take spare ones
+    if name in colours:
+        return colours[name]
     return _SPARE_COLOURS[sum(name.encode()) % len(_SPARE_COLOURS)]
 
 

@@ -200,7 +200,7 @@ def build_problem(
 
 
 def _domain(name: str) -> str:
-    return FORMATS[name].activation.value if name in FORMATS else name
+    return FORMATS[name].activation.name if name in FORMATS else name
 
 
 def _objective(

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsA
 from objectives.runtimes.registry import RUNTIMES, parse_settings
 from objectives.runtimes.runtime import Runtime, TimingDefaults
 from objectives.runtimes.settings import Positive, PositiveFloat, RuntimeSettings, Text
+from search_spaces.formats import DEFAULT_FORMATS
 
 Objective = Literal["map_50_95", "latency_ms", "weight_mib"]
 
@@ -69,7 +70,7 @@ class SpaceSection(Section):
     """What may be chosen."""
 
     granularity: Literal["layer", "module", "stage"] = "layer"
-    formats: list[Text] = ["fp16", "int8", "w8a16", "w4a16"]
+    formats: list[Text] = list(DEFAULT_FORMATS)
     rules: list[RuleSection] = []
 
 

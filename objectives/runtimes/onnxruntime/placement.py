@@ -16,13 +16,15 @@ from objectives.quantization.placement import (
     Placement,
     activation_inputs,
     decoding,
-    float8_reads,
+    float_reads,
+    integer_activations,
     root,
     shared_ranges,
+    widest,
 )
 from objectives.quantization.qdq import QuantParams
 from search_spaces.allocation import Allocation
-from search_spaces.formats import FORMATS, Number
+from search_spaces.formats import NumberSpec
 from search_spaces.model_graph import ModelGraph
 
 # Operators with an integer kernel that may join a region; an operator that is missing stays in float.
@@ -43,7 +45,7 @@ _SILU_FLOOR = -8.0
 
 
 class OnnxRuntimePlacement:
-    """Finds the integer regions around the int8 layers.
+    """Finds the integer regions around the layers with integer activations.
 
     Args:
         graph: The unquantized model.
@@ -68,31 +70,33 @@ class OnnxRuntimePlacement:
     def place(self, allocation: Allocation) -> Placement:
         """Decides every Q/DQ pair of one allocation."""
         graph = self._graph
-        int8 = {name for name, fmt in allocation.items if FORMATS[fmt].activation is Number.INT8}
-        integer = self._grow(int8)
-        pairs, readers = float8_reads(graph, self._table, allocation)
-        rounded: set[str] = set()
+        layers = integer_activations(allocation)
+        common = widest(layers.values())
+        integer = self._grow(set(layers))
+        pairs, readers = float_reads(graph, self._table, allocation)
+        rounded: dict[str, NumberSpec] = {}
         self._shared = shared_ranges(graph, self._table, integer)
         for node in self._order:
-            if node.name not in integer:
+            number = layers.get(node.name, common)
+            if node.name not in integer or number is None:
                 continue
-            inputs = [self._weights[node.name].input] if node.name in int8 else activation_inputs(graph, node)
+            inputs = [self._weights[node.name].input] if node.name in layers else activation_inputs(graph, node)
             for name in inputs:
-                readers[node.name, name] = Number.INT8
-                pairs[name, Number.INT8] = self._params(name)
+                readers[node.name, name] = number
+                pairs[name, number] = self._params(name, number)
             for name in node.output:
-                pairs[name, Number.INT8] = self._params(name)
-                rounded.add(name)
-        return Placement(pairs, readers, frozenset(rounded), frozenset(integer), frozenset(int8))
+                pairs[name, number] = self._params(name, number)
+                rounded[name] = number
+        return Placement(pairs, readers, rounded, frozenset(integer), frozenset(layers))
 
-    def _grow(self, int8: set[str]) -> set[str]:
-        """Adds the operators that can join the int8 layers on integers."""
+    def _grow(self, layers: set[str]) -> set[str]:
+        """Adds the operators that can join the integer layers."""
         graph = self._graph
-        wanted = set(int8)
+        wanted = set(layers)
         for node in reversed(self._order):
             if node.name in self._region and any(reader.name in wanted for reader in self._readers(node)):
                 wanted.add(node.name)
-        integer = set(int8)
+        integer = set(layers)
         for node in self._order:
             if node.name not in self._region:
                 continue
@@ -109,15 +113,15 @@ class OnnxRuntimePlacement:
                 integer.add(node.name)
         return integer
 
-    def _params(self, tensor: str) -> QuantParams:
+    def _params(self, tensor: str, number: NumberSpec) -> QuantParams:
         source = root(self._graph, tensor)
         node = self._graph.producer.get(source)
         if node is not None and node.op_type in ("Sigmoid", "Softmax"):
-            return QuantParams.unsigned(0.0, 1.0)
+            return QuantParams.unsigned(0.0, 1.0, number)
         low, high = self._shared.get(source) or self._table.range(source)
         if self._feeds_silu_only(source):
             low = max(low, _SILU_FLOOR)
-        return QuantParams.unsigned(low, high)
+        return QuantParams.unsigned(low, high, number)
 
     def _feeds_silu_only(self, tensor: str) -> bool:
         readers = self._graph.consumers.get(tensor, [])

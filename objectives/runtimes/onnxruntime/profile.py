@@ -1,7 +1,7 @@
 """The latency prior: milliseconds of each layer in each format, read from ONNX Runtime's own profiler.
 
-Two runs suffice: the unquantized artifact and the uniform int8 one. The time of an operator that is no layer (SiLU,
-Concat, Q/DQ, ...) counts for the nearest layer above it.
+Few runs suffice: the unquantized artifact, and one uniform artifact per integer type of activations. The time of an
+operator that is no layer (SiLU, Concat, Q/DQ, ...) counts for the nearest layer above it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from objectives.quantization.materialize import Materializer
 from search_spaces.allocation import Allocation
 from search_spaces.costs import CostTable
-from search_spaces.formats import FORMATS, UNQUANTIZED, Number
+from search_spaces.formats import FORMATS, UNQUANTIZED, NumberSpec
 from search_spaces.model_graph import ModelGraph
 
 _ITERATIONS = 8
+_EMULATION = 1.5  # of float activations without kernels, in times of the unquantized layer
 _INPUT = ""  # time of operators that no layer stands above
 
 
@@ -42,15 +43,19 @@ def profile_costs(
         their weights are unpacked when the model loads; fp8 adds the time of its emulation, taken as 1.5 x.
     """
     layers = [layer.name for layer in graph.quantizable]
+    profiled: dict[NumberSpec, str] = {}  # by what the kernels compute in
+    for name, fmt in FORMATS.items():
+        if name == UNQUANTIZED or fmt.activation.is_integer:
+            profiled.setdefault(fmt.activation, name)
     times = {
         fmt: _by_layer(graph, _profile(materializer.materialize(Allocation.uniform(layers, fmt)).data, image, threads))
-        for fmt in (UNQUANTIZED, "int8")
+        for fmt in profiled.values()
     }
     costs = {}
     for layer in layers:
         for name, fmt in FORMATS.items():
-            base = times["int8" if fmt.activation is Number.INT8 else UNQUANTIZED].get(layer, 0.0)
-            costs[layer, name] = base * (1.5 if fmt.activation is Number.FP8 else 1.0)
+            base = times[profiled.get(fmt.activation, UNQUANTIZED)].get(layer, 0.0)
+            costs[layer, name] = base * (1.0 if fmt.activation in profiled else _EMULATION)
     fixed = sum(time for layer, time in times[UNQUANTIZED].items() if layer not in layers)
     return CostTable("ms", costs, f"ONNX Runtime profile, {_ITERATIONS} iterations, {threads} threads", fixed)
 

@@ -24,7 +24,7 @@ from objectives.runtimes.settings import RuntimeSettings
 from objectives.runtimes.support import COMPUTES, Support, SupportKind
 from search_spaces.costs import CostTable
 from search_spaces.errors import InputError
-from search_spaces.formats import UNQUANTIZED, Format, Number
+from search_spaces.formats import UNQUANTIZED, Format
 from search_spaces.model_graph import ModelGraph
 
 _PACKAGES = ("onnxruntime-gpu", "onnxruntime")  # the same module, from one or the other
@@ -53,8 +53,8 @@ class OnnxRuntimeCpu(Runtime):
         """Nothing is needed beyond what the project depends on."""
 
     def support(self, fmt: Format) -> Support:
-        """It computes in integers where activations are int8; any other format saves bytes alone."""
-        if fmt.name == UNQUANTIZED or fmt.activation is Number.INT8:
+        """It computes in integers where activations have 8 bits; any other format saves bytes alone."""
+        if fmt.name == UNQUANTIZED or (fmt.activation.is_integer and fmt.activation.bits == 8):
             return COMPUTES
         return Support(SupportKind.STORES, "weights are unpacked when the model loads: size only")
 

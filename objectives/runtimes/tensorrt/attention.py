@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from objectives.runtimes.tensorrt.rules import strongly_typed
-from search_spaces.formats import FORMATS, Number
+from search_spaces.formats import FORMATS
 from search_spaces.model_graph import ModelGraph
 
 
@@ -47,5 +47,5 @@ def never_built(graph: ModelGraph, version: str) -> dict[tuple[str, str], str]:
     if strongly_typed(version):
         return {}
     reason = f"TensorRT {version} does not come back from building attention in int8"
-    integer = [name for name, fmt in FORMATS.items() if fmt.activation is Number.INT8]
+    integer = [name for name, fmt in FORMATS.items() if fmt.activation.is_integer]
     return {(layer, name): reason for layer in sorted(attention_layers(graph)) for name in integer}

@@ -8,10 +8,11 @@ from objectives.quantization.dialect import Dialect
 from objectives.quantization.rewrites import join_splits
 from objectives.runtimes.tensorrt.placement import TensorRtPlacement
 from objectives.runtimes.tensorrt.rules import strongly_typed
-from search_spaces.formats import Format, Number
+from search_spaces.formats import Format
 from search_spaces.layers import Layer
 
 _PRODUCTS = ("MatMul", "Gemm")
+_WEAK_OPSET = 17
 
 
 def _joined(model: onnx.ModelProto, opset: int) -> None:
@@ -23,15 +24,16 @@ def _unpacks_strong(layer: Layer, fmt: Format) -> bool:
     activations in a matrix product; a Conv has no such kernel. Source: NVIDIA, TensorRT developer guide, "Working with
     quantized types", INT4 weight-only quantization.
     """
-    return fmt.weight is not fmt.activation and not (layer.op in _PRODUCTS and fmt.weight is Number.INT4)
+    packed = fmt.weight.is_integer and fmt.weight.packing > 1
+    return fmt.weight != fmt.activation and not (layer.op in _PRODUCTS and packed)
 
 
 def _unpacks_weak(layer: Layer, fmt: Format) -> bool:
-    return fmt.weight is not fmt.activation
+    return fmt.weight != fmt.activation
 
 
 def _refuses_weak(fmt: Format) -> str:
-    return "needs TensorRT >= 10; choose int8 or fp16" if fmt.activation is Number.FP8 else ""
+    return "needs TensorRT >= 10; choose int8 or fp16" if fmt.activation.opset > _WEAK_OPSET else ""
 
 
 #: 19: from there on scales, and so the outputs of DequantizeLinear, may be fp16.
@@ -51,7 +53,7 @@ WEAKLY_TYPED = Dialect(
     TensorRtPlacement,
     _joined,
     scale_bytes=4,
-    highest_opset=17,
+    highest_opset=_WEAK_OPSET,
     unpacks=_unpacks_weak,
     refuses=_refuses_weak,
 )

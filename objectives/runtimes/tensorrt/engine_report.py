@@ -12,7 +12,7 @@ from typing import Any
 from objectives.runtimes.engine_report import EngineLayer
 from objectives.runtimes.tensorrt.build_log import first_layer
 from search_spaces.allocation import Allocation
-from search_spaces.formats import FORMATS, UNQUANTIZED, Number
+from search_spaces.formats import FORMATS, UNQUANTIZED
 from search_spaces.model_graph import ModelGraph
 
 # How the inspector names number formats in "Format/Datatype", most specific first.
@@ -26,7 +26,6 @@ _DATATYPES = (
     ("int32", re.compile(r"int32|int64|bool", re.IGNORECASE)),
 )
 _REFORMATS = ("reformat", "reformatting")
-_ASKED = {Number.INT8: "int8", Number.FP8: "fp8", Number.FP16: "fp16"}
 
 
 def read_engine(
@@ -60,7 +59,7 @@ def read_engine(
             ran[owned] = precision
     unmet = []
     for layer in owners.quantizable:
-        asked = _ASKED.get(FORMATS[allocation.formats.get(layer, UNQUANTIZED)].activation, "fp16")
+        asked = FORMATS[allocation.formats.get(layer, UNQUANTIZED)].activation.name
         if ran.get(layer, asked) not in (asked, ""):
             unmet.append((layer, asked, ran[layer]))
     return tuple(layers), tuple(unmet)

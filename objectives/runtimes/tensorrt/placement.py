@@ -14,10 +14,17 @@ from collections.abc import Collection
 import onnx
 
 from objectives.quantization.calibration import CalibrationTable
-from objectives.quantization.placement import MOVERS, Placement, float8_reads, root, shared_ranges
+from objectives.quantization.placement import (
+    MOVERS,
+    Placement,
+    float_reads,
+    integer_activations,
+    root,
+    shared_ranges,
+    widest,
+)
 from objectives.quantization.qdq import QuantParams
 from search_spaces.allocation import Allocation
-from search_spaces.formats import FORMATS, Number
 from search_spaces.model_graph import ModelGraph
 
 _POINTWISE = ("Sigmoid", "Mul", "Relu", "LeakyRelu", "Clip", "HardSwish")
@@ -39,8 +46,9 @@ class TensorRtPlacement:
 
     def place(self, allocation: Allocation) -> Placement:
         """Decides every Q/DQ pair of one allocation."""
-        int8 = {name for name, fmt in allocation.items if FORMATS[fmt].activation is Number.INT8}
-        pairs, readers = float8_reads(self._graph, self._table, allocation)
+        int8 = integer_activations(allocation)
+        common = widest(int8.values())
+        pairs, readers = float_reads(self._graph, self._table, allocation)
         # A dict for its order: equal allocations must give equal bytes.
         reads = {(layer.name, layer.input): None for layer in self._graph.quantizable if layer.name in int8}
         self._add_sums(int8, reads)
@@ -48,9 +56,11 @@ class TensorRtPlacement:
         for node, tensor in reads:
             source = root(self._graph, tensor)
             low, high = shared.get(source) or self._table.range(source)
-            pairs[tensor, Number.INT8] = QuantParams.signed(low, high)
-            readers[node, tensor] = Number.INT8
-        return Placement(pairs, readers, frozenset(), frozenset(int8))
+            number = int8.get(node, common)
+            assert number is not None  # an Add has a pair only beside an integer layer
+            pairs[tensor, number] = QuantParams.symmetric(low, high, number)
+            readers[node, tensor] = number
+        return Placement(pairs, readers, {}, frozenset(int8))
 
     def _add_sums(self, int8: Collection[str], reads: dict[tuple[str, str], None]) -> None:
         """Adds the inputs of the Adds that can run on integers: an int8 layer's result, read as int8 again.

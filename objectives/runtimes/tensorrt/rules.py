@@ -12,7 +12,10 @@ from dataclasses import dataclass
 
 from objectives.runtimes.support import COMPUTES, Support, SupportKind
 from search_spaces.errors import InputError
-from search_spaces.formats import Format, Number
+from search_spaces.formats import Format
+
+#: ``{ONNX type of quantized activations: (TensorRT, compute capability)}`` from which on there are kernels.
+_KERNELS = {"INT8": ((0, 0), (6, 1)), "FLOAT8E4M3FN": ((10, 0), (8, 9))}
 
 
 @dataclass(frozen=True)
@@ -83,15 +86,25 @@ def support(fmt: Format, version: str, compute_capability: tuple[int, int]) -> S
         fmt: The format.
         version: TensorRT's.
         compute_capability: E.g. ``(9, 0)``.
+
+    Returns:
+        Kernels take quantized weights only beside activations of the same number format.
     """
-    sm = f"sm_{compute_capability[0]}{compute_capability[1]}"
-    if fmt.activation is Number.FP8 and parse_version(version) < (10, 0):
-        return Support(SupportKind.IMPOSSIBLE, f"fp8 needs TensorRT >= 10 (this is {version})")
-    if fmt.activation is Number.FP8 and compute_capability < (8, 9):
-        return Support(SupportKind.IMPOSSIBLE, f"fp8 needs sm_89 or newer (this is {sm})")
-    if fmt.activation is Number.INT8 and compute_capability < (6, 1):
-        return Support(SupportKind.IMPOSSIBLE, f"no int8 kernels below sm_61 (this is {sm})")
-    if fmt.weight is fmt.activation:
+    number = fmt.activation
+    if number.quantized and number.onnx not in _KERNELS:
+        return Support(SupportKind.IMPOSSIBLE, f"TensorRT does not compute in {number.name}")
+    if number.quantized:
+        least_version, least_capability = _KERNELS[number.onnx]
+        if parse_version(version) < least_version:
+            text = f"{number.name} needs TensorRT >= {least_version[0]} (this is {version})"
+            return Support(SupportKind.IMPOSSIBLE, text)
+        if compute_capability < least_capability:
+            needed, own = ("sm_{}{}".format(*pair) for pair in (least_capability, compute_capability))
+            return Support(SupportKind.IMPOSSIBLE, f"{number.name} needs {needed} or newer (this is {own})")
+    if fmt.weight == number:
         return COMPUTES
-    gain = "size and numerics only" if fmt.quantizes_activation else "size only"
-    return Support(SupportKind.STORES, f"weights are unpacked to fp16 when the engine is built: {gain}")
+    if number.quantized:
+        text = "weights are unpacked to fp16 when the engine is built: size and numerics only"
+    else:
+        text = "weights are stored packed and unpacked to fp16 when the engine is built: size only"
+    return Support(SupportKind.STORES, text)

@@ -30,7 +30,7 @@ from objectives.runtimes.tensorrt.rules import strongly_typed, support
 from objectives.runtimes.tensorrt.settings import TensorRtSettings
 from objectives.runtimes.tensorrt.trtexec import trtexec_command
 from search_spaces.allocation import Allocation
-from search_spaces.formats import Format, Number
+from search_spaces.formats import Format
 from search_spaces.model_graph import ModelGraph
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class TensorRt(EngineBuilder):
 
     def portable_dialect(self, formats: Sequence[Format]) -> Dialect:
         """Of its two the one in float32, which runs faster and exactly there; it has no fp8."""
-        return self.dialect() if any(fmt.activation is Number.FP8 for fmt in formats) else WEAKLY_TYPED
+        return self.dialect() if any(WEAKLY_TYPED.refuses(fmt) for fmt in formats) else WEAKLY_TYPED
 
     @contextmanager
     def open(self, model: bytes | Path, graph: ModelGraph | None = None) -> Iterator[Opened]:

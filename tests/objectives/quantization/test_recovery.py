@@ -28,7 +28,7 @@ from objectives.quantization.weights import QuantizedWeight, WeightSettings, qua
 from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
 from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError
-from search_spaces.formats import FORMATS, Granularity
+from search_spaces.formats import FORMATS, Format, Granularity, Number
 from search_spaces.layers import Layer
 from search_spaces.model_graph import ModelGraph
 
@@ -109,7 +109,7 @@ def test_the_output_error_of_a_row_is_never_above_gptqs_or_roundings(
     np.testing.assert_array_equal(steps * as_rows(plain.codes, layer), as_rows(plain.dequantized(), layer))
     activity = Activity.of(hessian)
     codes, found = activity.search(rows, scale, sharing, (-8, 7))
-    assert codes.shape == rows.shape and codes.dtype == np.int8 and codes.min() >= -8 and codes.max() <= 7
+    assert codes.shape == rows.shape and codes.dtype == np.int16 and codes.min() >= -8 and codes.max() <= 7
     assert found.shape == scale.shape and np.isfinite(found).all() and (found > 0).all()
     if plain.axis is None:
         np.testing.assert_array_equal(found, scale)
@@ -264,8 +264,10 @@ def test_a_corrected_bias_takes_up_the_mean_error_of_rounding(room: Room) -> Non
 
 
 def test_three_bits_are_codes_of_four(room: Room) -> None:
-    settings = WeightSettings("gptq", block_size=8, int4_top=3)
-    found = recover(room.graph, lambda: iter(room.batches), room.pairs, settings)
+    settings = WeightSettings("gptq", block_size=8)
+    three = dataclasses.replace(Number.INT4, name="int3", least=-4.0, largest=3.0)
+    pairs = [(layer, Format("w3a16", three, fmt.activation)) for layer, fmt in room.pairs]
+    found = recover(room.graph, lambda: iter(room.batches), pairs, settings)
     codes = np.concatenate([entry.weight.codes.ravel() for entry in found.values()])
     assert codes.min() >= -4 and codes.max() == 3
 
