@@ -1,4 +1,4 @@
-"""Blocked pairs: formats that the target runtime cannot build for a layer, and how schemes steer around them.
+"""Unsupported pairs: formats that the target runtime cannot build for a layer, and how schemes steer around them.
 
 Optuna's distributions may not change during a study, so a pair is not taken out of the space: every proposal is
 repaired before it becomes a trial.
@@ -19,7 +19,7 @@ from search_spaces.space import SearchSpace
 
 
 @dataclass(frozen=True)
-class Blocked:
+class Unsupported:
     """Pairs that cannot be built.
 
     Attributes:
@@ -28,13 +28,13 @@ class Blocked:
 
     pairs: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
-    def with_pair(self, layer: str, fmt: str, reason: str) -> Blocked:
+    def with_pair(self, layer: str, fmt: str, reason: str) -> Unsupported:
         """These pairs and one more."""
-        return Blocked({**self.pairs, (layer, fmt): reason})
+        return Unsupported({**self.pairs, (layer, fmt): reason})
 
-    def union(self, other: Blocked) -> Blocked:
+    def union(self, other: Unsupported) -> Unsupported:
         """The pairs of both."""
-        return Blocked({**self.pairs, **other.pairs})
+        return Unsupported({**self.pairs, **other.pairs})
 
     def blocks(self, group: Group, fmt: str) -> bool:
         """Whether a layer of the group cannot be built in the format."""
@@ -73,7 +73,7 @@ class Blocked:
         return json.dumps([[layer, fmt, reason] for (layer, fmt), reason in self.pairs.items()])
 
     @staticmethod
-    def from_json(text: str) -> Blocked:
+    def from_json(text: str) -> Unsupported:
         """Reads what `to_json` wrote.
 
         Raises:
@@ -81,4 +81,4 @@ class Blocked:
         """
         name = "blocked pairs"
         rows = record_of(list[tuple[str, str, str]], parse_json(text, name, "delete the file"), name)
-        return Blocked({(layer, fmt): reason for layer, fmt, reason in rows})
+        return Unsupported({(layer, fmt): reason for layer, fmt, reason in rows})

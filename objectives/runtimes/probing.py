@@ -22,7 +22,7 @@ from search_spaces.costs import CostTable
 from search_spaces.formats import FORMATS, UNQUANTIZED
 from search_spaces.reading import parse_json, record_of
 from search_spaces.space import SearchSpace
-from search_spaces.unsupported import Blocked
+from search_spaces.unsupported import Unsupported
 
 #: Engines that one format's probe may build before its remaining layers are blocked as a whole.
 MAX_BUILDS = 40
@@ -81,15 +81,15 @@ class ProbeTable:
     version: str
     costs: Mapping[tuple[str, str], float]
     fixed_ms: float
-    blocked: Blocked = field(default_factory=lambda: Blocked({}))
+    blocked: Unsupported = field(default_factory=lambda: Unsupported({}))
     builds: int = 0
-    idle: Blocked = field(default_factory=lambda: Blocked({}))
+    idle: Unsupported = field(default_factory=lambda: Unsupported({}))
 
     def cost_table(self, runtime: str) -> CostTable:
         """The latency prior of the search; `runtime` is its title."""
         return CostTable("ms", self.costs, f"{runtime} {self.version} profile on {self.device}", self.fixed_ms)
 
-    def kept_out(self, space: SearchSpace, size: bool) -> Blocked:
+    def kept_out(self, space: SearchSpace, size: bool) -> Unsupported:
         """Pairs that a search of that space need not try.
 
         Args:
@@ -103,7 +103,7 @@ class ProbeTable:
             for group, formats in zip(space.groups, space.formats, strict=True)
             if len(group.layers) == 1 and UNQUANTIZED in formats
         }
-        return self.blocked.union(Blocked({pair: why for pair, why in self.idle.pairs.items() if pair[0] in own}))
+        return self.blocked.union(Unsupported({pair: why for pair, why in self.idle.pairs.items() if pair[0] in own}))
 
     def to_json(self) -> str:
         """Returns JSON text."""
@@ -119,7 +119,7 @@ class ProbeTable:
         kept = record_of(_Kept, parse_json(text, name, "delete it to probe again"), name, "delete it to probe again")
         costs = {(layer, fmt): ms for layer, fmt, ms in kept.costs}
         blocked, idle = (
-            Blocked({(layer, fmt): reason for layer, fmt, reason in pairs}) for pairs in (kept.blocked, kept.idle)
+            Unsupported({(layer, fmt): reason for layer, fmt, reason in pairs}) for pairs in (kept.blocked, kept.idle)
         )
         return ProbeTable(kept.device, kept.version, costs, kept.fixed_ms, blocked, kept.builds, idle)
 
@@ -192,7 +192,7 @@ def probe(
                     say(f"{layer}: {name} gains nothing here, stays {UNQUANTIZED} ({idle[layer, name]})")
         for layer in layers:
             costs[layer, name] = found.milliseconds.get(layer, 0.0)
-    return ProbeTable(base.device, base.version, costs, base.fixed_ms, Blocked(blocked), builds, Blocked(idle))
+    return ProbeTable(base.device, base.version, costs, base.fixed_ms, Unsupported(blocked), builds, Unsupported(idle))
 
 
 class _Search:

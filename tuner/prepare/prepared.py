@@ -11,7 +11,7 @@ from objectives.quantization.recovery import Recovered
 from search_spaces.costs import CostTable
 from search_spaces.model_graph import ModelGraph
 from search_spaces.sensitivity import SensitivityTable
-from search_spaces.unsupported import Blocked
+from search_spaces.unsupported import Unsupported
 from tuner.prepare.calibration import ensure_calibration
 from tuner.prepare.costs import ensure_costs
 from tuner.prepare.materializers import batched_graph, make_materializer
@@ -58,7 +58,7 @@ class PreparedStudy:
     parts: ArtifactParts | None
     sensitivity: SensitivityTable
     costs: Mapping[str, CostTable]
-    unsupported: Blocked
+    unsupported: Unsupported
 
 
 def prepare_study(inputs: Inputs, run: RunFolder, steps: Steps = silent) -> PreparedStudy:

@@ -14,7 +14,7 @@ from objectives.runtimes.probing import ProbeTable, probe
 from objectives.runtimes.runtime import StudyEvaluator
 from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
-from search_spaces.unsupported import Blocked
+from search_spaces.unsupported import Unsupported
 from tuner.prepare.calibration import read_calibration
 from tuner.study.inputs import Inputs
 from tuner.study.run_folder import RunFolder, read_text
@@ -69,7 +69,7 @@ def read_probe(run: RunFolder) -> ProbeTable:
     return ProbeTable.from_json(read_text(run.probe))
 
 
-def unsupported_pairs(inputs: Inputs, run: RunFolder) -> Blocked:
+def unsupported_pairs(inputs: Inputs, run: RunFolder) -> Unsupported:
     """Pairs that the target cannot build, or gains nothing from, as far as probing found them.
 
     Raises:
@@ -77,7 +77,7 @@ def unsupported_pairs(inputs: Inputs, run: RunFolder) -> Blocked:
     """
     config = inputs.config
     if not isinstance(inputs.runtime, EngineBuilder):
-        return Blocked({})
+        return Unsupported({})
     size = "weight_mib" in config.objectives or config.constraints.max_weight_mib is not None
     return read_probe(run).kept_out(inputs.space, size)
 

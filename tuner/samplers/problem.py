@@ -14,7 +14,7 @@ from search_spaces.formats import FORMATS, UNQUANTIZED
 from search_spaces.groups import Group
 from search_spaces.sensitivity import SensitivityTable
 from search_spaces.space import SearchSpace
-from search_spaces.unsupported import Blocked
+from search_spaces.unsupported import Unsupported
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -150,7 +150,7 @@ def build_problem(
     bounds: Mapping[str, float] | None = None,
     bounded: Sequence[str] = (),
     reformat: float = _OTHER_SHARE,
-    blocked: Blocked | None = None,
+    blocked: Unsupported | None = None,
 ) -> Problem:
     """Brings a study's tables into the shape of a problem.
 

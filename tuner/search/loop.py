@@ -21,7 +21,7 @@ from objectives.scores import Failure, Outcome, Scores, Screened, checked
 from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
 from search_spaces.reading import record_of
-from search_spaces.unsupported import Blocked
+from search_spaces.unsupported import Unsupported
 from tuner.samplers import make_sampler
 from tuner.search.front import front_of
 from tuner.search.progress_view import LiveView, Progress
@@ -50,7 +50,7 @@ class RepeatedFailureError(RuntimeError):
 
 
 def open_trials(
-    run: RunFolder, *, inputs: Inputs, storage: RDBStorage, locks: WorkerLocks, blocked: Blocked | None = None
+    run: RunFolder, *, inputs: Inputs, storage: RDBStorage, locks: WorkerLocks, blocked: Unsupported | None = None
 ) -> Trials:
     """Opens the study of a run as one worker sees it, creating it where there is none yet.
 
@@ -63,7 +63,7 @@ def open_trials(
     """
     config = inputs.config
     study = _open_study(storage, config, run)
-    pairs = (blocked or Blocked()).union(read_blocked(run))
+    pairs = (blocked or Unsupported()).union(read_blocked(run))
     return Trials(study, inputs.space, config, run, pairs, locks.worker)
 
 
@@ -187,9 +187,9 @@ def _repeated(study: optuna.Study, since: datetime) -> bool:
     return len(last) == MAX_EQUAL_FAILURES and len(set(last)) == 1 and last[0] != ""
 
 
-def read_blocked(run: RunFolder) -> Blocked:
+def read_blocked(run: RunFolder) -> Unsupported:
     """Pairs that earlier trials of the run found the target cannot build."""
-    return Blocked.from_json(read_text(run.blocked)) if run.blocked.exists() else Blocked()
+    return Unsupported.from_json(read_text(run.blocked)) if run.blocked.exists() else Unsupported()
 
 
 def score_reference(run: RunFolder, evaluator: StudyEvaluator, inputs: Inputs) -> Scores:

@@ -8,7 +8,7 @@ import numpy as np
 
 from objectives.scores import Scores
 from search_spaces.costs import CostTable
-from search_spaces.unsupported import Blocked
+from search_spaces.unsupported import Unsupported
 from tuner.prepare.prepared import PreparedStudy
 from tuner.samplers.problem import Problem, build_problem, reformat_share
 from tuner.search.front import reference_point
@@ -16,7 +16,7 @@ from tuner.search.trials import objective_values
 from tuner.study.config import ConstraintsSection
 
 
-def study_problem(study: PreparedStudy, reference: Scores, blocked: Blocked | None = None) -> Problem:
+def study_problem(study: PreparedStudy, reference: Scores, blocked: Unsupported | None = None) -> Problem:
     """Returns the problem of a run.
 
     Args:

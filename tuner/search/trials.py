@@ -18,7 +18,7 @@ from search_spaces.errors import InputError
 from search_spaces.formats import UNQUANTIZED
 from search_spaces.reading import record_of
 from search_spaces.space import SearchSpace
-from search_spaces.unsupported import Blocked
+from search_spaces.unsupported import Unsupported
 from tuner.search.records import TrialRecord
 from tuner.study.config import ConstraintsSection, StudyConfig
 from tuner.study.run_folder import RunFolder
@@ -75,7 +75,7 @@ class Trials:
     space: SearchSpace
     config: StudyConfig
     run: RunFolder
-    blocked: Blocked = field(default_factory=Blocked)
+    blocked: Unsupported = field(default_factory=Unsupported)
     worker: str = ""
     _ended: dict[int, TrialRecord] = field(default_factory=dict, repr=False)
 

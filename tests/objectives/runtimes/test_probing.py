@@ -9,7 +9,7 @@ from objectives.scores import Failure
 from search_spaces.allocation import Allocation
 from search_spaces.groups import Group
 from search_spaces.space import SearchSpace
-from search_spaces.unsupported import Blocked
+from search_spaces.unsupported import Unsupported
 
 LAYERS = [f"l{index}" for index in range(12)]
 
@@ -84,7 +84,13 @@ def test_what_would_never_end_is_not_tried() -> None:
 
 def test_an_idle_format_is_kept_out_unless_it_may_pay_or_nothing_else_is_left() -> None:
     table = ProbeTable(
-        "GPU", "8.6.0", {}, 0.0, Blocked({("l0", "int8"): "no kernel"}), 2, Blocked({("l1", "int8"): "runs in fp32"})
+        "GPU",
+        "8.6.0",
+        {},
+        0.0,
+        Unsupported({("l0", "int8"): "no kernel"}),
+        2,
+        Unsupported({("l1", "int8"): "runs in fp32"}),
     )
 
     def space(groups: list[list[str]], formats: tuple[str, ...] = ("fp16", "int8")) -> SearchSpace:
