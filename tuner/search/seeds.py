@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 
 from search_spaces.allocation import Allocation
 from search_spaces.durable import write_durably
@@ -14,9 +15,41 @@ from tuner.samplers.problem import Problem
 from tuner.study.run_folder import read_json
 
 KNAPSACK_POINTS = 13
+#: ``(origin, {group: format})``.
+Seed = tuple[str, dict[str, str]]
 
 
-def study_seeds(study: PreparedStudy, problem: Problem) -> list[tuple[str, dict[str, str]]]:
+def _uniform(study: PreparedStudy, problem: Problem) -> list[Seed]:
+    """Every quantized format wherever it may stand."""
+    return [(f"uniform:{name}", study.inputs.space.project(name)) for name in _quantized(problem)]
+
+
+def _knapsack(study: PreparedStudy, problem: Problem) -> list[Seed]:
+    """What the priors alone call optimal."""
+    points = knapsack_points(problem, KNAPSACK_POINTS)
+    return [(f"knapsack:{rank}", problem.decode(scheme)) for rank, scheme in enumerate(points)]
+
+
+def _ladders(study: PreparedStudy, problem: Problem) -> list[Seed]:
+    """Of every quantized format, the K most sensitive layers kept high."""
+    space = study.inputs.space
+    steps = [seed for name in _quantized(problem) for seed in ladders(space, study.sensitivity, name)]
+    return [(seed.origin, space.choices(seed.allocation)) for seed in steps]
+
+
+def _quantized(problem: Problem) -> list[str]:
+    return [name for name in problem.formats if name != UNQUANTIZED]
+
+
+#: Kinds of seeds that ``search.seeds`` may name, in the order in which they run.
+SEEDS: Mapping[str, Callable[[PreparedStudy, Problem], list[Seed]]] = {
+    "uniform": _uniform,
+    "knapsack": _knapsack,
+    "ladders": _ladders,
+}
+
+
+def study_seeds(study: PreparedStudy, problem: Problem) -> list[Seed]:
     """Returns ``(origin, choices)``: the reference, then what ``search.seeds`` names, each scheme once.
 
     They are kept in the run folder: the prior holds measured times, so a second look would choose others.
@@ -27,22 +60,16 @@ def study_seeds(study: PreparedStudy, problem: Problem) -> list[tuple[str, dict[
     """
     path = study.run.seeds
     if path.exists():
-        return read_json(path, list[tuple[str, dict[str, str]]])
+        return read_json(path, list[Seed])
     space, wanted = study.inputs.space, study.inputs.config.search.seeds
-    found: list[tuple[str, dict[str, str]]] = []
+    found: list[Seed] = []
     unquantized = Allocation.uniform(space.layers, UNQUANTIZED)
     if space.contains(unquantized):
         found.append(("reference", space.choices(unquantized)))
-    formats = [name for name in problem.formats if name != UNQUANTIZED]
-    if "uniform" in wanted:
-        found += [(f"uniform:{name}", space.project(name)) for name in formats]
-    if "knapsack" in wanted:
-        points = knapsack_points(problem, KNAPSACK_POINTS)
-        found += [(f"knapsack:{rank}", problem.decode(scheme)) for rank, scheme in enumerate(points)]
-    if "ladders" in wanted:
-        steps = [seed for name in formats for seed in ladders(space, study.sensitivity, name)]
-        found += [(seed.origin, space.choices(seed.allocation)) for seed in steps]
-    unique: dict[tuple[str, ...], tuple[str, dict[str, str]]] = {}
+    for kind, make in SEEDS.items():
+        if kind in wanted:
+            found += make(study, problem)
+    unique: dict[tuple[str, ...], Seed] = {}
     for origin, choices in found:
         unique.setdefault(tuple(choices.values()), (origin, choices))
     seeds = list(unique.values())
