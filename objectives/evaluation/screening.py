@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from objectives.objective import Objective
 from objectives.scores import FirstLook, Latency, Scores, Size
 from objectives.tasks.detection.data.dataset import CocoDataset
 from objectives.tasks.detection.metrics.bootstrap import resampled
@@ -32,13 +33,13 @@ class ScreeningSettings:
         images: Of the first look.
         confidence: Of the bound that decides, in (0.5, 1).
         seed: Of the choice of these images.
-        costs: Objectives in which the leader may not be worse: ``latency_ms``, ``weight_mib`` or both.
+        costs: Objectives in which the leader may not be worse; each is known before the accuracy is (`quick`).
     """
 
     images: int
     confidence: float
     seed: int
-    costs: tuple[str, ...]
+    costs: tuple[Objective, ...]
 
 
 class Screener:
@@ -106,6 +107,6 @@ class Screener:
         return resampled(match_table(self._dataset, found), _SAMPLES, self._settings.seed)
 
     def _costs(self, latency: Latency | None, size: Size, factor: float = 1.0) -> Sequence[float]:
-        """Costs that compare between schemes: of the latency the ratio to the reference, of the size the bytes."""
-        known = {"latency_ms": factor * latency.ratio if latency else 0.0, "weight_mib": float(size.weight_bytes)}
-        return [known[name] for name in self._settings.costs]
+        """Costs that compare between schemes; what was timed is multiplied by `factor`."""
+        found = [(cost.timed, cost.quick(latency, size)) for cost in self._settings.costs if cost.quick is not None]
+        return [factor * value if timed else value for timed, value in found]

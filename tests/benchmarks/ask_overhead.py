@@ -15,8 +15,9 @@ import numpy as np
 import optuna
 from synthetic_family import FORMATS, make_instance
 
-from tuner.samplers import SAMPLERS, make_sampler
+from tuner.samplers import make_sampler
 from tuner.samplers.knapsack import knapsack_points
+from tuner.study.samplers import SAMPLERS
 from tuner.study.storage import close_storage, open_storage
 
 
@@ -26,7 +27,7 @@ def main() -> None:
     parser.add_argument(
         "--trials", type=int, action="append", help="trials that the study holds; default 100, 500, 1000"
     )
-    parser.add_argument("--sampler", choices=SAMPLERS, default="model")
+    parser.add_argument("--sampler", choices=SAMPLERS.names(), default="model")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     instance = make_instance(0, options.layers)

@@ -41,7 +41,7 @@ def search(folder: Path, model: Path, seed: int, workers: int, trials: int, dela
     assert loaded.reference is not None
     records = [record for record in loaded.records if record.scores is not None]
     counts = Counter(record.allocation.digest for record in records)
-    return hypervolume(records[:trials], loaded.config.objectives, loaded.reference), sum(
+    return hypervolume(records[:trials], loaded.config.objective_set, loaded.reference), sum(
         count - 1 for count in counts.values()
     )
 

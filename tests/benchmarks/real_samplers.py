@@ -76,7 +76,7 @@ def curve(run: Path, trials: int) -> np.ndarray:
     loaded = load_run(run)
     config = loaded.config
     assert loaded.reference is not None, f"{run}: no reference yet"
-    found = hypervolume_history(loaded.records, config.objectives, loaded.reference, config.constraints)
+    found = hypervolume_history(loaded.records, config.objective_set, loaded.reference)
     return np.array([*found, *[found[-1]] * max(0, trials - len(found))])[:trials]
 
 

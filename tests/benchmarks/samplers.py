@@ -19,10 +19,11 @@ import optuna
 from optuna._hypervolume import compute_hypervolume
 from synthetic_family import FORMATS, REFERENCE_MAP, WORST, Instance, make_instance
 
-from tuner.samplers import SAMPLERS, make_sampler
+from tuner.samplers import make_sampler
 from tuner.samplers.acquisition import nondominated
 from tuner.samplers.knapsack import knapsack_points
 from tuner.samplers.solver import solve
+from tuner.study.samplers import SAMPLERS
 
 BUDGETS = (50, 100, 200)
 
@@ -127,7 +128,7 @@ def run(name: str, instance: Instance, trials: int, seed: int, seeded: bool = Tr
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sampler", action="append", choices=SAMPLERS, help="default: all")
+    parser.add_argument("--sampler", action="append", choices=SAMPLERS.names(), help="default: all")
     parser.add_argument("--trials", type=int, default=max(BUDGETS))
     parser.add_argument("--instances", type=int, default=5)
     parser.add_argument("--first", type=int, default=0, help="seed of the first instance")
@@ -144,7 +145,7 @@ def main() -> None:
         instance = make_instance(seed, options.layers, options.correlation, options.objectives)
         best = strong_reference(instance)
         print(f"instance {seed}: prior Spearman {instance.correlation:.2f}, reference {volume(best):.4f}", flush=True)
-        for name in options.sampler or SAMPLERS:
+        for name in options.sampler or SAMPLERS.names():
             outcomes, seconds = run(name, instance, options.trials, seed, not options.unseeded)
             full = volume(best)
             curve = [volume(outcomes[: n + 1]) / full for n in range(0, options.trials)]

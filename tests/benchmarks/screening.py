@@ -56,7 +56,7 @@ def replay(loaded: LoadedRun, config: StudyConfig, dataset: CocoDataset, records
     """
     settings, reference = screening_settings(config), loaded.reference
     screener = Screener(settings, dataset, loaded.run.predictions)
-    front = {m.record.number for m in front_of(records, config.objectives, reference, bounds=config.constraints)}
+    front = {m.record.number for m in front_of(records, config.objective_set, reference)}
     ids = {dataset.images[row].id for row in screener.rows}
     so_far = [replace(record, scores=None) for record in records]
     for record in records:
@@ -80,8 +80,8 @@ def replay(loaded: LoadedRun, config: StudyConfig, dataset: CocoDataset, records
                 tally.saved += 1 - look.images / look.total
                 continue
         so_far[record.number] = record
-    tally.kept += hypervolume(so_far, config.objectives, reference, config.constraints) / hypervolume(
-        records, config.objectives, reference, config.constraints
+    tally.kept += hypervolume(so_far, config.objective_set, reference) / hypervolume(
+        records, config.objective_set, reference
     )
 
 

@@ -15,7 +15,7 @@ from scipy.stats import spearmanr
 
 from search_spaces.groups import Group
 from search_spaces.space import SearchSpace
-from tuner.samplers.problem import Objective, Problem
+from tuner.samplers.problem import Problem, Target
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -106,9 +106,9 @@ def make_instance(seed: int, layers: int = 100, correlation: float = 0.8, object
     problem = Problem(
         parameters,
         (
-            Objective("map_50_95", REFERENCE_MAP, WORST[0]),
-            Objective("latency_ms", 1.0, WORST[1], costs * 0.85 / costs[:, 0].sum(), 0.15, 0.008),
-            Objective("weight_mib", 1.0, WORST[2], size),
+            Target("map_50_95", REFERENCE_MAP, WORST[0]),
+            Target("latency_ms", 1.0, WORST[1], costs * 0.85 / costs[:, 0].sum(), 0.15, 0.008),
+            Target("weight_mib", 1.0, WORST[2], size),
         )[:objectives],
         prior,
         edges,

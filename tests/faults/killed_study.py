@@ -33,7 +33,7 @@ from private_postgres import private_postgres
 from objectives.scores import Scores
 from tuner.results.loaded import LoadedRun, load_run
 from tuner.search.front import front_of
-from tuner.search.trials import directions, objective_values, violations
+from tuner.search.trials import directions
 
 
 def scored(run: Path) -> int:
@@ -68,18 +68,18 @@ def measured_front(loaded: LoadedRun) -> set[str]:
     """Digests of the front by the scores that the storage holds, before any is measured again."""
     assert loaded.reference is not None
     config = loaded.config
-    members = front_of(loaded.records, config.objectives, loaded.reference, bounds=config.constraints)
+    members = front_of(loaded.records, config.objective_set, loaded.reference)
     return {member.record.allocation.digest for member in members}
 
 
 def replayed_front(loaded: LoadedRun) -> set[str]:
     """Digests of the best trials of an Optuna study that is told what the run folder kept of each feasible scheme."""
-    objectives, bounds = loaded.config.objectives, loaded.config.constraints
+    objectives = loaded.config.objective_set
     study = optuna.create_study(directions=directions(objectives))
     for digest, allocation in {record.allocation.digest: record.allocation for record in loaded.records}.items():
         found = loaded.run.evaluation(allocation)
-        if isinstance(found, Scores) and all(excess <= 0 for excess in violations(found, bounds).values()):
-            values = objective_values(found, objectives)
+        if isinstance(found, Scores) and objectives.feasible(found):
+            values = objectives.values(found)
             study.add_trial(create_trial(values=values, user_attrs={"digest": digest}))
     return {trial.user_attrs["digest"] for trial in study.best_trials}
 

@@ -35,16 +35,17 @@ def ensure_costs(
         steps: Shows progress.
 
     Returns:
-        ``{objective: milliseconds or bytes of every choice}``.
+        ``{kind of prior: milliseconds or bytes of every choice}``, kinds as of `Objective.prior`.
     """
-    config = inputs.config
+    wanted = inputs.config.objective_set
+    kinds = {objective.prior for objective in (*wanted.objectives, *wanted.bounded)}
     found: dict[str, CostTable] = {}
-    if "latency_ms" in config.objectives:
+    if "latency" in kinds:
         if not run.costs.exists():
             write_durably(run.costs, _latency(inputs, run, materializer, steps).to_json())
-        found["latency_ms"] = CostTable.from_json(read_text(run.costs))
-    if "weight_mib" in config.objectives or config.constraints.max_weight_mib is not None:
-        found["weight_mib"] = _weights(inputs, materializer)
+        found["latency"] = CostTable.from_json(read_text(run.costs))
+    if "weights" in kinds:
+        found["weights"] = _weights(inputs, materializer)
     return found
 
 

@@ -59,7 +59,7 @@ def evaluator_settings(inputs: Inputs, run: RunFolder, steps: Steps = silent) ->
         workers=worker_count(config.runtime.threads),
         weights=weight_settings(config.weights),
         recovered=run.recovered if weights else None,
-        timing=timing_protocol(config.timing, inputs.runtime) if "latency_ms" in config.objectives else None,
+        timing=timing_protocol(config.timing, inputs.runtime) if config.objective_set.timed else None,
         predictions=run.predictions,
         screening=screening_settings(config),
         known=run.known if run.known.is_dir() else None,
@@ -74,7 +74,7 @@ def screening_settings(config: StudyConfig) -> ScreeningSettings | None:
     section = config.search.screening
     if section is None:
         return None
-    costs = tuple(name for name in config.objectives if name != "map_50_95")
+    costs = config.objective_set.costs
     return ScreeningSettings(section.images, section.confidence, config.search.seed, costs)
 
 

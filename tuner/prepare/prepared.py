@@ -49,7 +49,7 @@ class PreparedStudy:
         run: Where its results are kept.
         parts: Of its artifacts; None where scores are replayed.
         sensitivity: How much each layer hurts in each format.
-        costs: ``{objective: prior}`` of every cost that is minimized or bounded.
+        costs: ``{kind of prior: table}`` of every cost that is minimized or bounded.
         unsupported: Pairs that the target cannot build, or gains nothing from.
     """
 

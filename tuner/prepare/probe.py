@@ -78,8 +78,7 @@ def unsupported_pairs(inputs: Inputs, run: RunFolder) -> Unsupported:
     config = inputs.config
     if not isinstance(inputs.runtime, EngineBuilder):
         return Unsupported({})
-    size = "weight_mib" in config.objectives or config.constraints.max_weight_mib is not None
-    return read_probe(run).kept_out(inputs.space, size)
+    return read_probe(run).kept_out(inputs.space, config.objective_set.sized)
 
 
 def _probe_cache(inputs: Inputs, runtime: EngineBuilder, run: RunFolder, wanted: Mapping[str, Sequence[str]]) -> Path:

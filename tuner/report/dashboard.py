@@ -18,6 +18,7 @@ from tuner.report.pareto import pareto_figure
 from tuner.report.server import DashboardServer, serve
 from tuner.report.tables import front_markdown
 from tuner.report.view import Run, recommendation
+from tuner.samplers.optuna_compat import study_attr, trial_id, update_study_attr
 from tuner.search.records import Baseline, FrontMember, RunSummary, TrialRecord
 from tuner.study.artifacts import Artifacts
 
@@ -64,7 +65,7 @@ def attach(
     for path in (report, folder / "front.json"):
         if path.is_file():
             _publish(study, artifacts, path)
-    trial_ids = {trial.number: trial._trial_id for trial in study.get_trials(deepcopy=False)}
+    trial_ids = {trial.number: trial_id(trial) for trial in study.get_trials(deepcopy=False)}
     for member in run.members:
         number = member.record.number
         for name in ("model.onnx", "scheme.json"):
@@ -86,11 +87,10 @@ def _save_figure(study: optuna.Study, run: Run) -> None:
         return
     figure = pareto_figure(run, width=590, compact=True)  # the page gives it half its width
     digest = hashlib.sha256(figure.to_json().encode()).hexdigest()
-    storage, study_id = study._storage, study._study_id
-    if storage.get_study_system_attrs(study_id).get(_DIGEST) == digest:
+    if study_attr(study, _DIGEST) == digest:
         return
     save_plotly_graph_object(study, figure, graph_object_id=_GRAPH)
-    storage.set_study_system_attr(study_id, _DIGEST, digest)
+    update_study_attr(study, _DIGEST, digest)
 
 
 def _note(run: Run, folder: Path) -> str:
@@ -107,24 +107,21 @@ def _note(run: Run, folder: Path) -> str:
     )
 
 
-def _publish(study: optuna.Study, artifacts: Artifacts, path: Path, trial_id: int | None = None) -> None:
+def _publish(study: optuna.Study, artifacts: Artifacts, path: Path, trial: int | None = None) -> None:
     """Puts a file into the artifact store under an id made of its scope and name, so that it has one entry.
 
     optuna's `upload_artifact` refuses finished trials and makes a new entry at each call; the dashboard
     also lists a trial's artifacts by the study's attributes.
     """
-    scope = "study" if trial_id is None else str(trial_id)
+    scope = "study" if trial is None else str(trial)
     artifact_id = str(uuid.uuid5(_NAMESPACE, f"{study.study_name}/{scope}/{path.name}"))
     artifacts.put(artifact_id, path)
     mimetype, encoding = mimetypes.guess_type(path.name)
     meta = {
         "artifact_id": artifact_id,
-        "filename": path.name if trial_id is None else f"trial-{path.parent.name}-{path.name}",
+        "filename": path.name if trial is None else f"trial-{path.parent.name}-{path.name}",
         "mimetype": mimetype or "application/octet-stream",
         "encoding": encoding,
     }
-    prefix = "artifacts:" if trial_id is None else f"dashboard:artifacts:{trial_id}:"
-    storage, study_id = study._storage, study._study_id
-    text = json.dumps(meta)
-    if storage.get_study_system_attrs(study_id).get(prefix + artifact_id) != text:
-        storage.set_study_system_attr(study_id, prefix + artifact_id, text)
+    prefix = "artifacts:" if trial is None else f"dashboard:artifacts:{trial}:"
+    update_study_attr(study, prefix + artifact_id, json.dumps(meta))

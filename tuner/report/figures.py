@@ -55,7 +55,7 @@ def bit_width_map(run: Run, layers: Sequence[Layer]) -> go.Figure | None:
     for fmt in formats:
         marker = {"symbol": "square", "size": 12, "color": theme.format_colour(fmt)}
         figure.add_scatter(x=[None], y=[None], mode="markers", name=plain(fmt), marker=marker)
-    unit = "ms" if run.timed else "MiB"
+    unit = run.objectives.axis.unit
     ticks = [
         f"{'★ ' if m.recommended else ''}{m.record.number}<br>{run.cost(scores_of(m.record)):.3g} {unit}"
         + f"<br>{percent(scores_of(m.record).accuracy.map_50_95)}"

@@ -9,11 +9,12 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from objectives.objective import MAP_50_95, MIB, milliseconds
 from tuner.report import theme
 from tuner.report.labels import place
 from tuner.report.theme import plain
-from tuner.report.view import MIB, Run, percent, points, scores_of
-from tuner.search.records import TrialRecord, milliseconds
+from tuner.report.view import Run, percent, points, scores_of
+from tuner.search.records import TrialRecord
 
 _LEFT, _BOTTOM = 72, 60
 
@@ -41,7 +42,7 @@ def pareto_figure(run: Run, *, width: int = 1130, compact: bool = False) -> go.F
         compact: Lower, and with a line of symbols instead of the legend: for a narrow place.
     """
     axes = _axes(run)
-    height, top, right = (465 if compact else 600), 64, (90 if run.sized else 24)
+    height, top, right = (465 if compact else 600), 64, (90 if run.objectives.shade else 24)
     figure = theme.base_figure(height, left=_LEFT, right=right, top=top, bottom=_BOTTOM)
     front = {member.record.number for member in run.members}
     special = front | {record.number for record in run.complete if _named(record)}
@@ -90,8 +91,9 @@ def pareto_figure(run: Run, *, width: int = 1130, compact: bool = False) -> go.F
     if compact:
         figure.update_layout(showlegend=False, title=_compact_title(run))
         figure.update_yaxes(title_text="mAP50-95, points")
-    if run.sized:
-        bar = {"title": {"text": "weights<br>MiB", "font": {"size": 12}}, "thickness": 14, "outlinewidth": 0}
+    if (shade := run.objectives.shade) is not None:
+        title = f"{shade.label}<br>{shade.unit}"
+        bar = {"title": {"text": title, "font": {"size": 12}}, "thickness": 14, "outlinewidth": 0}
         figure.update_layout(coloraxis={"colorscale": "Viridis", "colorbar": bar})
     return figure
 
@@ -126,6 +128,7 @@ def hover(run: Run, record: TrialRecord) -> str:
         lines.append(f"{milliseconds(scores.latency_ms)} ms, {speedup:.2f}x the reference's speed")
     size = f"{scores.size.weight_bytes / MIB:.2f} MiB weights, {scores.size.average_weight_bits:.1f} bits"
     lines.append(size + (" · broken" if scores.broken else ""))
+    lines += [f"{o.label} {o.text(o.value(scores))} {o.unit}" for o in run.objectives.further]
     if broken := run.broken_bounds(record):
         lines.append(f"infeasible: breaks {', '.join(broken)}")
     return "<br>".join(lines)
@@ -141,9 +144,9 @@ def _low(record: TrialRecord, axes: _Axes) -> bool:
 
 
 def _axes(run: Run) -> _Axes:
-    costs = [run.cost(scores_of(r)) for r in run.complete] + [run.baseline_cost(b) for b in run.baselines]
+    costs = [run.cost(scores_of(r)) for r in run.complete] + [run.baseline_cost(b) for b in run.drawn_baselines]
     maps = [100 * scores_of(r).accuracy.map_50_95 for r in run.complete]
-    maps += [100 * b.map_50_95 for b in run.baselines]
+    maps += [100 * b.map_50_95 for b in run.drawn_baselines]
     if not maps:
         return _Axes(0, 1, 0, 1)
     best = max(maps)
@@ -166,9 +169,9 @@ def _records(
 ) -> None:
     if not records:
         return
-    if run.sized and marker.get("symbol") is None:
-        sizes = [scores_of(record).size.weight_bytes / MIB for record in records]
-        marker = {**marker, "color": sizes, "coloraxis": "coloraxis"}
+    if (shade := run.objectives.shade) is not None and marker.get("symbol") is None:
+        values = [shade.value(scores_of(record)) for record in records]
+        marker = {**marker, "color": values, "coloraxis": "coloraxis"}
     figure.add_scatter(
         x=[run.cost(scores_of(record)) for record in records],
         y=[max(100 * scores_of(record).accuracy.map_50_95, axes.low) for record in records],
@@ -231,26 +234,25 @@ def _front(figure: go.Figure, run: Run, axes: _Axes) -> None:
 
 def _bounds(figure: go.Figure, run: Run) -> None:
     """Lines of the constraints that lie on the drawn axes."""
-    bounds = run.summary.bounds
+    bounds = run.objectives.bounds
     line: dict[str, Any] = {"line": {"color": theme.TRIAL, "width": 1.2, "dash": "dash"}, "layer": "below"}
-    if bounds.min_map is not None:
-        figure.add_hline(y=100 * bounds.min_map, **line)
-    most = bounds.max_latency_ms if run.timed else bounds.max_weight_mib
-    if most is not None:
-        figure.add_vline(x=most, **line)
+    if MAP_50_95 in bounds:
+        figure.add_hline(y=100 * bounds[MAP_50_95], **line)
+    if run.objectives.axis in bounds:
+        figure.add_vline(x=bounds[run.objectives.axis], **line)
 
 
 def _baselines(figure: go.Figure, run: Run, axes: _Axes) -> None:
-    if not run.baselines:
+    if not run.drawn_baselines:
         return
     texts = [
         f"<b>{plain(b.name)}</b><br>mAP {percent(b.map_50_95)}<br>{run.baseline_cost(b):.2f} "
-        + ("ms" if run.timed else "MiB")
-        for b in run.baselines
+        + run.objectives.axis.unit
+        for b in run.drawn_baselines
     ]
     figure.add_scatter(
-        x=[run.baseline_cost(b) for b in run.baselines],
-        y=[max(100 * b.map_50_95, axes.low) for b in run.baselines],
+        x=[run.baseline_cost(b) for b in run.drawn_baselines],
+        y=[max(100 * b.map_50_95, axes.low) for b in run.drawn_baselines],
         mode="markers",
         name="baselines",
         marker={"size": 12, "color": theme.BASELINE, "symbol": "triangle-up"},
@@ -281,7 +283,7 @@ def _annotate(figure: go.Figure, run: Run, axes: _Axes, *, width: float, height:
         add_record(run.recommended.record, text, theme.RECOMMENDED)
     if run.reference is not None:
         add_record(run.reference, "reference", theme.REFERENCE)
-    for baseline in run.baselines:
+    for baseline in run.drawn_baselines:
         add(run.baseline_cost(baseline), 100 * baseline.map_50_95, baseline.name, theme.BASELINE)
     for record in run.complete:
         if record.origin.startswith("uniform:"):

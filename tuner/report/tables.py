@@ -7,13 +7,14 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from objectives.objective import MIB, milliseconds
 from objectives.scores import Scores
 from search_spaces.allocation import Allocation
 from search_spaces.sensitivity import SensitivityTable
 from tuner.report.figures import sorted_layers
 from tuner.report.theme import format_colour, format_order
-from tuner.report.view import MIB, Run, interval_text, percent, points, scores_of
-from tuner.search.records import FrontMember, Rescore, milliseconds
+from tuner.report.view import Run, interval_text, percent, points, scores_of
+from tuner.search.records import FrontMember, Rescore
 
 
 def export_command(run_folder: Path | None, trial: int | str) -> str:
@@ -56,6 +57,7 @@ def front_head(run: Run) -> list[str]:
         *timed,
         "MiB",
         "bits",
+        *(objective.title for objective in run.objectives.further),
         "formats by layer",
     ]
 
@@ -88,7 +90,8 @@ def front_cells(run: Run, scores: Scores, rescore: Rescore | None) -> list[str]:
             f"{speedup:.2f}x" if speedup is not None else "–",
             milliseconds(scores.latency.p90_ms) if scores.latency else "–",
         ]
-    return [*cells, f"{scores.size.weight_bytes / MIB:.2f}", f"{scores.size.average_weight_bits:.1f}"]
+    further = [objective.text(objective.value(scores)) for objective in run.objectives.further]
+    return [*cells, f"{scores.size.weight_bytes / MIB:.2f}", f"{scores.size.average_weight_bits:.1f}", *further]
 
 
 def front_html(run: Run) -> str:
@@ -113,7 +116,7 @@ def front_html(run: Run) -> str:
             if run.reference is not None and baseline.latency_ms > 0:
                 cells[first + 1 + run.retimed] = f"{scores_of(run.reference).latency_ms / baseline.latency_ms:.2f}x"
         if baseline.weight_bytes:
-            cells[-2] = f"{baseline.weight_bytes / MIB:.2f}"
+            cells[-2 - len(run.objectives.further)] = f"{baseline.weight_bytes / MIB:.2f}"
         rows.append(("other", [html.escape(baseline.name), *cells, '<span class="muted">baseline</span>']))
     return table_html(front_head(run), rows, "front")
 

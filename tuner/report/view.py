@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
+from objectives.objective_set import ObjectiveSet
 from objectives.scores import Scores
 from tuner.search.records import Baseline, FrontMember, RunSummary, TrialRecord
-from tuner.search.trials import violations
-
-MIB = float(2**20)
 
 
 def points(value: float) -> str:
@@ -60,13 +58,13 @@ class Run:
 
     @property
     def timed(self) -> bool:
-        """Whether latency is an objective; otherwise the weight size takes its place on the axes."""
-        return "latency_ms" in self.summary.objectives
+        """Whether latency is an objective."""
+        return self.objectives.timed
 
     @property
-    def sized(self) -> bool:
-        """Whether the weight size is a third objective."""
-        return self.timed and "weight_mib" in self.summary.objectives
+    def objectives(self) -> ObjectiveSet:
+        """Objectives and bounds of the study."""
+        return self.summary.objective_set
 
     @property
     def twinned(self) -> bool:
@@ -84,20 +82,25 @@ class Run:
         ratio = again.latency_ratio if again is not None else None
         if not self.timed or ratio is None or scores.latency is None:
             return self.cost(scores)
-        return scores.latency_ms * ratio / scores.latency.ratio
+        return self.cost(replace(scores, latency_ms=scores.latency_ms * ratio / scores.latency.ratio))
 
     @property
     def cost_title(self) -> str:
         """Title of the cost axis."""
-        return "latency, ms (paired with the reference)" if self.timed else "weight size, MiB"
+        return self.objectives.axis.title
 
     def cost(self, scores: Scores) -> float:
-        """Latency in ms, or the weight size in MiB where latency is no objective."""
-        return scores.latency_ms if self.timed else scores.size.weight_bytes / MIB
+        """Value on the cost axis: the latency, or another cost where that is no objective."""
+        return self.objectives.axis.value(scores)
+
+    @property
+    def drawn_baselines(self) -> tuple[Baseline, ...]:
+        """Baselines of which the cost on the axis is known."""
+        return tuple(baseline for baseline in self.baselines if self.objectives.axis.name in baseline.costs)
 
     def baseline_cost(self, baseline: Baseline) -> float:
-        """The same of a baseline."""
-        return baseline.latency_ms if self.timed else baseline.weight_bytes / MIB
+        """`cost` of a baseline that is drawn."""
+        return baseline.costs[self.objectives.axis.name]
 
     @cached_property
     def complete(self) -> tuple[TrialRecord, ...]:
@@ -106,7 +109,7 @@ class Run:
 
     def broken_bounds(self, record: TrialRecord) -> tuple[str, ...]:
         """Names of the constraints that a complete trial breaks, ``broken`` aside."""
-        found = violations(scores_of(record), self.summary.bounds)
+        found = self.objectives.violations(scores_of(record))
         return tuple(name for name, excess in found.items() if excess > 0 and name != "broken")
 
     @cached_property

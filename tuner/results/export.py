@@ -16,8 +16,8 @@ from search_spaces.model_graph import ModelGraph
 from tuner.prepare.calibration import read_calibration
 from tuner.prepare.materializers import batched_graph, make_materializer
 from tuner.prepare.weights import read_weights
+from tuner.results.front_files import rescored
 from tuner.results.loaded import LoadedRun
-from tuner.search.front import rescored
 from tuner.search.records import TrialRecord
 from tuner.study.identity import versions
 from tuner.study.inputs import read_model

@@ -11,13 +11,14 @@ from search_spaces.allocation import Allocation
 from search_spaces.durable import write_durably
 from tuner.prepare.prepared import PreparedStudy
 from tuner.results.export import Exporter
+from tuner.results.front_files import rescored, write_front
 from tuner.results.loaded import LoadedRun, load_run
 from tuner.results.posterior_front import posterior_front
 from tuner.results.reporting import draw_previews, write_report_of
 from tuner.results.rescore import rescore
 from tuner.results.retime import retime
 from tuner.samplers.problem import Problem
-from tuner.search.front import front_of, rescored, write_front
+from tuner.search.front import front_of
 from tuner.search.learned import learn
 from tuner.search.problem import study_problem
 from tuner.study.run_folder import read_json
@@ -38,11 +39,11 @@ def finish(study: PreparedStudy, reference: Scores, steps: Steps = silent) -> No
     if parts is not None:
         chosen = _candidates(loaded, problem, reference)
         rescore(inputs, run, parts, chosen, steps)
-        if "latency_ms" in loaded.config.objectives:
+        if loaded.config.objective_set.timed:
             retime(inputs, run, chosen, steps)
         loaded = load_run(run.path)
     members = loaded.front
-    write_front(run, loaded.config.name, members, reference)
+    write_front(run, loaded.config.name, members, reference, loaded.config.objective_set.further)
     wanted = {str(member.record.number) for member in members}
     run.schemes.mkdir(exist_ok=True)
     for folder in run.schemes.iterdir():
@@ -68,7 +69,7 @@ def _candidates(loaded: LoadedRun, problem: Problem, reference: Scores) -> list[
     A measured front is made of lucky figures; a scheme that was unlucky is only found by what the models say of it.
     """
     config = loaded.config
-    measured = front_of(loaded.records, config.objectives, reference, bounds=config.constraints)
+    measured = front_of(loaded.records, config.objective_set, reference)
     believed = posterior_front(loaded, problem)
     found = {a.digest: a for a in [*(member.record.allocation for member in measured), *believed]}
     loaded.run.log("rescoring", measured=len(measured), believed=len(believed), schemes=len(found))

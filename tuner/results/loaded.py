@@ -55,9 +55,8 @@ class LoadedRun:
         config = self.config
         return front_of(
             self.records,
-            config.objectives,
+            config.objective_set,
             self.reference,
-            bounds=config.constraints,
             rescores=self.rescores,
         )
 

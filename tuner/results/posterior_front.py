@@ -22,7 +22,7 @@ def posterior_front(loaded: LoadedRun, problem: Problem) -> list[Allocation]:
         loaded: The run.
         problem: Its search.
     """
-    records = feasible(loaded.records, loaded.config.constraints)
+    records = feasible(loaded.records, loaded.config.objective_set)
     history = read_history(loaded.trials.study, problem)
     if not records or not len(history.schemes):
         return []

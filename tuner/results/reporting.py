@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from objectives.objective import milliseconds
 from objectives.runtimes.engine_report import EngineReport
 from objectives.runtimes.registry import open_runtime
 from objectives.tasks.detection.drawing import draw
@@ -27,7 +28,7 @@ from tuner.results.loaded import LoadedRun
 from tuner.search.front import hypervolume_history
 from tuner.search.learned import Learned
 from tuner.search.progress_view import duration
-from tuner.search.records import Baseline, FrontMember, Preview, RunSummary, milliseconds
+from tuner.search.records import Baseline, FrontMember, Preview, RunSummary
 from tuner.search.screening import summarize
 from tuner.study.inputs import Inputs, read_model
 from tuner.study.run_folder import RunFolder, read_json, read_text
@@ -99,7 +100,7 @@ def run_summary(loaded: LoadedRun) -> RunSummary:
     facts = {"started": str(loaded.manifest["started"])}
     if loaded.reference is not None:
         reference = loaded.reference
-        history = hypervolume_history(loaded.records, config.objectives, reference, bounds=config.constraints)
+        history = hypervolume_history(loaded.records, config.objective_set, reference)
         facts["reference"] = (
             f"mAP50-95 {reference.accuracy.map_50_95:.4f} on {reference.accuracy.images} search images"
             + (f", {milliseconds(reference.latency_ms)} ms" if reference.latency else "")

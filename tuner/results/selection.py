@@ -1,37 +1,10 @@
-"""Which member of a front to take: the recommended one, the knee, and the best for a stated budget."""
+"""Which member of a front is the best for a stated budget."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-
-
-def knee(points: NDArray[np.float64]) -> int | None:
-    """The point farthest below the line between the front's ends, each axis scaled to [0, 1] between them.
-
-    The rule of Das, "On characterizing the 'knee' of the Pareto curve based on normal-boundary intersection" (1999):
-    beyond it, a little more of one objective costs much of the other.
-
-    Args:
-        points: Shape ``(n, 2)``: cost and loss, both minimised.
-
-    Returns:
-        Its row; None where no point lies below the line.
-    """
-    if len(points) < 3:
-        return None
-    ends = points[[np.argmin(points[:, 0]), np.argmin(points[:, 1])]]
-    low, span = ends.min(axis=0), np.ptp(ends, axis=0)
-    if not (span > 0).all():
-        return None
-    # Scaled, the line joins (0, 1) and (1, 0): the distance below it grows with 1 - x - y.
-    depth = 1 - ((points - low) / span).sum(axis=1)
-    best = int(np.argmax(depth))
-    return best if depth[best] > 1e-9 else None
 
 
 @dataclass(frozen=True)
@@ -54,7 +27,7 @@ class Budget:
         return any(value is not None for value in (self.max_drop, self.max_latency_ms, self.max_weight_mib))
 
     def within(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Rows of the front (see `tuner.search.front.row`) that keep the budget, by the latest figures of each."""
+        """Rows of the front (of `tuner.results.front_files.row`) that keep the budget, by the latest figures."""
         kept = []
         for entry in rows:
             values = (100 * entry["drop"], latency_of(entry), entry["weight_bytes"] / 2**20)

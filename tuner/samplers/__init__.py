@@ -2,48 +2,41 @@
 
 from __future__ import annotations
 
-import optuna
+from typing import Protocol
+
 from optuna.samplers import BaseSampler
 
-from tuner.samplers.knapsack import KnapsackSampler
-from tuner.samplers.lowdim import LowDimensionalSampler
-from tuner.samplers.model_guided import ModelGuidedSampler
 from tuner.samplers.problem import Problem
 from tuner.samplers.unseen import Repair, UnseenSampler
+from tuner.study.samplers import SAMPLERS
 
-SAMPLERS = ("model", "lowdim-tpe", "knapsack", "nsga2", "tpe", "random")
-_POPULATION = 20
+
+class SamplerFactory(Protocol):
+    """What the table of samplers holds: a class of samplers, or a function that builds one."""
+
+    def __call__(self, problem: Problem, seed: int, drawn: int) -> BaseSampler:
+        """Builds a sampler; it may propose what the study holds already, and what the target cannot build.
+
+        Args:
+            problem: Choices, priors, layer graph and objectives.
+            seed: For a sampler that mixes the trial's number into its random choices, and so needs no state.
+            drawn: For one that draws on: a seed that differs from sitting to sitting of a study.
+        """
 
 
 def make_sampler(name: str, problem: Problem, seed: int, done: int = 0, repair: Repair = dict) -> BaseSampler:
     """Builds a seeded sampler of whole schemes.
 
     Args:
-        name: One of `SAMPLERS`.
-        problem: Choices, priors, layer graph and objectives; only ``model``, ``lowdim-tpe`` and ``knapsack`` read more
-            of it than the choices.
+        name: One of `tuner.study.samplers.SAMPLERS`.
+        problem: Choices, priors, layer graph and objectives.
         seed: Of all random choices.
         done: Trials that the study already holds, so that a resumed study draws other numbers.
         repair: Replaces choices that the target cannot build.
 
     Raises:
-        KeyError: No sampler has that name.
+        InputError: No sampler has that name.
     """
+    factory: SamplerFactory = SAMPLERS.get(name)
     drawn = (seed + 1_000_003 * done) % 2**32
-    inner: BaseSampler
-    if name == "model":
-        inner = ModelGuidedSampler(problem, seed)
-    elif name == "lowdim-tpe":
-        inner = LowDimensionalSampler(problem, seed)
-    elif name == "knapsack":
-        inner = KnapsackSampler(problem, seed)
-    elif name == "tpe":
-        # The joint model perturbs good schemes as a whole; marginals would mix the two ends of a front.
-        inner = optuna.samplers.TPESampler(n_startup_trials=2, multivariate=True, constant_liar=False, seed=drawn)
-    elif name == "nsga2":
-        inner = optuna.samplers.NSGAIISampler(population_size=_POPULATION, seed=drawn)
-    elif name == "random":
-        inner = optuna.samplers.RandomSampler(seed=drawn)
-    else:
-        raise KeyError(name)
-    return UnseenSampler(inner, problem.parameters, drawn, repair)
+    return UnseenSampler(factory(problem, seed, drawn), problem.parameters, drawn, repair)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from optuna._hypervolume.box_decomposition import get_non_dominated_box_bounds
 
+from tuner.samplers.optuna_compat import non_dominated_boxes
 from tuner.samplers.problem import Floats
 
 #: Boxes times samples that one step of the sum handles, so that memory stays below 100 MiB.
@@ -29,7 +29,7 @@ def improvement(points: Floats, front: Floats, worst: Floats) -> Floats:
     inside = front[(front < worst).all(axis=1)]
     if not len(inside):
         return np.asarray(np.prod(np.maximum(worst - points, 0.0), axis=1))
-    lower, upper = get_non_dominated_box_bounds(inside, worst)
+    lower, upper = non_dominated_boxes(inside, worst)
     found = np.zeros(len(points))
     step = max(1, _CHUNK // (len(lower) * points.shape[1]))
     for start in range(0, len(points), step):

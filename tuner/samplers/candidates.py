@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tuner.samplers.beliefs import Beliefs
-from tuner.samplers.problem import Floats, Ints, Objective, Problem
+from tuner.samplers.problem import Floats, Ints, Problem, Target
 from tuner.samplers.solver import exchange_rates, solve
 
 DRAWS = 24
@@ -50,9 +50,7 @@ def changed(beliefs: Beliefs, front: Ints, random: np.random.Generator) -> Ints:
     return found
 
 
-def _prices(
-    problem: Problem, objective: Objective, loss: Floats, cost: Floats, reformats: Floats
-) -> tuple[float, float]:
+def _prices(problem: Problem, objective: Target, loss: Floats, cost: Floats, reformats: Floats) -> tuple[float, float]:
     """Range of prices of a cost at which schemes differ; with a bound, from about the one that keeps it.
 
     Args:

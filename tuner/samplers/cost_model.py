@@ -6,7 +6,7 @@ import numpy as np
 
 from tuner.samplers.accuracy_model import effect_shape
 from tuner.samplers.evidence import Evidence, Shape, most_evident
-from tuner.samplers.problem import Floats, Ints, Objective, Problem
+from tuner.samplers.problem import Floats, Ints, Problem, Target
 from tuner.samplers.regression import Features, Posterior, process
 
 _EVIDENT = 250
@@ -26,7 +26,7 @@ class CostModel:
     """
 
     def __init__(
-        self, problem: Problem, objective: Objective, schemes: Ints, shares: Floats, running: Ints | None = None
+        self, problem: Problem, objective: Target, schemes: Ints, shares: Floats, running: Ints | None = None
     ) -> None:
         assert objective.prior is not None
         self._problem, self._objective = problem, objective

@@ -10,6 +10,10 @@ import numpy as np
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from objectives.objective import OBJECTIVES
+from objectives.scores import Scores, Screened
+from search_spaces.errors import InputError
+from search_spaces.reading import record_of
 from tuner.samplers.problem import Floats, Ints, Problem
 
 
@@ -81,14 +85,26 @@ def _measured(trial: FrozenTrial) -> Mapping[str, Any]:
 
 
 def _values(trial: FrozenTrial, problem: Problem) -> Sequence[float] | None:
-    """Values of all objectives; of the size where it is only bounded from the scores, which tell it exactly."""
-    size = _measured(trial).get("size", {}).get("weight_bytes")
-    if trial.state is TrialState.PRUNED:
-        look, latency = _measured(trial).get("look", {}), _measured(trial).get("latency_ms")
-        known = {"map_50_95": look.get("map_50_95"), "latency_ms": latency, "weight_mib": size and size / 2**20}
-        found = [known.get(o.name) for o in problem.objectives]
-    else:
-        told = iter(trial.values or ())  # a damaged database may hold fewer
-        found = [next(told, None) if o.optimised else size and size / 2**20 for o in problem.objectives]
-    values = [float(value) for value in found if value is not None]
-    return values if len(values) == len(found) else None
+    """Values of all objectives, from the result where the study has none: bounded quantities, and screened trials."""
+    told = iter(trial.values or ())  # a damaged database may hold fewer
+    complete, result = trial.state is TrialState.COMPLETE, None
+    found: list[float] = []
+    for target in problem.objectives:
+        if complete and target.optimised:
+            value = next(told, None)
+        else:
+            result = result or _result(trial)
+            value = OBJECTIVES.get(target.name).value(result) if result is not None else None
+        if value is None:
+            return None
+        found.append(float(value))
+    return found
+
+
+def _result(trial: FrozenTrial) -> Scores | Screened | None:
+    try:
+        if trial.state is TrialState.COMPLETE:
+            return Scores.from_json(_measured(trial))
+        return record_of(Screened, _measured(trial), "screened")
+    except InputError:  # a damaged database
+        return None

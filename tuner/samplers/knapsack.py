@@ -10,14 +10,14 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from tuner.samplers.history import read_history
-from tuner.samplers.problem import Floats, Ints, Objective, Problem
+from tuner.samplers.problem import Floats, Ints, Problem, Target
 from tuner.samplers.scheme_sampler import SchemeSampler
 from tuner.samplers.solver import exchange_rates, solve
 
 _PRICES = 160
 
 
-def reformat_prior(problem: Problem, objective: Objective) -> Floats:
+def reformat_prior(problem: Problem, objective: Target) -> Floats:
     """Expected share of the reference's cost that a reformat on each edge adds, shape ``(edges,)``."""
     return np.asarray(objective.reformat * (1 + problem.edge_sizes) / 2)
 
@@ -87,8 +87,8 @@ def _within_bounds(problem: Problem, schemes: Ints) -> NDArray[np.bool_]:
 class KnapsackSampler(SchemeSampler):
     """Proposes knapsack points alone, ever finer spaced: the priors without any learning."""
 
-    def __init__(self, problem: Problem, seed: int = 0) -> None:
-        super().__init__(problem, seed)
+    def __init__(self, problem: Problem, seed: int = 0, drawn: int = 0) -> None:
+        super().__init__(problem, seed, drawn)
         self._points: dict[int, list[Ints]] = {}  # by spacing; a function of the problem alone
 
     def propose(self, study: Study, trial: FrozenTrial) -> Ints:

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tuner.samplers.accuracy_model import shrunk
 from tuner.samplers.knapsack import reformat_prior
+from tuner.samplers.optuna_compat import set_trial_attr
 from tuner.samplers.problem import Ints, Problem
 from tuner.samplers.scheme_sampler import SchemeSampler
 from tuner.samplers.solver import exchange_rates, solve
@@ -25,8 +26,8 @@ class LowDimensionalSampler(SchemeSampler):
     The knobs of a trial are kept among its system attributes, so that any process can rebuild TPE's view.
     """
 
-    def __init__(self, problem: Problem, seed: int = 0) -> None:
-        super().__init__(problem, seed)
+    def __init__(self, problem: Problem, seed: int = 0, drawn: int = 0) -> None:
+        super().__init__(problem, seed, drawn)
         self._costs = [objective for objective in problem.objectives if not objective.accuracy]
         space: dict[str, BaseDistribution] = {f"price:{o.name}": FloatDistribution(0.0, 1.0) for o in self._costs}
         space |= {"reformat": FloatDistribution(0.0, 3.0), "power": FloatDistribution(0.3, 1.5)}
@@ -46,7 +47,7 @@ class LowDimensionalSampler(SchemeSampler):
             if knobs is not None:
                 inner.add_trial(optuna.trial.create_trial(params=knobs, distributions=self._space, values=other.values))
         chosen = inner.ask(self._space).params
-        study._storage.set_trial_system_attr(trial._trial_id, _KNOBS, chosen)
+        set_trial_attr(study, trial, _KNOBS, chosen)
         return self._solve(chosen)
 
     def _solve(self, knobs: Mapping[str, float]) -> Ints:

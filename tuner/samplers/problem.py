@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from objectives.objective import Objective
 from search_spaces.costs import CostTable
 from search_spaces.formats import FORMATS, UNQUANTIZED
 from search_spaces.groups import Group
@@ -19,18 +20,16 @@ from search_spaces.unsupported import Unsupported
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-#: Prior of one reformat, as a share of the reference's latency. TensorRT's is what the cost model learned on yolov8n
-#: (TensorRT 8.6, H100: 11 to 31 us of 0.5 ms); with a smaller one the first schemes are full of dear islands.
-REFORMAT_SHARE = {"tensorrt": 0.035}
-_OTHER_SHARE = 0.008
+#: Prior of one reformat, as a share of the reference's latency, where the runtime says nothing else.
+REFORMAT_SHARE = 0.008
 
 
 @dataclass(frozen=True)
-class Objective:
-    """One objective of the study.
+class Target:
+    """One objective of the study, with what is known of it before the first trial.
 
     Attributes:
-        name: ``map_50_95`` (maximised), ``latency_ms`` or ``weight_mib`` (minimised).
+        name: Of the `objectives.objective.Objective`.
         reference: Its value for the unquantized model.
         worst: Its coordinate of the hypervolume's reference point; a value beyond it gains nothing.
         prior: Of a cost, what each (group, format) is expected to cost as a share of `reference`, shape
@@ -75,7 +74,7 @@ class Problem:
     """
 
     parameters: Mapping[str, tuple[str, ...]]
-    objectives: tuple[Objective, ...]
+    objectives: tuple[Target, ...]
     harm: Floats
     edges: Ints
     edge_sizes: Floats
@@ -129,11 +128,6 @@ class Problem:
         return differs.astype(np.float64)
 
 
-def reformat_share(runtime: str) -> float:
-    """Prior of one reformat on a runtime, as a share of the reference's latency."""
-    return REFORMAT_SHARE.get(runtime, _OTHER_SHARE)
-
-
 def format_names(parameters: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     """Formats of all groups, in order of first use."""
     return tuple(dict.fromkeys(name for names in parameters.values() for name in names))
@@ -141,29 +135,29 @@ def format_names(parameters: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
 
 def build_problem(
     space: SearchSpace,
-    objectives: Sequence[tuple[str, float, float, CostTable | None]],
+    objectives: Sequence[tuple[Objective, float, CostTable | None]],
     *,
     sensitivity: SensitivityTable | None = None,
     edges: Sequence[tuple[str, str]] = (),
     elements: Mapping[str, int] | None = None,
     blocks: Mapping[str, str] | None = None,
-    bounds: Mapping[str, float] | None = None,
-    bounded: Sequence[str] = (),
-    reformat: float = _OTHER_SHARE,
+    bounds: Mapping[Objective, float] | None = None,
+    bounded: Sequence[Objective] = (),
+    reformat: float = REFORMAT_SHARE,
     blocked: Unsupported | None = None,
 ) -> Problem:
     """Brings a study's tables into the shape of a problem.
 
     Args:
         space: Groups and formats.
-        objectives: ``(name, value of the unquantized model, worst value that counts, cost table)``; the accuracy has
-            no table.
+        objectives: ``(objective, value of the unquantized model, cost table)``, those that are only bounded last; the
+            accuracy has no table.
         sensitivity: The prior of the accuracy; without one every choice counts alike.
         edges: Pairs of neighbouring layers.
         elements: ``{layer: elements of its output}``, which cross its outgoing edges; without it all edges are equal.
         blocks: ``{layer: module}``; without it every group is a block of its own.
         bounds: ``{objective: value that no scheme may be worse than}``.
-        bounded: Names of the objectives that are only bounded.
+        bounded: Those of the objectives that are only bounded.
         reformat: Prior share of the latency that one reformat costs.
         blocked: Pairs that the target cannot build.
     """
@@ -183,12 +177,12 @@ def build_problem(
         parameters,
         tuple(
             replace(
-                _objective(space, names, *each),
-                reformat=reformat if each[0] == "latency_ms" else 0.0,
-                bound=(bounds or {}).get(each[0]),
-                optimised=each[0] not in bounded,
+                _target(space, names, objective, reference, table),
+                reformat=reformat if objective.prior == "latency" else 0.0,
+                bound=(bounds or {}).get(objective),
+                optimised=objective not in bounded,
             )
-            for each in objectives
+            for objective, reference, table in objectives
         ),
         _harm(space.groups, names, sensitivity),
         np.array(list(pairs), dtype=np.int64).reshape(-1, 2),
@@ -203,13 +197,14 @@ def _domain(name: str) -> str:
     return FORMATS[name].activation.name if name in FORMATS else name
 
 
-def _objective(
-    space: SearchSpace, names: Sequence[str], name: str, reference: float, worst: float, table: CostTable | None
-) -> Objective:
+def _target(
+    space: SearchSpace, names: Sequence[str], objective: Objective, reference: float, table: CostTable | None
+) -> Target:
+    worst = reference * objective.worst
     if table is None:
-        return Objective(name, reference, worst)
+        return Target(objective.name, reference, worst)
     prior, fixed = _shares(space.groups, names, table)
-    return Objective(name, reference, worst, prior, fixed)
+    return Target(objective.name, reference, worst, prior, fixed)
 
 
 def _shares(groups: Sequence[Group], names: Sequence[str], table: CostTable) -> tuple[Floats, float]:

@@ -19,9 +19,10 @@ class SchemeSampler(BaseSampler):
     Args:
         problem: The search.
         seed: Of all random choices; the trial's number is mixed in.
+        drawn: Not used, for no state is kept between two proposals.
     """
 
-    def __init__(self, problem: Problem, seed: int = 0) -> None:
+    def __init__(self, problem: Problem, seed: int = 0, drawn: int = 0) -> None:
         self._problem = problem
         self._seed = seed
 

@@ -11,11 +11,12 @@ import numpy as np
 from optuna.study import Study
 from scipy.stats import kendalltau, spearmanr
 
+from objectives.objective import OBJECTIVES
 from search_spaces.formats import UNQUANTIZED
 from tuner.samplers.accuracy_model import loss
 from tuner.samplers.beliefs import Beliefs
 from tuner.samplers.history import History, read_history
-from tuner.samplers.problem import Floats, Problem
+from tuner.samplers.problem import Floats, Problem, Target
 
 #: Complete trials below which the models say little more than their priors.
 MIN_TRIALS = 8
@@ -145,21 +146,26 @@ def _observed(problem: Problem, history: History, effects: Floats, reference: fl
     return rank(summed[quantized], loss(history.values[:, index], reference)[quantized])
 
 
+def _latency(problem: Problem) -> Target | None:
+    """The objective that is timed; None where none is."""
+    return next((target for target in problem.objectives if OBJECTIVES.get(target.name).timed), None)
+
+
 def _times(beliefs: Beliefs) -> Floats | None:
     problem = beliefs.problem
-    if "latency_ms" not in beliefs.costs or UNQUANTIZED not in problem.formats:
+    latency = _latency(problem)
+    if latency is None or UNQUANTIZED not in problem.formats:
         return None
-    reference = next(o.reference for o in problem.objectives if o.name == "latency_ms")
-    shares = beliefs.costs["latency_ms"].effects
+    shares = beliefs.costs[latency.name].effects
     plain = problem.formats.index(UNQUANTIZED)
-    return np.asarray(reference * (shares - shares[:, plain : plain + 1]))
+    return np.asarray(latency.reference * (shares - shares[:, plain : plain + 1]))
 
 
 def _reformats(beliefs: Beliefs) -> tuple[Reformat, ...]:
-    if "latency_ms" not in beliefs.costs:
-        return ()
     problem, names = beliefs.problem, list(beliefs.problem.parameters)
-    reference = next(o.reference for o in problem.objectives if o.name == "latency_ms")
-    costs = reference * beliefs.costs["latency_ms"].reformat_cost
+    latency = _latency(problem)
+    if latency is None:
+        return ()
+    costs = latency.reference * beliefs.costs[latency.name].reformat_cost
     found = [Reformat(names[a], names[b], float(ms)) for (a, b), ms in zip(problem.edges, costs, strict=True)]
     return tuple(sorted(found, key=lambda each: -each.ms))

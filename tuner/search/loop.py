@@ -219,7 +219,7 @@ def _open_study(storage: RDBStorage, config: StudyConfig, run: RunFolder) -> opt
         study = optuna.create_study(
             study_name=config.name,
             storage=storage,
-            directions=directions(config.objectives),
+            directions=directions(config.objective_set),
             sampler=optuna.samplers.RandomSampler(config.search.seed),
             load_if_exists=True,
         )
@@ -252,10 +252,11 @@ def progress(trials: Trials, config: StudyConfig, reference: Scores, total: int)
     """Where a study stands, for the terminal."""
     records = trials.records()
     ended = [record for record in records if record.scores or record.screened or record.failure]
-    front = front_of(records, config.objectives, reference, bounds=config.constraints)
+    objectives = config.objective_set
+    front = front_of(records, objectives, reference)
     done = counted(records)
     left = seconds_left(trials.study, total - done)
-    return Progress(config.name, done, total, left, ended[-1] if ended else None, front, reference)
+    return Progress(config.name, done, total, left, ended[-1] if ended else None, front, reference, objectives.further)
 
 
 def _outcome(result: Outcome) -> dict[str, Any]:

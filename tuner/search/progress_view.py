@@ -12,9 +12,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from objectives.objective import Objective, milliseconds
 from objectives.scores import Scores
 from tuner.search.front import drop
-from tuner.search.records import FrontMember, TrialRecord, milliseconds
+from tuner.search.records import FrontMember, TrialRecord
 
 _ROWS = 8
 
@@ -31,6 +32,7 @@ class Progress:
         last: The trial that ended last.
         front: The front so far.
         reference: Scores of the unquantized model.
+        further: Objectives of the study beside mAP, latency and size.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Progress:
     last: TrialRecord | None
     front: Sequence[FrontMember]
     reference: Scores
+    further: Sequence[Objective] = ()
 
 
 class LiveView:
@@ -112,7 +115,8 @@ def _line(progress: Progress) -> str:
 def _table(progress: Progress) -> Table:
     table = Table(title=f"{progress.name}: front", title_justify="left")
     timed = ["ms", "speed-up"] if progress.reference.latency else []
-    for name in ("trial", "mAP50-95", "loss, points", *timed, "MiB", "bits", "formats"):
+    further = [objective.title for objective in progress.further]
+    for name in ("trial", "mAP50-95", "loss, points", *timed, "MiB", "bits", *further, "formats"):
         table.add_column(name, justify="left" if name == "formats" else "right")
     step = max(1, -(-len(progress.front) // _ROWS))
     for index, member in enumerate(progress.front):
@@ -127,6 +131,7 @@ def _table(progress: Progress) -> Table:
             *([milliseconds(scores.latency_ms), f"{speed:.2f}"] if timed else []),
             f"{scores.size.weight_bytes / 2**20:.2f}",
             f"{scores.size.average_weight_bits:.2f}",
+            *(objective.text(objective.value(scores)) for objective in progress.further),
             member.record.allocation.summary(),
             style="bold green" if member.recommended else None,
         )

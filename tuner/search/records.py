@@ -6,14 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
+from objectives.objective import LATENCY_MS, MIB, WEIGHT_MIB, milliseconds
+from objectives.objective_set import ObjectiveSet
 from objectives.scores import Accuracy, Failure, Scores, Screened
 from search_spaces.allocation import Allocation
 from tuner.study.config import ConstraintsSection
-
-
-def milliseconds(value: float) -> str:
-    """A latency to three digits or to a tenth of a millisecond: ``0.379``, ``3.79``, ``37.9``, ``379.1``."""
-    return f"{value:.{3 if value < 0.9995 else 2 if value < 9.995 else 1}f}"
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,7 @@ class FrontMember:
         record: Its trial; `record.scores` is never None.
         rescore: None until the front was re-scored.
         recommended: Whether it is the one to start from (fastest within 1 point of the reference).
-        knee: Whether it lies where the front bends most, see `tuner.results.selection.knee`.
+        knee: Whether it lies where the front bends most, see `tuner.search.front.knee`.
     """
 
     record: TrialRecord
@@ -101,6 +98,11 @@ class Baseline:
     map_50_95: float
     latency_ms: float
     weight_bytes: int = 0
+
+    @property
+    def costs(self) -> dict[str, float]:
+        """``{objective: value}`` of what is known of it."""
+        return {LATENCY_MS.name: self.latency_ms, WEIGHT_MIB.name: self.weight_bytes / MIB}
 
     def __str__(self) -> str:
         """One line: what is known of it."""
@@ -144,3 +146,8 @@ class RunSummary:
     objectives: tuple[str, ...] = ("map_50_95", "latency_ms")
     hypervolume: tuple[float, ...] = ()
     bounds: ConstraintsSection = field(default_factory=ConstraintsSection)
+
+    @property
+    def objective_set(self) -> ObjectiveSet:
+        """Objectives and bounds together."""
+        return ObjectiveSet.of(self.objectives, self.bounds.model_dump())

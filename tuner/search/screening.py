@@ -27,7 +27,7 @@ def leaders(
     """
     if config.search.screening is None or records[number].origin != "sampler":
         return {}
-    front = front_of(records, config.objectives, reference, bounds=config.constraints)
+    front = front_of(records, config.objective_set, reference)
     return {m.record.allocation.digest: m.record.scores for m in front if m.record.scores is not None}
 
 

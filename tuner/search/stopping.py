@@ -12,7 +12,7 @@ from tuner.samplers.acquisition import improvement
 from tuner.samplers.beliefs import Beliefs
 from tuner.samplers.history import read_history
 from tuner.samplers.problem import Problem
-from tuner.search.front import front_of, hypervolume, losses, worst_point
+from tuner.search.front import front_of, hypervolume
 from tuner.search.records import TrialRecord
 from tuner.search.trials import Trials, counted
 
@@ -50,10 +50,8 @@ class Patience:
         waiting = any(record.state == "WAITING" for record in records)
         if waiting or len(last) < self.trials or any(record.origin != "sampler" for record in last):
             return ""
-        objectives, bounds = trials.config.objectives, trials.config.constraints
-        before, now = (
-            hypervolume(found, objectives, self.reference, bounds) for found in (ended[: -self.trials], ended)
-        )
+        objectives = trials.config.objective_set
+        before, now = (hypervolume(found, objectives, self.reference) for found in (ended[: -self.trials], ended))
         gain = now - before
         noise = self._noise(trials, ended) if gain > 0 else 0.0
         if gain > noise:
@@ -65,15 +63,13 @@ class Patience:
 
     def _noise(self, trials: Trials, records: Sequence[TrialRecord]) -> float:
         """Hypervolume that the luckiest duplicate of a front member would add."""
-        config = trials.config
-        front = front_of(records, config.objectives, self.reference, bounds=config.constraints)
+        objectives, reference = trials.config.objective_set, self.reference
+        front = front_of(records, objectives, reference)
         history = read_history(trials.study, self.problem)
         if not front or not len(history.schemes):
             return 0.0
         share = Beliefs(self.problem, history).accuracy.settings["noise"]
-        points = np.array(
-            [losses(m.record.scores, config.objectives, self.reference) for m in front if m.record.scores]
-        )
+        points = np.array([objectives.losses(m.record.scores, reference) for m in front if m.record.scores])
         lucky = points.copy()
-        lucky[:, list(config.objectives).index("map_50_95")] -= LUCK * share * self.reference.accuracy.map_50_95
-        return float(improvement(lucky, points, worst_point(config.objectives, self.reference)).max())
+        lucky[:, objectives.accuracy] -= LUCK * share * objectives.values(reference)[objectives.accuracy]
+        return float(improvement(lucky, points, objectives.worst_point(reference)).max())

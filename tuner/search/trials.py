@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,8 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from objectives.objective import MIB
+from objectives.objective_set import ObjectiveSet
 from objectives.scores import Failure, Outcome, Scores, Screened
 from search_spaces.allocation import Allocation
 from search_spaces.durable import write_durably
@@ -19,43 +21,20 @@ from search_spaces.formats import UNQUANTIZED
 from search_spaces.reading import record_of
 from search_spaces.space import SearchSpace
 from search_spaces.unsupported import Unsupported
+from tuner.samplers.optuna_compat import finished, propose, running_trial, set_trial_attr
 from tuner.search.records import TrialRecord
-from tuner.study.config import ConstraintsSection, StudyConfig
+from tuner.study.config import StudyConfig
 from tuner.study.run_folder import RunFolder
 
 INTERRUPTED = "interrupted"
 BLOCKED = "blocked"
 #: A scheme whose worker died while it was evaluated is tried so many times more.
 MAX_RETRIES = 2
-_MIB = 2**20
 
 
-def objective_values(scores: Scores, objectives: Sequence[str]) -> list[float]:
-    """Values of the named objectives, in order."""
-    known = {
-        "map_50_95": scores.accuracy.map_50_95,
-        "latency_ms": scores.latency_ms,
-        "weight_mib": scores.size.weight_bytes / _MIB,
-    }
-    return [known[name] for name in objectives]
-
-
-def directions(objectives: Sequence[str]) -> list[StudyDirection]:
-    """Optuna's direction of each named objective: mAP is maximised, a cost minimised."""
-    cost, gain = StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE
-    return [gain if name == "map_50_95" else cost for name in objectives]
-
-
-def violations(scores: Scores, bounds: ConstraintsSection) -> dict[str, float]:
-    """``{constraint: excess}``; a scheme is feasible where none is positive."""
-    found = {"broken": 1.0 if scores.broken else 0.0}
-    if bounds.min_map is not None:
-        found["min_map"] = bounds.min_map - scores.accuracy.map_50_95
-    if bounds.max_latency_ms is not None:
-        found["max_latency_ms"] = scores.latency_ms - bounds.max_latency_ms
-    if bounds.max_weight_mib is not None:
-        found["max_weight_mib"] = scores.size.weight_bytes / _MIB - bounds.max_weight_mib
-    return found
+def directions(objectives: ObjectiveSet) -> list[StudyDirection]:
+    """Optuna's direction of each objective."""
+    return [StudyDirection[objective.direction.upper()] for objective in objectives.objectives]
 
 
 @dataclass
@@ -80,7 +59,7 @@ class Trials:
     _ended: dict[int, TrialRecord] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        found, wanted = self.study.directions, directions(self.config.objectives)
+        found, wanted = self.study.directions, directions(self.config.objective_set)
         if found != wanted:  # Optuna would fail every trial that is told
             raise InputError(
                 f"study {self.study.study_name!r}: its directions are {[way.name for way in found]}, not "
@@ -147,7 +126,7 @@ class Trials:
 
         Where another worker took this one for dead meanwhile, for its connection was cut, nothing is left to tell.
         """
-        if self.study._storage.get_trial(trial._trial_id).state.is_finished():
+        if finished(self.study, trial):
             return
         if isinstance(result, Failure):
             trial.set_user_attr("failure", result.to_json())
@@ -157,19 +136,19 @@ class Trials:
             trial.set_user_attr("screened", result.to_json())
             self.study.tell(trial, state=TrialState.PRUNED)
             return
-        excesses = violations(result, self.config.constraints)
+        excesses = self.config.objective_set.violations(result)
         for name, excess in excesses.items():
             if name not in trial.constraints:
                 trial.set_constraint(name, excess)
         # optuna-dashboard 0.21 reads only the list of Optuna before 5, which Optuna 5 reads too.
-        self.study._storage.set_trial_system_attr(trial._trial_id, "constraints", list(excesses.values()))
+        set_trial_attr(self.study, trial, "constraints", list(excesses.values()))
         trial.set_user_attr("scores", result.to_json())
         trial.set_user_attr("map_50", round(result.accuracy.map_50, 4))
         if result.latency is not None:
             trial.set_user_attr("latency_ratio", round(result.latency.ratio, 4))
-        trial.set_user_attr("weight_mib", round(result.size.weight_bytes / _MIB, 3))
+        trial.set_user_attr("weight_mib", round(result.size.weight_bytes / MIB, 3))
         trial.set_user_attr("average_weight_bits", round(result.size.average_weight_bits, 2))
-        self.study.tell(trial, objective_values(result, self.config.objectives))
+        self.study.tell(trial, self.config.objective_set.values(result))
 
     def requeue(self, trial: Trial, *, lost: bool = False) -> None:
         """Fails a trial that was cut short and queues its scheme again, in that order of safety. Needs the turn.
@@ -213,7 +192,7 @@ class Trials:
             worker = frozen.user_attrs.get("worker")
             if worker is not None and alive(worker):
                 continue
-            trial = Trial(self.study, frozen._trial_id)
+            trial = running_trial(self.study, frozen)
             choices = self._choices(frozen)
             result = self.run.evaluation(self.space.allocation(choices)) if choices is not None else None
             if result is None:
@@ -236,8 +215,8 @@ class Trials:
         return sum(self.blocked.repair_allocation(allocation) == allocation for allocation in tried) >= size
 
     def _choose(self, trial: Trial) -> Allocation:
-        # Touched even where a queued scheme fixes every parameter: samplers mark the trial as a parent here.
-        assert isinstance(trial.relative_params, dict)
+        # Even where a queued scheme fixes every parameter: samplers mark the trial as a parent when they draw.
+        propose(trial)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             choices = {

@@ -6,12 +6,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
 
+from objectives.objective import OBJECTIVES
+from objectives.objective_set import ObjectiveSet
 from objectives.runtimes.registry import RUNTIMES, parse_settings
 from objectives.runtimes.runtime import Runtime, TimingDefaults
 from objectives.runtimes.settings import Positive, PositiveFloat, RuntimeSettings, Text
 from search_spaces.formats import DEFAULT_FORMATS
+from tuner.study.registered import name_in
+from tuner.study.samplers import SAMPLERS
 
-Objective = Literal["map_50_95", "latency_ms", "weight_mib"]
+Objective = Annotated[str, name_in(OBJECTIVES)]
+Sampler = Annotated[str, name_in(SAMPLERS)]
 
 #: Keys that hold paths, relative to the study file.
 PATH_KEYS = (
@@ -165,7 +170,7 @@ class SearchSection(Section):
     a study ends before its trials are done, once so many proposals gained nothing beyond noise.
     """
 
-    sampler: Literal["model", "lowdim-tpe", "knapsack", "nsga2", "tpe", "random"] = "model"
+    sampler: Sampler = "model"
     seeds: list[Literal["uniform", "knapsack", "ladders"]] = ["uniform", "knapsack"]
     trials: Positive = 100
     hours: PositiveFloat | None = None
@@ -223,15 +228,19 @@ class StudyConfig(Section):
                 raise ValueError("data.calibration: missing; give a list of calibration images")
         elif self.search.screening is not None:
             raise ValueError(f"search.screening: {self.runtime.name} has no images to look at first; leave it out")
-        if "map_50_95" not in self.objectives or len(self.objectives) < 2:
-            raise ValueError("objectives: map_50_95 and at least one of latency_ms, weight_mib are needed")
-        if len(set(self.objectives)) != len(self.objectives):
-            raise ValueError("objectives: one is named twice; name each once")
+        slow = [cost.name for cost in self.objective_set.costs if cost.quick is None]
+        if self.search.screening is not None and slow:
+            raise ValueError(f"search.screening: {slow[0]} is not known before a scheme is scored; leave it out")
         if self.sensitivity.method == "file" and self.sensitivity.file is None:
             raise ValueError("sensitivity.file: missing; method `file` needs a sensitivity.json")
         if isinstance(self.model.image_size, list) and len(self.model.image_size) != 2:
             raise ValueError("model.image_size: give one number, or [height, width]")
         return self
+
+    @property
+    def objective_set(self) -> ObjectiveSet:
+        """Objectives and constraints together."""
+        return ObjectiveSet.of(self.objectives, self.constraints.model_dump())
 
     @property
     def runtime_type(self) -> type[Runtime]:

@@ -22,7 +22,6 @@ from search_spaces.groups import Group
 from search_spaces.reading import record_of
 from search_spaces.space import SearchSpace
 from tuner import __version__
-from tuner.search.front import reference_point
 from tuner.study.config import StudyConfig
 from tuner.study.run_folder import RunFolder, read_json
 
@@ -107,7 +106,7 @@ def new_manifest(config: StudyConfig, space: SearchSpace, now: Mapping[str, Any]
         "study": config.name,
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "identity": dict(now),
-        "reference_point": dict(zip(config.objectives, reference_point(config.objectives), strict=True)),
+        "reference_point": dict(zip(config.objectives, config.objective_set.reference_point, strict=True)),
         "space": {
             "groups": [[group.name, list(group.layers)] for group in space.groups],
             "formats": [list(formats) for formats in space.formats],

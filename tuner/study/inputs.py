@@ -139,6 +139,6 @@ def gains(config: StudyConfig, runtime: Runtime, name: str) -> bool:
 
     One that the runtime only stores does where size counts; one that it cannot have at all is left out in any case.
     """
-    sized = "weight_mib" in config.objectives or config.constraints.max_weight_mib is not None
+    sized = config.objective_set.sized
     kind = runtime.support(get_format(name)).kind
     return kind is SupportKind.COMPUTES or (sized and kind is SupportKind.STORES)

@@ -13,6 +13,7 @@ from tiny_detectors import build_detector, evaluator_settings
 from objectives.evaluation.bench import Bench, EvaluatorSettings
 from objectives.evaluation.evaluator import Evaluator
 from objectives.evaluation.screening import Screener, ScreeningSettings
+from objectives.objective import LATENCY_MS, WEIGHT_MIB
 from objectives.quantization.weights import WeightSettings
 from objectives.scores import Latency, Scores, Screened, checked
 from objectives.tasks.detection.prediction_file import load_predictions
@@ -20,7 +21,7 @@ from search_spaces.allocation import Allocation
 from search_spaces.formats import Granularity
 from search_spaces.model_graph import ModelGraph
 
-SIZE_ONLY = ScreeningSettings(images=16, confidence=0.99, seed=3, costs=("weight_mib",))
+SIZE_ONLY = ScreeningSettings(images=16, confidence=0.99, seed=3, costs=(WEIGHT_MIB,))
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +129,7 @@ def test_only_a_scheme_that_costs_no_more_leads(settings: EvaluatorSettings, sco
 
 def test_a_leader_is_faster_by_more_than_timing_noise(settings: EvaluatorSettings, scored: dict[str, Scores]) -> None:
     timed = Latency(10.0, 10.0, 10.0, 10.0, 0.01, 100, 1.0, 10.0)
-    screener = Screener(replace(SIZE_ONLY, costs=("latency_ms", "weight_mib")), settings.dataset, Path())
+    screener = Screener(replace(SIZE_ONLY, costs=(LATENCY_MS, WEIGHT_MIB)), settings.dataset, Path())
     for ratio, leads in ((0.97, True), (0.99, False)):
         other = replace(scored["good"], latency=replace(timed, ratio=ratio))
         assert screener.leader({"other": other}, timed, scored["bad"].size) == ("other" if leads else None)

@@ -38,11 +38,11 @@ def test_a_second_look_makes_nothing_anew(read: Read, run: RunFolder) -> None:
 @pytest.mark.parametrize(
     ("changes", "costs"),
     [
-        (["objectives=[map_50_95, weight_mib]"], {"weight_mib": "bytes"}),
-        (["objectives=[map_50_95, latency_ms]"], {"latency_ms": "ms"}),
+        (["objectives=[map_50_95, weight_mib]"], {"weights": "bytes"}),
+        (["objectives=[map_50_95, latency_ms]"], {"latency": "ms"}),
         (
             ["objectives=[map_50_95, latency_ms]", "constraints.max_weight_mib=1.0"],
-            {"latency_ms": "ms", "weight_mib": "bytes"},
+            {"latency": "ms", "weights": "bytes"},
         ),
     ],
 )
@@ -58,7 +58,7 @@ def test_the_prior_of_the_weights_is_what_an_artifact_weighs(read: Read, run: Ru
     inputs = read()
     study = prepare_study(inputs, run)
     scheme = inputs.space.allocation(inputs.space.project("w4a16"))
-    assert study.costs["weight_mib"].total(scheme) == study.parts.materializer.materialize(scheme).size.weight_bytes
+    assert study.costs["weights"].total(scheme) == study.parts.materializer.materialize(scheme).size.weight_bytes
 
 
 def test_a_replay_is_prepared_without_images(study_file: Callable[..., Path], run: RunFolder) -> None:

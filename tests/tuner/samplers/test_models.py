@@ -19,7 +19,7 @@ from tuner.samplers.cost_model import CostModel
 from tuner.samplers.evidence import Shape
 from tuner.samplers.history import History
 from tuner.samplers.knapsack import frontier, knapsack_points, reformat_prior
-from tuner.samplers.problem import Objective, Problem
+from tuner.samplers.problem import Problem, Target
 from tuner.samplers.regression import Features, Posterior, hamming, log_evidence
 from tuner.samplers.solver import solve
 
@@ -37,7 +37,7 @@ def make_problem(
     costs /= costs[:, 0].sum() / 0.8
     return Problem(
         dict.fromkeys(names, FORMATS),
-        (Objective("map_50_95", 0.5, 0.25), Objective("latency_ms", 20.0, 22.0, costs, 0.2, 0.008)),
+        (Target("map_50_95", 0.5, 0.25), Target("latency_ms", 20.0, 22.0, costs, 0.2, 0.008)),
         effects * np.exp(draw.normal(0, prior_noise, effects.shape)) * 100,
         np.array([*pairwise(range(groups)), (0, 5), (2, 6)]),
         np.ones(groups + 1),

@@ -7,10 +7,11 @@ import pytest
 from optuna.samplers import NSGAIISampler
 from optuna.trial import TrialState
 
+from objectives.objective import LATENCY_MS, MAP_50_95
 from search_spaces.costs import CostTable
 from search_spaces.groups import Group
 from search_spaces.space import SearchSpace
-from tuner.samplers import SAMPLERS, make_sampler
+from tuner.samplers import make_sampler, optuna_samplers
 from tuner.samplers.history import read_history
 from tuner.samplers.problem import build_problem
 
@@ -20,7 +21,7 @@ SPACE = SearchSpace(tuple(Group(n, (n,)) for n in NAMES), (FORMATS,) * 7 + (("in
 PRIOR = CostTable("ms", {(n, f): 1.0 if f == "fp16" else 0.0 for n in NAMES for f in FORMATS}, "test", 2.0)
 PROBLEM = build_problem(
     SPACE,
-    [("map_50_95", 1.0, 0.5, None), ("latency_ms", 10.0, 11.0, PRIOR)],
+    [(MAP_50_95, 1.0, None), (LATENCY_MS, 10.0, PRIOR)],
     edges=list(pairwise(NAMES)),
 )
 
@@ -47,25 +48,8 @@ def run(name: str, count: int, seeds: int = 4, seed: int = 0) -> optuna.Study:
     return study
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
-def test_no_scheme_is_proposed_twice(name: str) -> None:
-    study = run(name, 60)
-    schemes = [tuple(trial.params[n] for n in NAMES) for trial in study.trials]
-    assert len(set(schemes)) == len(schemes)
-    assert all(trial.params["layer7"] == "int8" for trial in study.trials)
-
-
-# The knapsack's points are no random choice.
-@pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "knapsack"])
-def test_equal_seeds_propose_equal_schemes(name: str) -> None:
-    first, second, other = ([trial.params for trial in run(name, 25, seed=s).trials] for s in (3, 3, 4))
-    assert first == second != other
-
-
 def test_enqueued_schemes_become_parents_of_nsga2(monkeypatch: pytest.MonkeyPatch) -> None:
-    import tuner.samplers
-
-    monkeypatch.setattr(tuner.samplers, "_POPULATION", 4)
+    monkeypatch.setattr(optuna_samplers, "_POPULATION", 4)
     study = run("nsga2", 4)
     key = NSGAIISampler._get_generation_key()
     assert [trial.system_attrs[key] for trial in study.trials] == [0, 0, 0, 0]

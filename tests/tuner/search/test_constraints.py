@@ -76,10 +76,10 @@ def feasible_in_page(trial: dict) -> bool:
 
 
 def test_the_sampler_adds_feasible_schemes_to_the_seeds(loaded: LoadedRun) -> None:
-    bounds = loaded.config.constraints
-    whole = hypervolume(loaded.records, loaded.config.objectives, loaded.reference, bounds)
+    objectives = loaded.config.objective_set
+    whole = hypervolume(loaded.records, objectives, loaded.reference)
     seeds = [r for r in loaded.records if r.origin != "sampler"]
-    assert whole > hypervolume(seeds, loaded.config.objectives, loaded.reference, bounds)
+    assert whole > hypervolume(seeds, objectives, loaded.reference)
 
 
 def test_a_rule_pins_layers_and_forbids_formats(study_file: Callable[..., Path], tmp_path: Path) -> None:

@@ -9,16 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from objectives.objective import milliseconds
+from objectives.objective_set import ObjectiveSet
 from objectives.scores import Accuracy, Latency, Scores, Size
 from search_spaces.allocation import Allocation
-from tuner.results.selection import Budget, knee
-from tuner.search.front import front_of, hypervolume, hypervolume_history, pareto, row, write_front
-from tuner.search.records import Rescore, TrialRecord, milliseconds
-from tuner.study.config import ConstraintsSection
+from tuner.results.front_files import row, write_front
+from tuner.results.selection import Budget
+from tuner.search.front import front_of, hypervolume, hypervolume_history, knee, pareto
+from tuner.search.records import Rescore, TrialRecord
 from tuner.study.run_folder import RunFolder
 
-TWO = ("map_50_95", "latency_ms")
-THREE = (*TWO, "weight_mib")
+TWO = ObjectiveSet.of(["map_50_95", "latency_ms"])
+THREE = ObjectiveSet.of([*TWO.names, "weight_mib"])
 
 
 def scores(score: float, ms: float, size: int = 2**20, broken: bool = False) -> Scores:
@@ -87,9 +89,10 @@ def test_luck_alone_takes_no_place_of_one_measured_again() -> None:
 
 def test_constraints_hold_for_the_figures_measured_again() -> None:
     found = {RECORDS[2].allocation.digest: again(-0.06, 0.5), RECORDS[1].allocation.digest: again(-0.001, 0.75)}
-    for bounds in (ConstraintsSection(min_map=0.45), ConstraintsSection(max_latency_ms=70.0)):
-        numbers = [m.record.number for m in front_of(RECORDS, TWO, REFERENCE, bounds=bounds, rescores=found)]
-        assert (2 in numbers, 1 in numbers) == (bounds.min_map is None, bounds.max_latency_ms is None)
+    for bound, value in (("min_map", 0.45), ("max_latency_ms", 70.0)):
+        bounded = ObjectiveSet.of(TWO.names, {bound: value})
+        numbers = [m.record.number for m in front_of(RECORDS, bounded, REFERENCE, rescores=found)]
+        assert (2 in numbers, 1 in numbers) == (bound != "min_map", bound != "max_latency_ms")
 
 
 def test_the_knee_is_farthest_below_the_line_between_the_ends() -> None:
@@ -110,8 +113,8 @@ def test_the_best_for_a_budget() -> None:
 
 
 def test_constraints_and_third_objective() -> None:
-    bounds = ConstraintsSection(min_map=0.45, max_latency_ms=70.0)
-    assert [m.record.number for m in front_of(RECORDS, TWO, REFERENCE, bounds=bounds)] == [2, 1]
+    bounded = ObjectiveSet.of(TWO.names, {"min_map": 0.45, "max_latency_ms": 70.0})
+    assert [m.record.number for m in front_of(RECORDS, bounded, REFERENCE)] == [2, 1]
     small = [*RECORDS, record(6, 0.495, 90.0, 2**18)]
     assert 6 not in [m.record.number for m in front_of(small, TWO, REFERENCE)]
     assert 6 in [m.record.number for m in front_of(small, THREE, REFERENCE)]

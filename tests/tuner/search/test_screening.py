@@ -26,7 +26,7 @@ from tuner.prepare.prepared import prepare_study
 from tuner.results.loaded import LoadedRun, load_run
 from tuner.samplers import make_sampler
 from tuner.samplers.history import read_history
-from tuner.search.front import feasible, front_of, losses, pareto
+from tuner.search.front import feasible, front_of, pareto
 from tuner.search.loop import _repeated
 from tuner.search.problem import study_problem
 from tuner.search.progress_view import describe
@@ -123,10 +123,10 @@ def test_no_screened_scheme_belongs_in_the_front(loaded: LoadedRun, folder: Path
             assert scores.accuracy.map_50_95 < leader.scores.accuracy.map_50_95
             assert scores.size == record.screened.size and leader.scores.size.weight_bytes <= scores.size.weight_bytes
     bench.close()
-    shown = pareto(np.array([losses(record.scores, config.objectives, reference) for record in full]))
+    shown = pareto(np.array([config.objective_set.losses(record.scores, reference) for record in full]))
     true_front = {record.number for record, on in zip(full, shown, strict=True) if on}
     assert true_front.isdisjoint(record.number for record in _screened(loaded))
-    found = front_of(loaded.records, config.objectives, reference)
+    found = front_of(loaded.records, config.objective_set, reference)
     assert {member.record.number for member in found} == true_front
 
 
@@ -135,9 +135,9 @@ def test_seeds_are_compared_with_nothing(loaded: LoadedRun) -> None:
     seed = next(record for record in records if record.origin.startswith("uniform"))
     assert leaders(config, records, reference, seed.number) == {}
     proposal = next(record for record in records if record.origin == "sampler")
-    front = front_of(records, config.objectives, reference)
+    front = front_of(records, config.objective_set, reference)
     assert set(leaders(config, records, reference, proposal.number)) == {m.record.allocation.digest for m in front}
-    assert len(feasible(records)) == len([r for r in records if r.scores])
+    assert len(feasible(records, config.objective_set)) == len([r for r in records if r.scores])
 
 
 def test_every_sampler_goes_on_from_a_study_that_screened(loaded: LoadedRun) -> None:

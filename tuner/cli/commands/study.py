@@ -104,7 +104,7 @@ def status(run: Run, as_json: Json = False) -> None:
     states = dict(Counter(record.state for record in loaded.records))
     volume = None
     if reference is not None:
-        volume = hypervolume(loaded.records, config.objectives, reference, config.constraints)
+        volume = hypervolume(loaded.records, config.objective_set, reference)
     left = seconds_left(loaded.trials.study, total - done)
     screening = summarize(loaded.records)
     data = {
@@ -152,21 +152,23 @@ def front(
 
     Example: tuner front runs/demo --max-drop 1.0
     """
+    from objectives.objective import milliseconds
+    from tuner.results.front_files import row
     from tuner.results.loaded import load_run
     from tuner.results.selection import Budget, latency_of
-    from tuner.search.front import row
-    from tuner.search.records import milliseconds
 
     loaded = load_run(run)
     reference = loaded.reference
-    rows = [row(member, reference) for member in loaded.front] if reference else []
+    further = loaded.config.objective_set.further
+    rows = [row(member, reference, further) for member in loaded.front] if reference else []
     budget = Budget(max_drop, max_latency, max_weight)
     rows, best = budget.within(rows), budget.best(rows)
     if as_json:
         show({"study": loaded.config.name, "front": rows} | ({"best": best} if budget.stated else {}))
         return
     whole = reference.latency_ms if reference else 0.0
-    head = ["trial", "mAP50-95", "loss, points", *(["ms", "ratio"] if whole else []), "MiB", "bits", "formats"]
+    head = ["trial", "mAP50-95", "loss, points", *(["ms", "ratio"] if whole else []), "MiB", "bits"]
+    head += [*(objective.title for objective in further), "formats"]
     table = [
         [
             str(entry["trial"]) + ("*" if entry["recommended"] else "") + ("^" if entry["knee"] else ""),
@@ -175,6 +177,7 @@ def front(
             *([milliseconds(latency_of(entry)), f"{latency_of(entry) / whole:.3f}"] if whole else []),
             f"{entry['weight_bytes'] / 2**20:.2f}",
             f"{entry['average_weight_bits']:.2f}",
+            *(objective.text(entry[objective.name]) for objective in further),
             entry["summary"],
         ]
         for entry in rows

@@ -1,0 +1,147 @@
+"""The objectives of a study: what each is, how a result tells it, and what the search must know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from objectives.scores import Latency, Scores, Screened, Size
+from search_spaces.registry import Registry
+
+MIB = float(2**20)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One quantity that a study optimises or bounds.
+
+    Exactly one objective of a study is maximised, its accuracy. All others are costs, positive and minimised: what is
+    better the larger it is, is told as its cost (milliseconds per image, not images per second).
+
+    Attributes:
+        name: In study files and in the study.
+        label: For people, e.g. ``latency``.
+        unit: Of the values, e.g. ``ms``; empty for a share.
+        direction: Of the better values.
+        value: Reads the value from a result; of a screened scheme, what is expected of it. A function of a module, so
+            that it can be sent to another process.
+        worst: What still counts in the hypervolume, as a share of the reference's value.
+        prior: What tells before the first trial what a choice is expected to change: the sensitivities of an accuracy;
+            of a cost the table that it goes along with, that of latencies or that of bytes of the weights.
+        text: A value as tables show it, without its unit.
+        bound: Key of ``constraints`` that bounds it; empty where none does.
+        timed: Whether schemes must be timed to know it.
+        quick: Of a cost, a figure of the same order that is known before the accuracy is; None where there is none,
+            and then a study cannot screen. A function of a module, as `value`.
+        note: Stands behind the title of an axis, in brackets.
+    """
+
+    name: str
+    label: str
+    unit: str
+    direction: Literal["maximize", "minimize"]
+    value: Callable[[Scores | Screened], float]
+    worst: float
+    prior: Literal["sensitivity", "latency", "weights"]
+    text: Callable[[float], str]
+    bound: str = ""
+    timed: bool = False
+    quick: Callable[[Latency | None, Size], float] | None = None
+    note: str = ""
+
+    @property
+    def accuracy(self) -> bool:
+        """Whether it is the one to be maximised."""
+        return self.direction == "maximize"
+
+    @property
+    def title(self) -> str:
+        """Of an axis or a column."""
+        return ", ".join(filter(None, (self.label, self.unit))) + (f" ({self.note})" if self.note else "")
+
+    def loss(self, value: float, reference: float) -> float:
+        """A value as a coordinate to be minimised: an accuracy negated, a cost as a share of the reference's."""
+        return -value if self.accuracy else value / reference
+
+    def excess(self, value: float, bound: float) -> float:
+        """By how much a value breaks a bound; not positive where it keeps it."""
+        return bound - value if self.accuracy else value - bound
+
+
+def milliseconds(value: float) -> str:
+    """A latency to three digits or to a tenth of a millisecond: ``0.379``, ``3.79``, ``37.9``, ``379.1``."""
+    return f"{value:.{3 if value < 0.9995 else 2 if value < 9.995 else 1}f}"
+
+
+def _map_50_95(result: Scores | Screened) -> float:
+    return result.look.map_50_95 if isinstance(result, Screened) else result.accuracy.map_50_95
+
+
+def _latency_ms(result: Scores | Screened) -> float:
+    return result.latency_ms
+
+
+def _ratio(latency: Latency | None, size: Size) -> float:
+    # A latency in the study's milliseconds is this times the reference's, equal for all.
+    return latency.ratio if latency else 0.0
+
+
+def _weight_mib(result: Scores | Screened) -> float:
+    return result.size.weight_bytes / MIB
+
+
+def _bytes(latency: Latency | None, size: Size) -> float:
+    return float(size.weight_bytes)
+
+
+MAP_50_95 = Objective(
+    name="map_50_95",
+    label="mAP50-95",
+    unit="",
+    direction="maximize",
+    value=_map_50_95,
+    worst=0.5,  # who loses half of the accuracy adds nothing
+    prior="sensitivity",
+    text="{:.4f}".format,
+    bound="min_map",
+)
+
+LATENCY_MS = Objective(
+    name="latency_ms",
+    label="latency",
+    unit="ms",
+    direction="minimize",
+    value=_latency_ms,
+    worst=1.1,  # who gains nothing adds nothing
+    prior="latency",
+    text=milliseconds,
+    bound="max_latency_ms",
+    timed=True,
+    quick=_ratio,
+    note="paired with the reference",
+)
+
+WEIGHT_MIB = Objective(
+    name="weight_mib",
+    label="weight size",
+    unit="MiB",
+    direction="minimize",
+    value=_weight_mib,
+    worst=1.1,
+    prior="weights",
+    text="{:.2f}".format,
+    bound="max_weight_mib",
+    quick=_bytes,
+)
+
+#: Objectives by name; a package adds its own as an entry point that names an `Objective`.
+OBJECTIVES: Registry[Objective] = Registry(
+    "objective",
+    {
+        "map_50_95": "objectives.objective:MAP_50_95",
+        "latency_ms": "objectives.objective:LATENCY_MS",
+        "weight_mib": "objectives.objective:WEIGHT_MIB",
+    },
+    "tuner.objectives",
+)

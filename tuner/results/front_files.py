@@ -1,0 +1,173 @@
+"""The files of a front: ``front.json``, ``front.csv`` and ``front.md``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from objectives.objective import Objective, milliseconds
+from objectives.scores import Accuracy, Scores
+from search_spaces.durable import write_durably
+from tuner.results.selection import latency_of
+from tuner.search.front import drop
+from tuner.search.records import FrontMember, Rescore, TrialRecord
+from tuner.study.run_folder import RunFolder
+
+
+def row(member: FrontMember, reference: Scores, further: Sequence[Objective] = ()) -> dict[str, Any]:
+    """One member as the command line and ``front.json`` show it.
+
+    Args:
+        member: It has scores.
+        reference: Scores of the unquantized model.
+        further: Objectives of the study beside mAP, latency and size; each has a key of its own.
+    """
+    record, rescore = member.record, member.rescore
+    scores = record.scores
+    assert scores is not None
+    intervals = None
+    if rescore is not None:
+        full = _interval(rescore.full, rescore.difference, rescore.interval)
+        unseen = None
+        if rescore.unseen is not None and rescore.unseen_interval is not None:
+            unseen = _interval(rescore.unseen, rescore.unseen_difference, rescore.unseen_interval)
+        intervals = {"full": full, "unseen": unseen}
+    return {
+        "trial": record.number,
+        "scheme": record.allocation.formats,
+        "map_50_95": scores.accuracy.map_50_95,
+        "latency_ms": scores.latency_ms,
+        "latency_ratio": scores.latency_ms / reference.latency_ms if reference.latency_ms else None,
+        "weight_bytes": scores.size.weight_bytes,
+        "average_weight_bits": scores.size.average_weight_bits,
+        **{objective.name: objective.value(scores) for objective in further},
+        "intervals": intervals,
+        "rescored": rescored(record, {record.allocation.digest: rescore} if rescore else {}, reference),
+        "map_50_95_onnxruntime": rescore.onnxruntime.map_50_95 if rescore and rescore.onnxruntime else None,
+        "origin": record.origin,
+        "summary": record.allocation.summary(),
+        "digest": record.allocation.digest,
+        "drop": drop(member, reference),
+        "recommended": member.recommended,
+        "knee": member.knee,
+    }
+
+
+def rescored(
+    record: TrialRecord, rescores: Mapping[str, Rescore], reference: Scores | None
+) -> dict[str, float | int | None] | None:
+    """What was measured again of a trial, as the files show it; None where nothing was."""
+    found = rescores.get(record.allocation.digest)
+    if found is None or reference is None:
+        return None
+    ratio = found.latency_ratio
+    return {
+        "map_50_95": found.full.map_50_95,
+        "images": found.full.images,
+        "latency_ms": None if ratio is None else reference.latency_ms * ratio,
+        "latency_ratio": ratio,
+        "latency_ratio_low": min(found.ratios, default=None),
+        "latency_ratio_high": max(found.ratios, default=None),
+        "rounds": len(found.ratios),
+    }
+
+
+def _interval(accuracy: Accuracy, difference: float | None, bounds: tuple[float, float]) -> dict[str, Any]:
+    return {
+        "images": accuracy.images,
+        "map_50_95": accuracy.map_50_95,
+        "difference": difference,
+        "low": bounds[0],
+        "high": bounds[1],
+    }
+
+
+def write_front(
+    run: RunFolder,
+    name: str,
+    members: Sequence[FrontMember],
+    reference: Scores,
+    further: Sequence[Objective] = (),
+) -> None:
+    """Writes ``front.json``, ``front.csv`` and ``front.md``.
+
+    Args:
+        run: Whose front it is.
+        name: Of the study.
+        members: Of the front, in order.
+        reference: Scores of the unquantized model.
+        further: As of `row`.
+    """
+    rows = [row(member, reference, further) for member in members]
+    write_durably(run.path / "front.json", json.dumps({"study": name, "front": rows}, indent=1) + "\n")
+    columns = [
+        "trial",
+        "map_50_95",
+        "drop",
+        "latency_ms",
+        "latency_ratio",
+        "weight_bytes",
+        "average_weight_bits",
+        *(objective.name for objective in further),
+    ]
+    columns += ["latency_ms_rescored", "recommended", "knee", "origin", "summary", "digest"]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({**entry, "latency_ms_rescored": (entry["rescored"] or {}).get("latency_ms")} for entry in rows)
+    write_durably(run.path / "front.csv", out.getvalue())
+    write_durably(run.path / "front.md", _markdown(name, rows, reference, further))
+
+
+def _markdown(name: str, rows: Sequence[Mapping[str, Any]], reference: Scores, further: Sequence[Objective]) -> str:
+    base, timed = reference.accuracy, reference.latency is not None
+    timing = ["latency ms", "in the search", "speed-up"] if timed else []
+    head = [
+        "trial",
+        "mAP50-95",
+        "loss, points (95 %)",
+        *timing,
+        "weights MiB",
+        "bits",
+        *(o.title for o in further),
+        "formats",
+    ]
+    lines = [
+        f"# Front of {name}",
+        "",
+        f"Reference (unquantized): mAP50-95 {base.map_50_95:.4f} on {base.images} search images, "
+        + (f"{milliseconds(reference.latency_ms)} ms, " if timed else "")
+        + f"{reference.size.weight_bytes / 2**20:.2f} MiB of weights.",
+        "",
+        f"| {' | '.join(head)} |",
+        f"| {'---: | ' * (len(head) - 1)}--- |",
+    ]
+    for entry in rows:
+        loss = f"{100 * entry['drop']:.2f}"
+        if entry["intervals"]:
+            full = entry["intervals"]["full"]
+            loss += f" ({-100 * full['high']:.2f} to {-100 * full['low']:.2f})"
+        mark = (" **recommended**" if entry["recommended"] else "") + (" **knee**" if entry["knee"] else "")
+        latency = latency_of(entry)
+        speed = f"{reference.latency_ms / latency:.2f}" if latency else ""
+        times = [milliseconds(latency), milliseconds(entry["latency_ms"]), speed] if timed else []
+        size = [f"{entry['weight_bytes'] / 2**20:.2f}", f"{entry['average_weight_bits']:.2f}"]
+        more = [objective.text(entry[objective.name]) for objective in further]
+        scores = [f"{entry['map_50_95']:.4f}", loss, *times, *size, *more]
+        cells = [str(entry["trial"]), *scores, f"{entry['summary']}{mark}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    best = "fastest" if timed else "smallest"
+    lines += [
+        "",
+        f"Recommended: the {best} scheme that loses at most 1.0 mAP point. Knee: the scheme farthest below the",
+    ]
+    lines += ["line between the front's ends. The front is chosen on what was measured again where it was: the loss"]
+    if timed:
+        lines += ["on all evaluation images, and the median latency of repeated rounds over all members. mAP50-95 and"]
+        lines += ["`in the search` are the figures that the search saw.", ""]
+    else:
+        lines += ["on all evaluation images. mAP50-95 is the figure that the search saw.", ""]
+    return "\n".join(lines)
