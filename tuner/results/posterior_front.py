@@ -7,8 +7,8 @@ import numpy as np
 from search_spaces.allocation import Allocation
 from tuner.results.loaded import LoadedRun
 from tuner.samplers.acquisition import nondominated
-from tuner.samplers.beliefs import Beliefs
 from tuner.samplers.history import read_history
+from tuner.samplers.posterior import JointPosterior
 from tuner.samplers.problem import Problem
 from tuner.search.front import feasible
 
@@ -27,7 +27,7 @@ def posterior_front(loaded: LoadedRun, problem: Problem) -> list[Allocation]:
     if not records or not len(history.schemes):
         return []
     schemes = np.array([problem.encode(loaded.space.choices(record.allocation)) for record in records])
-    beliefs = Beliefs(problem, history)
+    posterior = JointPosterior(problem, history)
     optimised = [objective.optimised for objective in problem.objectives]
-    mean = beliefs.mean(schemes)
-    return [records[row].allocation for row in nondominated(beliefs.outcomes(mean)[:, optimised])]
+    mean = posterior.mean(schemes)
+    return [records[row].allocation for row in nondominated(posterior.outcomes(mean)[:, optimised])]

@@ -3,7 +3,8 @@
 The loss of a scheme is ``-ln(mAP / reference)``: for small drops the relative drop, and unlike it additive for large
 ones. It is a sum of one effect per (group, format), plus a process over schemes for what a sum misses. The prior mean
 of an effect is its sensitivity, drawn towards the mean of its format and scaled to the trials; effects of one group,
-module and format are correlated. How far the sensitivities are to be believed is decided by the evidence of trials.
+module and format are correlated. How far the sensitivities are to be believed is a hyperparameter, chosen by the
+marginal likelihood of the trials.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from functools import cache
 
 import numpy as np
 
-from tuner.samplers.evidence import Evidence, Shape, most_evident
+from tuner.samplers.hyperparameters import MarginalLikelihood, Shape, fitted
 from tuner.samplers.problem import Floats, Ints, Problem
 from tuner.samplers.regression import Features, Posterior, process
 
 #: Losses above this (5 % of the reference's mAP is left) say no more than that the scheme is broken.
 MAX_LOSS = 3.0
-#: Trials that the evidence looks at: the last ones, which lie near the front.
-_EVIDENT = 250
+#: Trials that choose the hyperparameters: the last ones, which lie near the front.
+_RECENT = 250
 _GRID = {
     "shrink": (0.0, 0.3, 0.6, 0.9, 1.0),
     "power": (1.0, 0.6, 0.3),
@@ -48,8 +49,8 @@ class AccuracyModel:
         running: Schemes that are being evaluated, shape ``(m, groups)``: they will show what is expected of them.
 
     Attributes:
-        evidence: Logarithm of the trials' evidence for the model, up to a constant that only the trials decide.
-        settings: What the evidence chose; ``shrink`` near 1 means that the prior's ranking is not believed.
+        log_likelihood: Logarithm of the trials' marginal likelihood, up to a constant that only the trials decide.
+        hyperparameters: As the trials chose them; ``shrink`` near 1 means that the prior's ranking is not believed.
         prior_effects: Prior mean of every effect, scaled to the trials, shape ``(groups, formats)``.
     """
 
@@ -61,7 +62,7 @@ class AccuracyModel:
         none = np.zeros((len(schemes), 0))
         # An mAP's noise is absolute, so that of its logarithm grows as the mAP falls.
         spread = np.exp(np.minimum(losses, MAX_LOSS))
-        recent = slice(-_EVIDENT, None)
+        recent = slice(-_RECENT, None)
         alike = process(schemes[recent], schemes[recent])
 
         @cache
@@ -69,12 +70,14 @@ class AccuracyModel:
             return self._shape(shrink, power, schemes, losses)
 
         @cache
-        def trials(shrink: float, power: float) -> Evidence:
-            return Evidence(shape(shrink, power), schemes[recent], none[recent], losses[recent], spread[recent], alike)
+        def trials(shrink: float, power: float) -> MarginalLikelihood:
+            return MarginalLikelihood(
+                shape(shrink, power), schemes[recent], none[recent], losses[recent], spread[recent], alike
+            )
 
-        found = most_evident(_GRID, _START, lambda s: trials(s["shrink"], s["power"]).of(s))
-        self.settings, self.evidence = found
-        prior = shape(self.settings["shrink"], self.settings["power"]).prior(self.settings)
+        found = fitted(_GRID, _START, lambda s: trials(s["shrink"], s["power"]).of(s))
+        self.hyperparameters, self.log_likelihood = found
+        prior = shape(self.hyperparameters["shrink"], self.hyperparameters["power"]).prior(self.hyperparameters)
         self._features = prior.features
         self.prior_effects: Floats = prior.features.choices @ prior.mean
         self._posterior = Posterior(prior, schemes, none, losses, spread)

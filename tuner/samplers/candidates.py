@@ -1,10 +1,10 @@
-"""Candidates: schemes that may be good, from draws of the models and from changes of the believed front."""
+"""Candidates: schemes that may be good, from draws of the models and from changes of the posterior front."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from tuner.samplers.beliefs import Beliefs
+from tuner.samplers.posterior import JointPosterior
 from tuner.samplers.problem import Floats, Ints, Problem, Target
 from tuner.samplers.solver import exchange_rates, solve
 
@@ -14,10 +14,10 @@ CHANGED = 240
 _BOUND_STEPS = 24
 
 
-def drawn(beliefs: Beliefs, random: np.random.Generator) -> Ints:
+def drawn(posterior: JointPosterior, random: np.random.Generator) -> Ints:
     """Solves draws of the models for random prices (Thompson sampling), shape ``(DRAWS * WEIGHTINGS, groups)``."""
-    problem = beliefs.problem
-    draws = beliefs.draw(random, DRAWS)
+    problem = posterior.problem
+    draws = posterior.draw(random, DRAWS)
     choices = np.zeros((DRAWS, WEIGHTINGS, problem.groups, len(problem.formats)))
     reformats = np.zeros((DRAWS, WEIGHTINGS, len(problem.edges)))
     for objective, (cost, edges) in zip(problem.objectives, draws, strict=True):
@@ -32,9 +32,9 @@ def drawn(beliefs: Beliefs, random: np.random.Generator) -> Ints:
     return solve(problem, choices.reshape(count, *choices.shape[2:]), reformats.reshape(count, -1))
 
 
-def changed(beliefs: Beliefs, front: Ints, random: np.random.Generator) -> Ints:
+def changed(posterior: JointPosterior, front: Ints, random: np.random.Generator) -> Ints:
     """Mutations of and crossovers between schemes of the front, shape ``(CHANGED, groups)``."""
-    problem = beliefs.problem
+    problem = posterior.problem
     first = front[random.integers(len(front), size=CHANGED)]
     second = front[random.integers(len(front), size=CHANGED)]
     # A child takes a run of neighbouring groups from the other parent: neighbours pay for differing.

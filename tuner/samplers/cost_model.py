@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from tuner.samplers.accuracy_model import effect_shape
-from tuner.samplers.evidence import Evidence, Shape, most_evident
+from tuner.samplers.hyperparameters import MarginalLikelihood, Shape, fitted
 from tuner.samplers.problem import Floats, Ints, Problem, Target
 from tuner.samplers.regression import Features, Posterior, process
 
-_EVIDENT = 250
+_RECENT = 250
 _GRID = {"spread": (0.05, 0.15, 0.4), "noise": (0.0005, 0.003, 0.01, 0.03), "residual": (0.0, 0.003, 0.01)}
 _START = {"spread": 0.15, "noise": 0.003, "residual": 0.0}
 
@@ -32,13 +32,13 @@ class CostModel:
         self._problem, self._objective = problem, objective
         mismatches = self._mismatches(schemes)
         ones = np.ones(len(schemes))
-        recent = slice(-_EVIDENT, None)
+        recent = slice(-_RECENT, None)
 
         shape = self._shape()
         alike = process(schemes[recent], schemes[recent])
-        trials = Evidence(shape, schemes[recent], mismatches[recent], shares[recent], ones[recent], alike)
-        self.settings, _ = most_evident(_GRID, _START, trials.of)
-        prior = shape.prior(self.settings)
+        trials = MarginalLikelihood(shape, schemes[recent], mismatches[recent], shares[recent], ones[recent], alike)
+        self.hyperparameters, _ = fitted(_GRID, _START, trials.of)
+        prior = shape.prior(self.hyperparameters)
         self._features = prior.features
         self._posterior = Posterior(prior, schemes, mismatches, shares, ones)
         if running is not None and len(running):

@@ -13,9 +13,9 @@ from optuna.trial import FrozenTrial
 from threadpoolctl import threadpool_limits
 
 from tuner.samplers.acquisition import expected_improvement, nondominated
-from tuner.samplers.beliefs import Beliefs
 from tuner.samplers.candidates import changed, drawn
 from tuner.samplers.history import History, read_history
+from tuner.samplers.posterior import JointPosterior
 from tuner.samplers.problem import Ints, Problem
 from tuner.samplers.scheme_sampler import SchemeSampler
 from tuner.samplers.solver import solve
@@ -41,19 +41,19 @@ class ModelGuidedSampler(SchemeSampler):
 
 
 def _choose(problem: Problem, history: History, random: np.random.Generator) -> Ints:
-    beliefs = Beliefs(problem, history)
+    posterior = JointPosterior(problem, history)
     known = np.concatenate([history.schemes, history.running])
-    # Evaluated schemes count as the models believe them, not as noise showed them; running ones as they are expected.
-    believed = beliefs.outcomes(beliefs.mean(known))
-    parents = known[nondominated(believed)]
-    found = np.unique(np.concatenate([drawn(beliefs, random), changed(beliefs, parents, random)]), axis=0)
+    # Evaluated schemes count as the models expect them, not as noise showed them; running ones as they are expected.
+    expected = posterior.outcomes(posterior.mean(known))
+    parents = known[nondominated(expected)]
+    found = np.unique(np.concatenate([drawn(posterior, random), changed(posterior, parents, random)]), axis=0)
     new = np.array([scheme.tobytes() not in history.held for scheme in found], dtype=np.bool_)
     candidates = found[new] if new.any() else found
-    samples = beliefs.sample(candidates, random, SAMPLES)
+    samples = posterior.sample(candidates, random, SAMPLES)
     optimised = np.array([objective.optimised for objective in problem.objectives])
-    gains = expected_improvement(samples, believed, beliefs.worst, beliefs.bounds, optimised)
+    gains = expected_improvement(samples, expected, posterior.worst, posterior.bounds, optimised)
     if gains.max() <= 0:  # nothing reaches the region that counts: towards it
-        wanted = np.minimum(beliefs.worst, beliefs.bounds)
+        wanted = np.minimum(posterior.worst, posterior.bounds)
         gains = -np.maximum(samples.mean(axis=1) - wanted, 0.0).sum(axis=1)
     return np.asarray(candidates[int(gains.argmax())])
 

@@ -78,7 +78,7 @@ def process(first: Ints, second: Ints) -> Floats:
     return np.asarray(np.exp(-hamming(first, second) / LENGTH))
 
 
-def log_evidence(covariance: Floats, error: Floats) -> float:
+def log_marginal_likelihood(covariance: Floats, error: Floats) -> float:
     """Logarithm of the probability of errors under a covariance, up to a constant.
 
     Args:

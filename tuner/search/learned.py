@@ -14,8 +14,8 @@ from scipy.stats import kendalltau, spearmanr
 from objectives.objective import OBJECTIVES
 from search_spaces.formats import UNQUANTIZED
 from tuner.samplers.accuracy_model import loss
-from tuner.samplers.beliefs import Beliefs
 from tuner.samplers.history import History, read_history
+from tuner.samplers.posterior import JointPosterior
 from tuner.samplers.problem import Floats, Problem, Target
 
 #: Complete trials below which the models say little more than their priors.
@@ -69,11 +69,11 @@ class Learned:
     Attributes:
         trials: Number of complete trials.
         reason: Why nothing was fitted; empty where it was.
-        settings: Of the accuracy model, as the evidence chose them.
+        settings: Hyperparameters of the accuracy model, as the marginal likelihood of the trials chose them.
         effects: Of every allowed quantized (group, format), the worst posterior first.
         reformats: The dearest first.
         observed: Prior against observed losses over schemes that quantize anything. The prior's order is free of the
-            trials but for ``shrink`` and ``power``, which the evidence of the same trials chose: in-sample.
+            trials but for ``shrink`` and ``power``, which the same trials chose: in-sample.
         believed: Prior against posterior over `effects`.
     """
 
@@ -96,12 +96,12 @@ def learn(study: Study, problem: Problem) -> Learned:
     count = len(history.schemes)
     if count < MIN_TRIALS:
         return Learned(count, f"{count} complete trials, and the models are shown from {MIN_TRIALS} on")
-    beliefs = Beliefs(problem, history)
-    accuracy = beliefs.accuracy
+    models = JointPosterior(problem, history)
+    accuracy = models.accuracy
     reference = next(o.reference for o in problem.objectives if o.accuracy)
     drawn = _points(accuracy.draw(np.random.default_rng(0), _DRAWS), reference).std(axis=0)
     prior, posterior = _points(accuracy.prior_effects, reference), _points(accuracy.effects, reference)
-    times = _times(beliefs)
+    times = _times(models)
     effects = [
         Effect(
             group,
@@ -118,9 +118,9 @@ def learn(study: Study, problem: Problem) -> Learned:
     effects.sort(key=lambda effect: -effect.posterior)
     return Learned(
         count,
-        settings=accuracy.settings,
+        settings=accuracy.hyperparameters,
         effects=tuple(effects),
-        reformats=_reformats(beliefs),
+        reformats=_reformats(models),
         observed=_observed(problem, history, accuracy.prior_effects, reference),
         believed=rank(np.array([e.prior for e in effects]), np.array([e.posterior for e in effects])),
     )
@@ -151,21 +151,21 @@ def _latency(problem: Problem) -> Target | None:
     return next((target for target in problem.objectives if OBJECTIVES.get(target.name).timed), None)
 
 
-def _times(beliefs: Beliefs) -> Floats | None:
-    problem = beliefs.problem
+def _times(models: JointPosterior) -> Floats | None:
+    problem = models.problem
     latency = _latency(problem)
     if latency is None or UNQUANTIZED not in problem.formats:
         return None
-    shares = beliefs.costs[latency.name].effects
+    shares = models.costs[latency.name].effects
     plain = problem.formats.index(UNQUANTIZED)
     return np.asarray(latency.reference * (shares - shares[:, plain : plain + 1]))
 
 
-def _reformats(beliefs: Beliefs) -> tuple[Reformat, ...]:
-    problem, names = beliefs.problem, list(beliefs.problem.parameters)
+def _reformats(models: JointPosterior) -> tuple[Reformat, ...]:
+    problem, names = models.problem, list(models.problem.parameters)
     latency = _latency(problem)
     if latency is None:
         return ()
-    costs = latency.reference * beliefs.costs[latency.name].reformat_cost
+    costs = latency.reference * models.costs[latency.name].reformat_cost
     found = [Reformat(names[a], names[b], float(ms)) for (a, b), ms in zip(problem.edges, costs, strict=True)]
     return tuple(sorted(found, key=lambda each: -each.ms))

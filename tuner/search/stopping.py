@@ -9,8 +9,8 @@ import numpy as np
 
 from objectives.scores import Scores
 from tuner.samplers.acquisition import improvement
-from tuner.samplers.beliefs import Beliefs
 from tuner.samplers.history import read_history
+from tuner.samplers.posterior import JointPosterior
 from tuner.samplers.problem import Problem
 from tuner.search.front import front_of, hypervolume
 from tuner.search.records import TrialRecord
@@ -68,7 +68,7 @@ class Patience:
         history = read_history(trials.study, self.problem)
         if not front or not len(history.schemes):
             return 0.0
-        share = Beliefs(self.problem, history).accuracy.settings["noise"]
+        share = JointPosterior(self.problem, history).accuracy.hyperparameters["noise"]
         points = np.array([objectives.losses(m.record.scores, reference) for m in front if m.record.scores])
         lucky = points.copy()
         lucky[:, objectives.accuracy] -= LUCK * share * objectives.values(reference)[objectives.accuracy]

@@ -13,14 +13,14 @@ from scipy.stats import multivariate_normal, spearmanr
 from tuner.samplers import make_sampler
 from tuner.samplers.accuracy_model import AccuracyModel
 from tuner.samplers.acquisition import expected_improvement, improvement, nondominated
-from tuner.samplers.beliefs import Beliefs
 from tuner.samplers.candidates import drawn
 from tuner.samplers.cost_model import CostModel
-from tuner.samplers.evidence import Shape
 from tuner.samplers.history import History
+from tuner.samplers.hyperparameters import Shape
 from tuner.samplers.knapsack import frontier, knapsack_points, reformat_prior
+from tuner.samplers.posterior import JointPosterior
 from tuner.samplers.problem import Problem, Target
-from tuner.samplers.regression import Features, Posterior, hamming, log_evidence
+from tuner.samplers.regression import Features, Posterior, hamming, log_marginal_likelihood
 from tuner.samplers.solver import solve
 
 FORMATS = ("fp16", "int8", "w4a16")
@@ -76,7 +76,9 @@ def test_posterior_equals_the_textbook_formula() -> None:
     assert np.allclose(found, centre[5:] + gain @ (values - centre[:5]), atol=1e-6)
     assert np.allclose(deviations**2, np.diag(joint[5:, 5:] - gain @ joint[:5, 5:]), atol=1e-6)
     density = multivariate_normal(centre[:5], noisy).logpdf(values)
-    assert log_evidence(noisy.copy(), values - centre[:5]) == pytest.approx(density + 2.5 * np.log(2 * np.pi))
+    assert log_marginal_likelihood(noisy.copy(), values - centre[:5]) == pytest.approx(
+        density + 2.5 * np.log(2 * np.pi)
+    )
 
 
 def test_what_is_expected_changes_no_mean_and_narrows_the_spread() -> None:
@@ -152,8 +154,8 @@ def test_the_accuracy_model_learns_effects_and_doubts_a_poor_prior() -> None:
     misled = problem.harm.copy()
     misled[:, 1:] = np.random.default_rng(4).permutation(misled[:, 1:])
     poor = AccuracyModel(problem, schemes, losses, misled)
-    assert good.settings["shrink"] < poor.settings["shrink"]
-    assert good.evidence > poor.evidence
+    assert good.hyperparameters["shrink"] < poor.hyperparameters["shrink"]
+    assert good.log_likelihood > poor.log_likelihood
     for model in (good, poor):
         fresh = np.random.default_rng(8).integers(0, 3, (60, problem.groups))
         mean, deviation = model.predict(fresh)
@@ -188,7 +190,7 @@ def test_agreement_replaces_a_poor_prior() -> None:
     found = []
     for agreement in (np.full(60, np.nan), np.exp(-0.4 * losses)):
         history = History(schemes, values, agreement, none, frozenset())
-        effects = Beliefs(problem, history).accuracy.effects[:, 2]
+        effects = JointPosterior(problem, history).accuracy.effects[:, 2]
         found.append(spearmanr(effects, truth[:, 2])[0])
     assert found[1] > 0.8 and found[1] > found[0] + 0.1, found
 
@@ -273,9 +275,9 @@ def test_a_bound_draws_candidates_that_keep_it_without_making_those_near_it_wort
     none = np.zeros((0, free.groups), dtype=np.int64)
     kept, worth = [], []
     for problem in (free, bounded):
-        beliefs = Beliefs(problem, History(schemes, values, np.full(12, np.nan), none, frozenset()))
-        found = drawn(beliefs, np.random.default_rng(0))
-        kept.append((beliefs.mean(found)[:, 1] <= bound / 20.0).mean())
-        worth.append(beliefs.worst)
+        posterior = JointPosterior(problem, History(schemes, values, np.full(12, np.nan), none, frozenset()))
+        found = drawn(posterior, np.random.default_rng(0))
+        kept.append((posterior.mean(found)[:, 1] <= bound / 20.0).mean())
+        worth.append(posterior.worst)
     assert kept[1] > 1.5 * kept[0] and kept[1] > 0.3
     assert np.array_equal(*worth)

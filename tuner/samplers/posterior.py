@@ -1,4 +1,4 @@
-"""All models of a study together: what is believed of schemes, in one set of coordinates to be minimised."""
+"""All models of a study together: the posterior of schemes, in one set of coordinates to be minimised."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tuner.samplers.problem import Floats, Ints, Problem
 MIN_AGREEMENTS = 8
 
 
-class Beliefs:
+class JointPosterior:
     """Posterior of every objective.
 
     Coordinates: of the accuracy the loss ``-ln(mAP / reference)``, of a cost its share of the reference's.
@@ -95,7 +95,8 @@ def _accuracy_model(problem: Problem, history: History, losses: Floats) -> Accur
     """The accuracy model, with sensitivities that the agreement of the trials corrected where the mAP bears that out.
 
     The label-free agreement with the reference's detections is far less noisy than the mAP. Its own effects are learned
-    like those of the mAP; taken as sensitivities they stand for the prior, unless the evidence is against them.
+    like those of the mAP; taken as sensitivities they stand for the prior, unless the marginal likelihood is against
+    them.
     """
     schemes, running = history.schemes, history.running
     plain = AccuracyModel(problem, schemes, losses, running=running)
@@ -106,4 +107,4 @@ def _accuracy_model(problem: Problem, history: History, losses: Floats) -> Accur
     floor = 0.02 * np.abs(learned).mean(axis=0)
     harm = np.where(problem.harm > 0, np.maximum(learned, floor), 0.0)
     corrected = AccuracyModel(problem, schemes, losses, harm, running)
-    return corrected if corrected.evidence > plain.evidence else plain
+    return corrected if corrected.log_likelihood > plain.log_likelihood else plain

@@ -1,4 +1,4 @@
-"""Chooses the settings of a model by the evidence of the trials (type II maximum likelihood on a small grid)."""
+"""Chooses the hyperparameters of a model: type II maximum likelihood of the trials, on a small grid."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tuner.samplers.problem import Floats, Ints
-from tuner.samplers.regression import Features, Prior, log_evidence
+from tuner.samplers.regression import Features, Prior, log_marginal_likelihood
 
 SWEEPS = 2
 
@@ -20,7 +20,7 @@ class Shape:
     Attributes:
         features: Of a scheme.
         mean: Of the coefficients, shape ``(features,)``.
-        own: Deviations that the setting ``spread`` multiplies, shape ``(features,)``.
+        own: Deviations that the hyperparameter ``spread`` multiplies, shape ``(features,)``.
         shared: Deviations that it does not, shape ``(features,)``.
         offset: Value of a scheme whose features are all 0.
     """
@@ -31,14 +31,14 @@ class Shape:
     shared: Floats
     offset: float = 0.0
 
-    def prior(self, settings: Mapping[str, float]) -> Prior:
+    def prior(self, scales: Mapping[str, float]) -> Prior:
         """The prior with the scales ``spread``, ``noise`` and ``residual``."""
-        deviation = settings["spread"] * self.own + self.shared
-        return Prior(self.features, self.mean, deviation, self.offset, settings["noise"], settings["residual"])
+        deviation = scales["spread"] * self.own + self.shared
+        return Prior(self.features, self.mean, deviation, self.offset, scales["noise"], scales["residual"])
 
 
-class Evidence:
-    """Evidence of trials for the scales of one shape; what no scale changes is computed once.
+class MarginalLikelihood:
+    """Marginal likelihood of trials under the scales of one shape; what no scale changes is computed once.
 
     Args:
         shape: The prior but for its scales.
@@ -59,35 +59,37 @@ class Evidence:
         self._error = values - shape.offset - design @ shape.mean
         self._variance = spread**2
 
-    def of(self, settings: Mapping[str, float]) -> float:
-        """Logarithm of the evidence of ``spread``, ``noise`` and ``residual``."""
-        covariance = settings["spread"] ** 2 * self._own + self._shared + settings["residual"] ** 2 * self._process
-        covariance[np.diag_indices_from(covariance)] += settings["noise"] ** 2 * self._variance + 1e-12
-        return log_evidence(covariance, self._error)
+    def of(self, scales: Mapping[str, float]) -> float:
+        """Logarithm of the marginal likelihood of ``spread``, ``noise`` and ``residual``."""
+        covariance = scales["spread"] ** 2 * self._own + self._shared + scales["residual"] ** 2 * self._process
+        covariance[np.diag_indices_from(covariance)] += scales["noise"] ** 2 * self._variance + 1e-12
+        return log_marginal_likelihood(covariance, self._error)
 
 
-def most_evident(
-    grid: Mapping[str, Sequence[float]], start: Mapping[str, float], evidence: Callable[[Mapping[str, float]], float]
+def fitted(
+    grid: Mapping[str, Sequence[float]],
+    start: Mapping[str, float],
+    log_likelihood: Callable[[Mapping[str, float]], float],
 ) -> tuple[dict[str, float], float]:
-    """Climbs the grid one setting at a time.
+    """Climbs the grid one hyperparameter at a time.
 
     Args:
-        grid: ``{setting: values to try}``.
-        start: Where to begin: plausible settings, which win where the trials say nothing.
-        evidence: Logarithm of the evidence of settings, plus their log prior where they have one.
+        grid: ``{hyperparameter: values to try}``.
+        start: Where to begin: plausible ones, which win where the trials say nothing.
+        log_likelihood: Logarithm of their marginal likelihood, plus their log prior where they have one.
 
     Returns:
-        The best settings found, and their evidence.
+        The best hyperparameters found, and their `log_likelihood`.
     """
     best = dict(start)
-    score = evidence(best)
+    score = log_likelihood(best)
     for _ in range(SWEEPS):
         before = dict(best)
         for name, values in grid.items():
             for value in values:
                 if value == best[name]:
                     continue
-                other = evidence({**best, name: value})
+                other = log_likelihood({**best, name: value})
                 if other > score:
                     best, score = {**best, name: value}, other
         if best == before:
