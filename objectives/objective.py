@@ -35,6 +35,7 @@ class Objective:
         quick: Of a cost, a figure of the same order that is known before the accuracy is; None where there is none,
             and then a study cannot screen. A function of a module, as `value`.
         note: Stands behind the title of an axis, in brackets.
+        short: For a narrow place; empty where `label` is short enough.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Objective:
     timed: bool = False
     quick: Callable[[Latency | None, Size], float] | None = None
     note: str = ""
+    short: str = ""
 
     @property
     def accuracy(self) -> bool:
@@ -133,6 +135,7 @@ WEIGHT_MIB = Objective(
     text="{:.2f}".format,
     bound="max_weight_mib",
     quick=_bytes,
+    short="weights",
 )
 
 #: Objectives by name; a package adds its own as an entry point that names an `Objective`.

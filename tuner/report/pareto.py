@@ -92,7 +92,7 @@ def pareto_figure(run: Run, *, width: int = 1130, compact: bool = False) -> go.F
         figure.update_layout(showlegend=False, title=_compact_title(run))
         figure.update_yaxes(title_text="mAP50-95, points")
     if (shade := run.objectives.shade) is not None:
-        title = f"{shade.label}<br>{shade.unit}"
+        title = f"{shade.short or shade.label}<br>{shade.unit}"
         bar = {"title": {"text": title, "font": {"size": 12}}, "thickness": 14, "outlinewidth": 0}
         figure.update_layout(coloraxis={"colorscale": "Viridis", "colorbar": bar})
     return figure
