@@ -50,6 +50,9 @@ class Latency:
         attempts: Measurements it took to get a stable one.
         method: What timed it: ``clock``, ``cuda graph`` or ``cuda stream``.
         state: Of the GPU right after the measurement; None on a CPU.
+        noisy: Whether no attempt was steady; the figures are then those of all attempts together.
+        ratio_low: Lower end of the 95 % interval of `ratio`; None in runs that did not record it.
+        ratio_high: Its upper end. Without a reference both are shares of `p50_ms`.
     """
 
     p50_ms: float
@@ -63,6 +66,14 @@ class Latency:
     attempts: int = 1
     method: str = "clock"
     state: GpuState | None = None
+    noisy: bool = False
+    ratio_low: float | None = None
+    ratio_high: float | None = None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % interval of `ratio`."""
+        return None if self.ratio_low is None or self.ratio_high is None else (self.ratio_low, self.ratio_high)
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def launch(
         ray: Where the workers are placed; this host by default.
 
     Raises:
-        InputError: Anything the user named is wrong; nothing is left behind then.
+        InputError: Anything the user named is wrong; nothing is left behind then, unless something was prepared.
         RepeatedFailureError: The same failure ended five trials in a row.
         Interrupted: By a signal; the run can be resumed.
     """
@@ -78,9 +78,10 @@ def launch(
         try:
             with run.lock():
                 _work(run, inputs, trials or config.search.trials, workers, start, steps)
-        except InputError:
-            if not any(run.evaluations.iterdir()):
-                run.remove()
+        except InputError as error:
+            if run.prepared:
+                raise InputError(f"{error}; what was prepared is kept: `tuner resume {path}` goes on") from None
+            run.remove()
             raise
     return run
 

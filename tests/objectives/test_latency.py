@@ -78,13 +78,73 @@ def test_rare_pauses_do_not_count() -> None:
     assert found.p99_ms > 400
 
 
-def test_an_unstable_machine_is_a_failure_after_all_attempts() -> None:
-    clock = Clock()
-    draw = np.random.default_rng(0)
-    noisy = (float(x) for x in draw.uniform(0.01, 0.2, 100_000))
-    found = measure(TimedRunner(clock, noisy), TimedRunner(clock, _steady(0.1)), IMAGE, clock=clock)
+def _noisy(seed: int, low: float = 0.01, high: float = 0.2) -> Iterator[float]:
+    draw = np.random.default_rng(seed)
+    return (float(x) for x in draw.uniform(low, high, 100_000))
+
+
+def test_a_noisy_machine_fails_a_bound_that_the_user_set() -> None:
+    clock, strict = Clock(), TimingProtocol(strict=True)
+    found = measure(TimedRunner(clock, _noisy(0)), TimedRunner(clock, _steady(0.1)), IMAGE, strict, clock)
     assert isinstance(found, Failure)
     assert found.kind == "unstable" and "each of 3 measurements" in found.message
+
+
+def test_a_noisy_machine_gives_the_median_of_all_attempts_and_an_interval() -> None:
+    clock = Clock()
+    runner = TimedRunner(clock, _noisy(0, 0.03, 0.17))
+    found = measure(runner, TimedRunner(clock, _steady(0.1)), IMAGE, clock=clock)
+    assert isinstance(found, Latency) and found.noisy and found.attempts == 3
+    once = measure(runner, TimedRunner(clock, _steady(0.1)), IMAGE, TimingProtocol(attempts=1), clock)
+    assert isinstance(once, Latency) and once.noisy and found.iterations > 2 * once.iterations
+
+
+def test_the_interval_holds_the_true_ratio_as_often_as_it_says() -> None:
+    held = 0
+    for seed in range(40):
+        clock = Clock()
+        noisy, steady = TimedRunner(clock, _noisy(seed, 0.03, 0.17)), TimedRunner(clock, _steady(0.1))
+        found = measure(noisy, steady, IMAGE, clock=clock)
+        assert isinstance(found, Latency)
+        low, high = found.interval or (0, 0)
+        assert low <= found.ratio <= high
+        held += low < 1.0 < high
+    assert 32 <= held < 40, "95 % of 40 is 38; blocks of so few pairs hold a little less"
+
+
+def test_a_steady_latency_has_an_interval_too() -> None:
+    clock = Clock()
+    found = measure(
+        TimedRunner(clock, _noisy(1, 0.049, 0.051)), TimedRunner(clock, _noisy(2, 0.095, 0.105)), IMAGE, clock=clock
+    )
+    assert isinstance(found, Latency) and not found.noisy and found.attempts == 1
+    low, high = found.interval or (0, 0)
+    assert 0.47 < low < found.ratio < high < 0.53
+
+
+def test_a_noisy_reference_alone_has_the_interval_of_its_median() -> None:
+    clock = Clock()
+    found = measure(TimedRunner(clock, _noisy(3)), None, IMAGE, clock=clock)
+    assert isinstance(found, Latency) and found.noisy and found.ratio == 1.0
+    low, high = found.interval or (0, 0)
+    assert low < 1 < high and found.p50_ms * low < 105 < found.p50_ms * high, "the true median is 105 ms"
+
+
+def test_the_interval_knows_that_neighbours_are_alike() -> None:
+    """A load that comes and goes disturbs many pairs at once: they say less than as many independent ones."""
+    draw = np.random.default_rng(0)
+    apart = draw.uniform(0.05, 0.15, 400)
+
+    def width(order: np.ndarray) -> float:
+        clock = Clock()
+        protocol = TimingProtocol(warmup_ms=0, min_seconds=0, min_iterations=400, attempts=1)
+        warm, reference = [0.1, 0.1], TimedRunner(clock, _steady(0.1))
+        found = measure(TimedRunner(clock, iter([*warm, *order])), reference, IMAGE, protocol, clock)
+        assert isinstance(found, Latency)
+        low, high = found.interval or (0, 0)
+        return high - low
+
+    assert width(np.repeat(apart[::8], 8)) > 1.5 * width(apart)
 
 
 def test_one_measurement_at_a_time() -> None:
@@ -178,5 +238,23 @@ def test_a_measurement_that_others_disturbed_does_not_count() -> None:
     runner, base = TimedRunner(clock, _steady(0.05)), TimedRunner(clock, _steady(0.1))
     found = measure(runner, base, IMAGE, clock=clock, observe=lambda: next(states))
     assert isinstance(found, Latency) and found.attempts == 2 and found.state == _state()
+
+
+def test_others_that_stay_make_a_latency_noisy_or_break_the_users_bound() -> None:
+    clock = Clock()
+    runner, base = TimedRunner(clock, _steady(0.05)), TimedRunner(clock, _steady(0.1))
     busy = measure(runner, base, IMAGE, clock=clock, observe=lambda: _state(4242))
-    assert isinstance(busy, Failure) and busy.kind == "unstable" and "4242" in busy.message
+    assert isinstance(busy, Latency) and busy.noisy and busy.attempts == 3 and busy.state == _state(4242)
+    assert busy.ratio == pytest.approx(0.5)
+    failed = measure(runner, base, IMAGE, TimingProtocol(strict=True), clock, observe=lambda: _state(4242))
+    assert isinstance(failed, Failure) and failed.kind == "unstable" and "4242" in failed.message
+
+
+def test_only_undisturbed_attempts_count_where_there_are_any() -> None:
+    clock, own = Clock(), _noisy(4)
+    states = [_state(), _state(), _state(4242)]
+    seconds = (10.0 if len(states) == 3 else next(own) for _ in range(10_000))  # ten beside the other process
+    rules = TimingProtocol(warmup_ms=1, min_seconds=0.1, min_iterations=20)
+    found = measure(TimedRunner(clock, seconds), TimedRunner(clock, _steady(0.1)), IMAGE, rules, clock, states.pop)
+    assert isinstance(found, Latency) and found.noisy and found.state == _state()
+    assert found.iterations == 40 and found.p99_ms < 201

@@ -137,6 +137,29 @@ def test_failures_are_kept_and_five_alike_end_the_study(study_file: StudyFile, t
     assert counted(loaded.records) == 6
 
 
+def test_noise_ends_no_study_even_by_the_users_bound(
+    study_file: StudyFile, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = study_file(replay={"failures": {"*": "unstable"}}, search={"trials": 9})
+    launch(read_study(path), tmp_path / "run")
+    loaded = load_run(tmp_path / "run")
+    assert counted(loaded.records) == 9
+    assert sum(record.failure is not None for record in loaded.records) == 8
+    said = " ".join(capsys.readouterr().err.split())
+    assert "warning: trial 5 has no latency: replayed unstable" in said
+
+
+def test_unstable_trials_do_not_hide_what_fails_alike(study_file: StudyFile, tmp_path: Path) -> None:
+    path = study_file()
+    layers = read_inputs(read_study(path)).graph.quantizable
+    noisy = Allocation.uniform([layer.name for layer in layers], "w8a16").digest
+    (tmp_path / "replay.json").write_text(json.dumps({"failures": {noisy: "unstable", "*": "crash"}}))
+    with pytest.raises(RepeatedFailureError, match="5 trials in a row"):
+        launch(read_study(path), tmp_path / "run")
+    failed = Counter(record.failure.kind for record in load_run(tmp_path / "run").records if record.failure)
+    assert failed == {"crash": 5, "unstable": 1}
+
+
 def test_a_reference_that_detects_nothing_is_an_input_error(study_file: StudyFile, tmp_path: Path) -> None:
     path = study_file(replay={"reference_map": 0.01})
     with pytest.raises(InputError, match="model and labels do not match"):

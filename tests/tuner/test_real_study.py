@@ -28,6 +28,7 @@ from tuner.prepare.images import data_of
 from tuner.prepare.prepared import prepare_study
 from tuner.results.export import Exporter
 from tuner.results.loaded import load_run
+from tuner.results.retime import read_rounds
 from tuner.search.problem import study_problem
 from tuner.study.inputs import read_inputs
 from tuner.study.run_folder import RunFolder
@@ -81,6 +82,23 @@ def test_front_members_are_exported_rescored_and_sound(run: RunFolder) -> None:
     assert found["believed"] >= 1 and len(list(run.rescores.glob("*.json"))) == found["schemes"]
     assert (run.path / "report.html").stat().st_size > 0
     assert json.loads((run.artifacts / "previews" / "previews.json").read_text())["images"]
+
+
+def test_the_rounds_of_repeated_timing_keep_their_intervals(run: RunFolder) -> None:
+    for rounds in read_rounds(run).values():
+        assert all(one.low <= one.ratio <= one.high for one in rounds)
+
+
+def test_a_reference_beyond_the_users_bound_leaves_a_run_that_resumes(folder: Path, tmp_path: Path) -> None:
+    """No two real inferences take the same time to a part in a billion."""
+    config = read_study(folder / "study.yaml", ["timing.max_cov=0.000000001"])
+    with pytest.raises(InputError, match=r"reference cannot .*timing.max_cov.*`tuner resume .*run` goes on$"):
+        launch(config, tmp_path / "run")
+    kept = RunFolder(tmp_path / "run").calibration
+    before = kept.stat().st_mtime_ns
+    with pytest.raises(InputError, match=r"reference cannot be scored: the paired ratio varies"):
+        resume(tmp_path / "run")
+    assert kept.stat().st_mtime_ns == before
 
 
 def test_previews_show_what_was_detected_on_their_own_image(run: RunFolder, tmp_path: Path) -> None:

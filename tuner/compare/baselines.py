@@ -68,7 +68,8 @@ def add_baseline(path: Path, model: Path, name: str, steps: Steps = silent) -> B
     if isinstance(timed, Failure):
         raise InputError(f"{model}: {timed.kind}: {timed.message}")
     accuracy = score(data.search, found)
-    baseline = Baseline(name, accuracy.map_50_95, loaded.reference.latency_ms * timed.ratio, _weight_bytes(graph))
+    milliseconds = loaded.reference.latency_ms * timed.ratio
+    baseline = Baseline(name, accuracy.map_50_95, milliseconds, _weight_bytes(graph), timed.noisy)
     others = [other for other in read_baselines(loaded.run) if other.name != name]
     write_durably(loaded.run.baselines, json.dumps([asdict(entry) for entry in [*others, baseline]], indent=1))
     write_report_of(load_run(path), inputs.graph.layers)

@@ -79,5 +79,5 @@ def screening_settings(config: StudyConfig) -> ScreeningSettings | None:
 
 
 def timing_protocol(timing: TimingSection, runtime: Runtime) -> TimingProtocol:
-    """How a runtime is timed: the study's bounds, the others as the runtime's device allows them."""
-    return TimingProtocol(**timing.resolved(runtime.timing).model_dump())
+    """How a runtime is timed: the study's bounds, of which only one that the user set may fail a trial."""
+    return TimingProtocol(**timing.resolved(runtime.timing).model_dump(), strict=timing.max_cov is not None)

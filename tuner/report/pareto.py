@@ -14,7 +14,7 @@ from tuner.report import theme
 from tuner.report.labels import place
 from tuner.report.theme import plain
 from tuner.report.view import Run, percent, points, scores_of
-from tuner.search.records import TrialRecord
+from tuner.search.records import TrialRecord, noise_of
 
 _LEFT, _BOTTOM = 72, 60
 
@@ -126,6 +126,8 @@ def hover(run: Run, record: TrialRecord) -> str:
     ]
     if (speedup := run.speedup(scores)) is not None:
         lines.append(f"{milliseconds(scores.latency_ms)} ms, {speedup:.2f}x the reference's speed")
+    if scores.latency and (noise := noise_of(scores.latency, scores.latency_ms / scores.latency.ratio)):
+        lines.append(noise)
     size = f"{scores.size.weight_bytes / MIB:.2f} MiB weights, {scores.size.average_weight_bits:.1f} bits"
     lines.append(size + (" · broken" if scores.broken else ""))
     lines += [f"{o.label} {o.text(o.value(scores))} {o.unit}" for o in run.objectives.further]

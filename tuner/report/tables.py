@@ -14,7 +14,7 @@ from search_spaces.sensitivity import SensitivityTable
 from tuner.report.figures import sorted_layers
 from tuner.report.theme import format_colour, format_order
 from tuner.report.view import Run, interval_text, percent, points, scores_of
-from tuner.search.records import FrontMember, Rescore
+from tuner.search.records import NOISY_MARK, FrontMember, Rescore
 
 
 def export_command(run_folder: Path | None, trial: int | str) -> str:
@@ -85,7 +85,7 @@ def front_cells(run: Run, scores: Scores, rescore: Rescore | None) -> list[str]:
         if again is not None:
             speedup = 1 / again
         cells += [
-            milliseconds(scores.latency_ms),
+            milliseconds(scores.latency_ms) + NOISY_MARK * (scores.latency is not None and scores.latency.noisy),
             *([_again(scores, rescore)] if run.retimed else []),
             f"{speedup:.2f}x" if speedup is not None else "–",
             milliseconds(scores.latency.p90_ms) if scores.latency else "–",
@@ -112,7 +112,7 @@ def front_html(run: Run) -> str:
             cells[2] = points(baseline.map_50_95 - scores_of(run.reference).accuracy.map_50_95)
         if run.timed:
             first = 4 + run.twinned
-            cells[first] = milliseconds(baseline.latency_ms)
+            cells[first] = milliseconds(baseline.latency_ms) + NOISY_MARK * baseline.noisy
             if run.reference is not None and baseline.latency_ms > 0:
                 cells[first + 1 + run.retimed] = f"{scores_of(run.reference).latency_ms / baseline.latency_ms:.2f}x"
         if baseline.weight_bytes:
@@ -139,7 +139,7 @@ def _again(scores: Scores, rescore: Rescore | None) -> str:
     low, middle, high = (
         milliseconds(unit * ratio) for ratio in (min(rescore.ratios), rescore.latency_ratio or 0.0, max(rescore.ratios))
     )
-    return f"{middle} [{low} to {high}]"
+    return f"{middle}{NOISY_MARK * (rescore.noisy_rounds > 0)} [{low} to {high}]"
 
 
 def _chips(allocation: Allocation) -> str:
@@ -166,7 +166,8 @@ def front_markdown(run: Run, run_folder: Path | None) -> str:
         cells = front_cells(run, scores_of(record), member.rescore)
         lines.append([name, *cells, record.allocation.summary()])
     text = "".join("| " + " | ".join(cell(part) for part in line) + " |\n" for line in lines)
-    legend = "★ recommended, ◇ knee of the front. Export a member with"
+    noise = f" {NOISY_MARK} timed on a noisy machine." if any(member.noisy for member in run.members) else ""
+    legend = f"★ recommended, ◇ knee of the front.{noise} Export a member with"
     return f"{text}\n{legend}\n\n    {export_command(run_folder, '<trial>')}\n"
 
 

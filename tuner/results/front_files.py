@@ -13,7 +13,7 @@ from objectives.scores import Accuracy, Scores
 from search_spaces.durable import write_durably
 from tuner.results.selection import latency_of
 from tuner.search.front import drop
-from tuner.search.records import FrontMember, Rescore, TrialRecord
+from tuner.search.records import FrontMember, Rescore, TrialRecord, noise_of
 from tuner.study.run_folder import RunFolder
 
 
@@ -41,6 +41,8 @@ def row(member: FrontMember, reference: Scores, further: Sequence[Objective] = (
         "map_50_95": scores.accuracy.map_50_95,
         "latency_ms": scores.latency_ms,
         "latency_ratio": scores.latency_ms / reference.latency_ms if reference.latency_ms else None,
+        "latency_ratio_interval": list(scores.latency.interval) if scores.latency and scores.latency.interval else None,
+        "noisy": member.noisy,
         "weight_bytes": scores.size.weight_bytes,
         "average_weight_bits": scores.size.average_weight_bits,
         **{objective.name: objective.value(scores) for objective in further},
@@ -72,6 +74,7 @@ def rescored(
         "latency_ratio_low": min(found.ratios, default=None),
         "latency_ratio_high": max(found.ratios, default=None),
         "rounds": len(found.ratios),
+        "noisy_rounds": found.noisy_rounds,
     }
 
 
@@ -114,16 +117,22 @@ def write_front(
         *(objective.name for objective in further),
     ]
     columns += ["latency_ms_rescored", "recommended", "knee", "origin", "summary", "digest"]
+    columns += ["noisy", "latency_ratio_low", "latency_ratio_high"]
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows({**entry, "latency_ms_rescored": (entry["rescored"] or {}).get("latency_ms")} for entry in rows)
+    for entry in rows:
+        low, high = entry["latency_ratio_interval"] or (None, None)
+        again = (entry["rescored"] or {}).get("latency_ms")
+        bounds = {"latency_ratio_low": low, "latency_ratio_high": high}
+        writer.writerow({**entry, **bounds, "latency_ms_rescored": again})
     write_durably(run.path / "front.csv", out.getvalue())
     write_durably(run.path / "front.md", _markdown(name, rows, reference, further))
 
 
 def _markdown(name: str, rows: Sequence[Mapping[str, Any]], reference: Scores, further: Sequence[Objective]) -> str:
     base, timed = reference.accuracy, reference.latency is not None
+    noise = noise_of(reference.latency, reference.latency_ms)
     timing = ["latency ms", "in the search", "speed-up"] if timed else []
     head = [
         "trial",
@@ -139,7 +148,7 @@ def _markdown(name: str, rows: Sequence[Mapping[str, Any]], reference: Scores, f
         f"# Front of {name}",
         "",
         f"Reference (unquantized): mAP50-95 {base.map_50_95:.4f} on {base.images} search images, "
-        + (f"{milliseconds(reference.latency_ms)} ms, " if timed else "")
+        + (f"{milliseconds(reference.latency_ms)} ms{f' ({noise})' if noise else ''}, " if timed else "")
         + f"{reference.size.weight_bytes / 2**20:.2f} MiB of weights.",
         "",
         f"| {' | '.join(head)} |",
@@ -150,14 +159,14 @@ def _markdown(name: str, rows: Sequence[Mapping[str, Any]], reference: Scores, f
         if entry["intervals"]:
             full = entry["intervals"]["full"]
             loss += f" ({-100 * full['high']:.2f} to {-100 * full['low']:.2f})"
-        mark = (" **recommended**" if entry["recommended"] else "") + (" **knee**" if entry["knee"] else "")
+        marks = "".join(f" **{mark}**" for mark in ("recommended", "knee", "noisy") if entry[mark])
         latency = latency_of(entry)
         speed = f"{reference.latency_ms / latency:.2f}" if latency else ""
         times = [milliseconds(latency), milliseconds(entry["latency_ms"]), speed] if timed else []
         size = [f"{entry['weight_bytes'] / 2**20:.2f}", f"{entry['average_weight_bits']:.2f}"]
         more = [objective.text(entry[objective.name]) for objective in further]
         scores = [f"{entry['map_50_95']:.4f}", loss, *times, *size, *more]
-        cells = [str(entry["trial"]), *scores, f"{entry['summary']}{mark}"]
+        cells = [str(entry["trial"]), *scores, f"{entry['summary']}{marks}"]
         lines.append(f"| {' | '.join(cells)} |")
     best = "fastest" if timed else "smallest"
     lines += [
@@ -170,4 +179,6 @@ def _markdown(name: str, rows: Sequence[Mapping[str, Any]], reference: Scores, f
         lines += ["`in the search` are the figures that the search saw.", ""]
     else:
         lines += ["on all evaluation images. mAP50-95 is the figure that the search saw.", ""]
+    if any(entry["noisy"] for entry in rows):
+        lines += ["Noisy: another load disturbed the timing of this scheme; front.json has its interval.", ""]
     return "\n".join(lines)

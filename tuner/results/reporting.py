@@ -28,7 +28,7 @@ from tuner.results.loaded import LoadedRun
 from tuner.search.front import hypervolume_history
 from tuner.search.learned import Learned
 from tuner.search.progress_view import duration
-from tuner.search.records import Baseline, FrontMember, Preview, RunSummary
+from tuner.search.records import NOISY_MARK, Baseline, FrontMember, Preview, RunSummary, noise_of
 from tuner.search.screening import summarize
 from tuner.study.inputs import Inputs, read_model
 from tuner.study.run_folder import RunFolder, read_json, read_text
@@ -105,6 +105,11 @@ def run_summary(loaded: LoadedRun) -> RunSummary:
             f"mAP50-95 {reference.accuracy.map_50_95:.4f} on {reference.accuracy.images} search images"
             + (f", {milliseconds(reference.latency_ms)} ms" if reference.latency else "")
         )
+        if noise := noise_of(reference.latency, reference.latency_ms):
+            facts["reference"] += f" ({noise})"
+    noisy = [sum(record.noisy for record in loaded.records), sum(r.noisy_rounds for r in loaded.rescores.values())]
+    if any(noisy):
+        facts["noise"] = f"{noisy[0]} trials and {noisy[1]} repeated timings on a noisy machine, marked {NOISY_MARK}"
     states = [record.state.replace("PRUNED", "SCREENED") for record in loaded.records]
     spent = [t.duration.total_seconds() for t in loaded.trials.study.get_trials(deepcopy=False) if t.duration]
     facts["trials"] = ", ".join(f"{states.count(s)} {s.lower()}" for s in dict.fromkeys(states))

@@ -14,7 +14,7 @@ from search_spaces.durable import write_durably
 from tuner.prepare.images import data_of
 from tuner.prepare.prepared import ArtifactParts
 from tuner.results.detector import Detector
-from tuner.results.retime import read_ratios
+from tuner.results.retime import read_rounds
 from tuner.search.records import Rescore
 from tuner.study.inputs import Inputs
 from tuner.study.run_folder import RunFolder, read_json
@@ -54,11 +54,12 @@ def rescore(
 
 def read_rescores(run: RunFolder) -> dict[str, Rescore]:
     """Returns ``{allocation digest: rescore}`` of what was re-scored so far."""
-    ratios = read_ratios(run)
-    return {
-        path.stem: replace(read_json(path, Rescore), ratios=ratios.get(path.stem, ()))
-        for path in sorted(run.rescores.glob("*.json"))
-    }
+    found, rounds = {}, read_rounds(run)
+    for path in sorted(run.rescores.glob("*.json")):
+        timed = rounds.get(path.stem, ())
+        ratios, noisy = tuple(one.ratio for one in timed), sum(one.noisy for one in timed)
+        found[path.stem] = replace(read_json(path, Rescore), ratios=ratios, noisy_rounds=noisy)
+    return found
 
 
 def _compare(full: CocoDataset, unseen: CocoDataset | None, candidate: Predictions, reference: Predictions) -> Rescore:

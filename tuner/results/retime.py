@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Annotated
 
@@ -16,9 +17,28 @@ from search_spaces.durable import write_durably
 from tuner.prepare.evaluators import open_evaluator
 from tuner.study.inputs import Inputs
 from tuner.study.run_folder import RunFolder, read_json
+from tuner.terminal.console import say
 from tuner.terminal.progress import Steps, silent
 
 ROUNDS = 3
+_Ratio = Annotated[FiniteFloat, Field(gt=0)]
+
+
+@dataclass(frozen=True)
+class Round:
+    """One measurement of one scheme.
+
+    Attributes:
+        ratio: Median of its time over the reference's.
+        low: Lower end of the 95 % interval of `ratio`; None in older runs.
+        high: Its upper end.
+        noisy: Whether the machine was.
+    """
+
+    ratio: _Ratio
+    low: _Ratio | None = None
+    high: _Ratio | None = None
+    noisy: bool = False
 
 
 def retime(inputs: Inputs, run: RunFolder, allocations: Sequence[Allocation], steps: Steps = silent) -> None:
@@ -33,10 +53,10 @@ def retime(inputs: Inputs, run: RunFolder, allocations: Sequence[Allocation], st
         allocations: The schemes.
         steps: Shows progress.
     """
-    known = read_ratios(run)
+    known = read_rounds(run)
     if all(allocation.digest in known for allocation in allocations):
         return
-    found: dict[str, list[float]] = {allocation.digest: [] for allocation in allocations}
+    found: dict[str, list[Round]] = {allocation.digest: [] for allocation in allocations}
     with open_evaluator(inputs, run, steps) as evaluator, steps("timing again", ROUNDS * len(found)) as done:
         assert isinstance(evaluator, Evaluator)
         for turn in range(ROUNDS):
@@ -47,15 +67,25 @@ def retime(inputs: Inputs, run: RunFolder, allocations: Sequence[Allocation], st
                 if isinstance(timed, Failure):  # the figure of the search stands where all rounds fail
                     run.log("not timed again", digest=allocation.digest, failure=timed.kind, message=timed.message)
                 else:
-                    found[allocation.digest].append(timed.ratio)
+                    found[allocation.digest].append(Round(timed.ratio, timed.ratio_low, timed.ratio_high, timed.noisy))
                 done(turn * len(found) + place)
-    write_durably(run.retimed, json.dumps({**known, **found}))
-    spread = [max(ratios) / min(ratios) - 1 for ratios in found.values() if ratios]
-    run.log("timed again", rounds=ROUNDS, schemes=len(found), spread=median(spread) if spread else None)
+    kept = {**known, **found}
+    rounds = {digest: [asdict(one) for one in entries] for digest, entries in kept.items()}
+    write_durably(run.retimed, json.dumps(rounds))
+    ratios = [[one.ratio for one in entries] for entries in found.values() if entries]
+    noisy = sum(one.noisy for entries in found.values() for one in entries)
+    spread = median(max(entries) / min(entries) - 1 for entries in ratios) if ratios else None
+    run.log("timed again", rounds=ROUNDS, schemes=len(found), spread=spread, noisy=noisy)
+    if noisy:
+        say(f"warning: {noisy} of {ROUNDS * len(found)} timings of the front were noisy; they are kept and marked")
 
 
-def read_ratios(run: RunFolder) -> dict[str, tuple[float, ...]]:
-    """Returns ``{allocation digest: median ratio of each round}``; empty where nothing was timed again."""
+def read_rounds(run: RunFolder) -> dict[str, tuple[Round, ...]]:
+    """Returns ``{allocation digest: its rounds}``; empty where nothing was timed again."""
     if not run.retimed.exists():
         return {}
-    return read_json(run.retimed, dict[str, tuple[Annotated[FiniteFloat, Field(gt=0)], ...]])
+    found = read_json(run.retimed, dict[str, tuple[Round | _Ratio, ...]])  # older runs hold the ratio alone
+    return {
+        digest: tuple(one if isinstance(one, Round) else Round(one) for one in entries)
+        for digest, entries in found.items()
+    }

@@ -16,6 +16,7 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
+from objectives.objective import milliseconds
 from objectives.runtimes.runtime import StudyEvaluator
 from objectives.scores import Failure, Outcome, Scores, Screened, checked
 from search_spaces.durable import write_durably
@@ -25,16 +26,18 @@ from search_spaces.unsupported import Unsupported
 from tuner.samplers import make_sampler
 from tuner.search.front import front_of
 from tuner.search.progress_view import LiveView, Progress
+from tuner.search.records import noise_of
 from tuner.search.screening import leaders
 from tuner.search.session import Session
 from tuner.search.stopping import Patience
-from tuner.search.trials import BLOCKED, INTERRUPTED, Trials, counted, directions
+from tuner.search.trials import BLOCKED, INTERRUPTED, UNSTABLE, Trials, counted, directions
 from tuner.search.worker_locks import WorkerLocks
 from tuner.study.config import StudyConfig
 from tuner.study.identity import read_manifest
 from tuner.study.inputs import Inputs
 from tuner.study.run_folder import RunFolder, read_json, read_text
 from tuner.study.storage import damage_named
+from tuner.terminal.console import say
 from tuner.terminal.signals import Interrupted
 
 #: Equal failures in a row that end a study.
@@ -129,6 +132,8 @@ def search(session: Session, total: int) -> None:
             run.log("evaluated", trial=trial.number, digest=allocation.digest, **_outcome(result))
         trials.tell(trial, result)
         if isinstance(result, Failure):
+            if result.kind == UNSTABLE:
+                view.message(f"warning: trial {trial.number} has no latency: {result.message}")
             with locks.turn():
                 blocked = trials.block(trial, allocation, result)
             if blocked:
@@ -183,7 +188,8 @@ def _repeated(study: optuna.Study, since: datetime) -> bool:
     ended.sort(key=lambda trial: trial.datetime_complete or since)
     failures = [trial.user_attrs.get("failure") for trial in ended]
     kinds = [_kind(record_of(Failure, failure, "failure")) if failure else "" for failure in failures]
-    last = [kind for kind in kinds if not kind.startswith((f"{INTERRUPTED}:", f"{BLOCKED}:"))][-MAX_EQUAL_FAILURES:]
+    harmless = (f"{INTERRUPTED}:", f"{BLOCKED}:", f"{UNSTABLE}:")  # a noisy machine says nothing of the schemes
+    last = [kind for kind in kinds if not kind.startswith(harmless)][-MAX_EQUAL_FAILURES:]
     return len(last) == MAX_EQUAL_FAILURES and len(set(last)) == 1 and last[0] != ""
 
 
@@ -211,6 +217,11 @@ def score_reference(run: RunFolder, evaluator: StudyEvaluator, inputs: Inputs) -
         )
     write_durably(run.reference, json.dumps(scores.to_json()))
     run.log("reference", **_outcome(scores))
+    if noise := noise_of(scores.latency, scores.latency_ms):
+        say(
+            f"warning: the machine is noisy: the reference takes {milliseconds(scores.latency_ms)} ms "
+            f"({noise}); for steadier figures free the machine, raise timing.min_seconds, or lower runtime.threads"
+        )
     return scores
 
 
@@ -267,6 +278,7 @@ def _outcome(result: Outcome) -> dict[str, Any]:
     return {
         "map_50_95": result.accuracy.map_50_95,
         "latency_ms": result.latency_ms,
+        **({"noisy": True} if result.latency and result.latency.noisy else {}),
         "weight_bytes": result.size.weight_bytes,
         "seconds": dict(result.seconds),
         **({"reused": result.reused} if result.reused else {}),

@@ -15,7 +15,7 @@ from rich.text import Text
 from objectives.objective import Objective, milliseconds
 from objectives.scores import Scores
 from tuner.search.front import drop
-from tuner.search.records import FrontMember, TrialRecord
+from tuner.search.records import NOISY_MARK, FrontMember, TrialRecord, noise_of
 
 _ROWS = 8
 
@@ -101,9 +101,15 @@ def describe(record: TrialRecord) -> str:
     scores = record.scores
     return (
         f"trial {record.number} ({record.origin}): mAP {scores.accuracy.map_50_95:.4f}, "
-        + (f"{milliseconds(scores.latency_ms)} ms, " if scores.latency else "")
+        + (f"{milliseconds(scores.latency_ms)} ms{_noise(scores)}, " if scores.latency else "")
         + f"{scores.size.weight_bytes / 2**20:.2f} MiB"
     )
+
+
+def _noise(scores: Scores) -> str:
+    latency = scores.latency
+    noise = noise_of(latency, scores.latency_ms / latency.ratio) if latency else ""
+    return f" ({noise})" if noise else ""
 
 
 def _line(progress: Progress) -> str:
@@ -128,7 +134,7 @@ def _table(progress: Progress) -> Table:
             str(member.record.number),
             f"{scores.accuracy.map_50_95:.4f}",
             f"{100 * drop(member, progress.reference):.2f}",
-            *([milliseconds(scores.latency_ms), f"{speed:.2f}"] if timed else []),
+            *([milliseconds(scores.latency_ms) + NOISY_MARK * member.noisy, f"{speed:.2f}"] if timed else []),
             f"{scores.size.weight_bytes / 2**20:.2f}",
             f"{scores.size.average_weight_bits:.2f}",
             *(objective.text(objective.value(scores)) for objective in progress.further),

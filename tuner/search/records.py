@@ -8,9 +8,25 @@ from statistics import median
 
 from objectives.objective import LATENCY_MS, MIB, WEIGHT_MIB, milliseconds
 from objectives.objective_set import ObjectiveSet
-from objectives.scores import Accuracy, Failure, Scores, Screened
+from objectives.scores import Accuracy, Failure, Latency, Scores, Screened
 from search_spaces.allocation import Allocation
 from tuner.study.config import ConstraintsSection
+
+#: Behind a latency that was measured on a noisy machine.
+NOISY_MARK = "~"
+
+
+def noise_of(latency: Latency | None, unit: float) -> str:
+    """``noisy, 31.2 to 39.9 ms`` of a latency that was not steady; empty of any other.
+
+    Args:
+        latency: As measured.
+        unit: Milliseconds that a ratio of 1 stands for.
+    """
+    if latency is None or not latency.noisy:
+        return ""
+    low, high = latency.interval or (latency.ratio, latency.ratio)
+    return f"noisy, {milliseconds(unit * low)} to {milliseconds(unit * high)} ms"
 
 
 @dataclass(frozen=True)
@@ -35,6 +51,12 @@ class TrialRecord:
     failure: Failure | None = None
     screened: Screened | None = None
 
+    @property
+    def noisy(self) -> bool:
+        """Whether its latency was measured on a noisy machine."""
+        found = self.scores or self.screened
+        return found is not None and found.latency is not None and found.latency.noisy
+
 
 @dataclass(frozen=True)
 class Rescore:
@@ -49,6 +71,7 @@ class Rescore:
         unseen_interval: Its interval; None where there are none.
         onnxruntime: Of the same ONNX in ONNX Runtime's CPU on all evaluation images; None where that is the runtime.
         ratios: Median paired latency ratio to the reference in each round of repeated timing; empty where none was.
+        noisy_rounds: How many of them were measured on a noisy machine.
     """
 
     full: Accuracy
@@ -59,6 +82,7 @@ class Rescore:
     unseen_interval: tuple[float, float] | None = None
     onnxruntime: Accuracy | None = None
     ratios: tuple[float, ...] = ()
+    noisy_rounds: int = 0
 
     @property
     def latency_ratio(self) -> float | None:
@@ -82,6 +106,11 @@ class FrontMember:
     recommended: bool = False
     knee: bool = False
 
+    @property
+    def noisy(self) -> bool:
+        """Whether any of its latencies was measured on a noisy machine."""
+        return self.record.noisy or (self.rescore is not None and self.rescore.noisy_rounds > 0)
+
 
 @dataclass(frozen=True)
 class Baseline:
@@ -92,12 +121,14 @@ class Baseline:
         map_50_95: Accuracy on the search images.
         latency_ms: Paired latency in the study's milliseconds; 0 where the study times nothing.
         weight_bytes: Bytes of the weights; 0 where unknown.
+        noisy: Whether its latency was measured on a noisy machine.
     """
 
     name: str
     map_50_95: float
     latency_ms: float
     weight_bytes: int = 0
+    noisy: bool = False
 
     @property
     def costs(self) -> dict[str, float]:
@@ -107,7 +138,7 @@ class Baseline:
     def __str__(self) -> str:
         """One line: what is known of it."""
         facts = [f"mAP50-95 {self.map_50_95:.4f}"]
-        facts += [f"{milliseconds(self.latency_ms)} ms"] if self.latency_ms else []
+        facts += [f"{milliseconds(self.latency_ms)} ms" + " (noisy)" * self.noisy] if self.latency_ms else []
         facts += [f"{self.weight_bytes / 2**20:.2f} MiB"] if self.weight_bytes else []
         return f"{self.name}: {', '.join(facts)}"
 

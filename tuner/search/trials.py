@@ -28,6 +28,7 @@ from tuner.study.run_folder import RunFolder
 
 INTERRUPTED = "interrupted"
 BLOCKED = "blocked"
+UNSTABLE = "unstable"
 #: A scheme whose worker died while it was evaluated is tried so many times more.
 MAX_RETRIES = 2
 
@@ -146,6 +147,8 @@ class Trials:
         trial.set_user_attr("map_50", round(result.accuracy.map_50, 4))
         if result.latency is not None:
             trial.set_user_attr("latency_ratio", round(result.latency.ratio, 4))
+            if result.latency.noisy:
+                trial.set_user_attr("noisy", True)
         trial.set_user_attr("weight_mib", round(result.size.weight_bytes / MIB, 3))
         trial.set_user_attr("average_weight_bits", round(result.size.average_weight_bits, 2))
         self.study.tell(trial, self.config.objective_set.values(result))

@@ -126,7 +126,10 @@ def _runtime(data: Any) -> Any:
 
 
 class TimingSection(Section):
-    """Bounds of the timing protocol; what is left open depends on the runtime."""
+    """Bounds of the timing protocol; what is left open depends on the runtime.
+
+    A latency beyond the default `max_cov` is kept and marked as noisy; beyond one that is set here, its trial fails.
+    """
 
     warmup_ms: PositiveFloat = 200.0
     min_seconds: PositiveFloat = 2.0

@@ -120,6 +120,13 @@ class RunFolder:
                 raise InputError(f"run {str(path)!r}: {wrong.name!r} is a folder where a file belongs; move it away")
         return run
 
+    @property
+    def prepared(self) -> bool:
+        """Whether it holds anything that took work: calibration, weights, a sensitivity, engines, scores."""
+        made = (self.calibration, self.recovered, self.sensitivity, self.reference, self.probe, self.costs)
+        folders = (self.evaluations, self.predictions, self.engines)
+        return any(path.exists() for path in made) or any(any(folder.glob("*")) for folder in folders)
+
     def remove(self) -> None:
         """Removes the folder and everything in it."""
         shutil.rmtree(self.path, ignore_errors=True)

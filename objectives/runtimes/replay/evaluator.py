@@ -33,6 +33,7 @@ class ReplaySettings:
         reference_map: mAP50-95 of the unquantized model.
         reference_ms: Its latency, milliseconds.
         noise: Standard deviation of the mAP of a scheme, in mAP; fixed by the scheme.
+        jitter: Half the width of the latency ratio's interval, as a share; above 0 every latency is a noisy one.
         failures: ``{allocation digest or "*": failure kind}``.
         scores: ``{allocation digest: recorded scores}``; these win over the synthetic model.
     """
@@ -42,6 +43,7 @@ class ReplaySettings:
     reference_map: float = 0.45
     reference_ms: float = 100.0
     noise: float = 0.001
+    jitter: float = 0.0
     failures: Mapping[str, str] = field(default_factory=dict)
     scores: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -60,7 +62,7 @@ class ReplaySettings:
         except OSError as error:
             raise InputError(f"{path}: not a replay file ({error.strerror}); {remedy}") from None
         settings = record_of(ReplaySettings, parse_json(text, str(path), remedy), str(path), remedy)
-        numbers = (settings.delay, settings.reference_map, settings.reference_ms, settings.noise)
+        numbers = (settings.delay, settings.reference_map, settings.reference_ms, settings.noise, settings.jitter)
         if not all(math.isfinite(number) and number >= 0 for number in numbers):
             raise InputError(f"{path}: holds a number that is negative or not finite; {remedy}")
         return settings
@@ -141,11 +143,16 @@ class ReplayEvaluator:
         ratio += 0.02 * sum(a != b for a, b in pairwise(names)) / max(1, len(names))
         elements = sum(layer.parameters for layer in self._layers)
         bits = sum(get_format(formats.get(x.name, UNQUANTIZED)).weight.bits * x.parameters for x in self._layers)
-        reference = self._settings.reference_ms
+        reference, jitter = self._settings.reference_ms, self._settings.jitter
         p50 = reference * ratio
         return Scores(
             accuracy=Accuracy(score, min(1.0, 1.35 * score), score, score, score, score, 0),
-            latency=Latency(p50, 1.01 * p50, 1.02 * p50, p50, 0.01, 100, ratio, reference),
+            latency=Latency(
+                *(p50, 1.01 * p50, 1.02 * p50, p50, 0.01, 100, ratio, reference),
+                noisy=jitter > 0,
+                ratio_low=ratio * (1 - jitter),
+                ratio_high=ratio * (1 + jitter),
+            ),
             size=Size(bits // 8, bits / max(1, elements), elements),
             latency_ms=p50,
             agreement=math.exp(-loss),

@@ -15,6 +15,7 @@ from onnx import numpy_helper
 from tiny_detectors import build_detector, write_calibration, write_dataset
 
 from tuner.cli.app import main
+from tuner.results.loaded import load_run
 from tuner.terminal.console import BAD_INPUT, ENVIRONMENT, guarded
 
 StudyFile = Callable[..., Path]
@@ -94,6 +95,29 @@ def test_json_is_alone_on_stdout(tuner: Tuner, study_file: StudyFile, tmp_path: 
     for command in ("status", "front"):
         assert tuner(command, tmp_path / "run").returncode == 0
     assert tuner("report", tmp_path / "run").returncode == 0
+
+
+def test_a_noisy_machine_ends_nothing_and_is_shown_everywhere(
+    tuner: Tuner, study_file: StudyFile, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    started = tuner("run", study_file(search={"trials": 6}, replay={"jitter": 0.1}), "--run", run)
+    assert started.returncode == 0, started.stderr
+    said = " ".join(started.stderr.split())
+    assert "warning: the machine is noisy: the reference takes 100.0 ms (noisy, 90.0 to 110.0 ms)" in said
+    assert (
+        "timing.min_seconds" in said and "trial 0 (reference): mAP 0.4500, 100.0 ms (noisy, 90.0 to 110.0 ms)" in said
+    )
+    state = json.loads(tuner("status", run, "--json").stdout)
+    assert state["noisy"] == state["done"] == 6 and state["noisy_reference"]
+    assert "noisy: 6 trials and the reference" in tuner("status", run).stdout
+    for member in json.loads(tuner("front", run, "--json").stdout)["front"]:
+        low, high = member["latency_ratio_interval"]
+        assert member["noisy"] and low == pytest.approx(0.9 * member["latency_ratio"]) and high > low
+    table = tuner("front", run).stdout
+    assert "~ timed on a noisy machine" in table and table.count("~") == 1 + state["front"]
+    assert "6 trials and 0 repeated timings on a noisy machine" in (run / "report.html").read_text()
+    assert load_run(run).trials.study.trials[3].user_attrs["noisy"] is True
 
 
 def test_bad_input_is_one_line_and_writes_nothing(tuner: Tuner, study_file: StudyFile, tmp_path: Path) -> None:

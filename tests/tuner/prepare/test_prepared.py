@@ -51,7 +51,7 @@ def test_costs_are_those_of_the_objectives_and_bounds(
 ) -> None:
     found = prepare_study(read("weights.method=rtn", *changes), run).costs
     assert {name: table.unit for name, table in found.items()} == costs
-    assert run.costs.exists() == ("latency_ms" in costs)
+    assert run.costs.exists() == ("latency" in costs)
 
 
 def test_the_prior_of_the_weights_is_what_an_artifact_weighs(read: Read, run: RunFolder) -> None:

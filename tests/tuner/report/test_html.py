@@ -18,9 +18,9 @@ from tuner.report import write_report
 from tuner.report.engine import by_layer
 from tuner.report.figures import bit_width_map
 from tuner.report.labels import place
-from tuner.report.pareto import pareto_figure
+from tuner.report.pareto import hover, pareto_figure
 from tuner.report.progress import correlate, prior_figure
-from tuner.report.tables import front_markdown
+from tuner.report.tables import front_html, front_markdown
 from tuner.report.view import Run, points, recommendation
 from tuner.search.records import Baseline, FrontMember, Preview, Rescore, RunSummary, TrialRecord
 
@@ -162,6 +162,18 @@ def test_failed_write_keeps_the_old_report(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         report(tmp_path / "report.html", previews=broken)
     assert (tmp_path / "report.html").read_text() == "old"
+
+
+def test_noise_is_marked_in_table_and_hover() -> None:
+    found = RECORDS[4].scores
+    marked = replace(found, latency=replace(found.latency, noisy=True, ratio_low=0.44, ratio_high=0.53))
+    records = [replace(record, scores=marked) if record.number == 4 else record for record in RECORDS]
+    rescore = replace(RESCORE, ratios=(0.34, 0.35, 0.36), noisy_rounds=2)
+    run = Run.of(SUMMARY, records, [FrontMember(records[4]), FrontMember(records[3], rescore)], BASELINES)
+    assert hover(run, records[4]).count("noisy, 44.0 to 53.0 ms") == 1 and "noisy" not in hover(run, records[3])
+    table = front_html(run)
+    assert "48.0~" in table and "35.0~ [34.0 to 36.0]" in table and "34.5~" not in table
+    assert "~ timed on a noisy machine" in front_markdown(run, None) and "noisy" not in front_markdown(RUN, None)
 
 
 def test_pareto_figure_labels_the_comparisons() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -152,6 +153,30 @@ def test_files_hold_every_member(tmp_path: Path) -> None:
     assert wanted | {"average_weight_bits"} <= set(data[0])
     assert len((tmp_path / "front.csv").read_text().splitlines()) == 5
     assert "**recommended**" in (tmp_path / "front.md").read_text()
+
+
+def noisy(scores: Scores, low: float, high: float) -> Scores:
+    assert scores.latency is not None
+    return replace(scores, latency=replace(scores.latency, noisy=True, ratio_low=low, ratio_high=high))
+
+
+def test_noise_is_marked_in_every_file(tmp_path: Path) -> None:
+    records = [replace(RECORDS[1], scores=noisy(RECORDS[1].scores, 0.55, 0.66)), RECORDS[2]]
+    write_front(RunFolder(tmp_path), "demo", front_of(records, TWO, REFERENCE), noisy(REFERENCE, 0.9, 1.1))
+    steady, marked = json.loads((tmp_path / "front.json").read_text())["front"]
+    assert marked["noisy"] and marked["latency_ratio_interval"] == [0.55, 0.66]
+    assert not steady["noisy"] and steady["latency_ratio_interval"] is None, "as of a run before there were any"
+    lines = list(csv.DictReader((tmp_path / "front.csv").read_text().splitlines()))
+    assert [(line["noisy"], line["latency_ratio_high"]) for line in lines] == [("False", ""), ("True", "0.66")]
+    page = (tmp_path / "front.md").read_text()
+    assert page.count("**noisy**") == 1 and "100.0 ms (noisy, 90.0 to 110.0 ms)" in page
+
+
+def test_a_noisy_round_marks_a_member() -> None:
+    rescore = replace(again(-0.005, 0.6, 0.7, 0.61), noisy_rounds=1)
+    (member,) = front_of([RECORDS[1]], TWO, REFERENCE, rescores={RECORDS[1].allocation.digest: rescore})
+    entry = row(member, REFERENCE)
+    assert entry["noisy"] and entry["rescored"]["noisy_rounds"] == 1
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.37947, "0.379"), (0.9996, "1.00"), (9.996, "10.0"), (379.47, "379.5")])

@@ -211,9 +211,12 @@ def bench(
             found = measure(opened[0], opened[1] if reference else None, image, protocol, observe=target.observe)
     if isinstance(found, Failure):
         raise InputError(f"{model}: {found.kind}: {found.message}; stop other work on this machine and try again")
+    if found.noisy:
+        say(f"warning: the machine is noisy: the ratio varies by {found.cov:.1%}; free it and try again")
     figures = asdict(found)
     if reference is None:
-        figures["ratio"] = figures["reference_p50_ms"] = None
+        for name in ("ratio", "ratio_low", "ratio_high", "reference_p50_ms"):
+            figures[name] = None
     if as_json:
         show({"model": str(model), "runtime": runtime, "threads": threads, "batch": batch, **figures})
         return

@@ -117,6 +117,8 @@ def status(run: Run, as_json: Json = False) -> None:
         "eta_seconds": left,
         "linked": loaded.manifest.get("linked"),
         "screening": asdict(screening) if screening else None,
+        "noisy": sum(record.noisy for record in loaded.records),
+        "noisy_reference": bool(reference and reference.latency and reference.latency.noisy),
     }
     if as_json:
         show(data)
@@ -129,6 +131,11 @@ def status(run: Run, as_json: Json = False) -> None:
     )
     if screening:
         print(f"screening: {screening}")
+    if data["noisy"] or data["noisy_reference"]:
+        also = " and the reference" if data["noisy_reference"] else ""
+        print(
+            f"noisy: {data['noisy']} trials{also} were timed on a disturbed machine; `tuner front --json` has intervals"
+        )
     print(f"front: {len(loaded.front)} schemes, hypervolume {volume:.4f}" if volume else "front: empty")
 
 
@@ -156,6 +163,7 @@ def front(
     from tuner.results.front_files import row
     from tuner.results.loaded import load_run
     from tuner.results.selection import Budget, latency_of
+    from tuner.search.records import NOISY_MARK
 
     loaded = load_run(run)
     reference = loaded.reference
@@ -174,7 +182,11 @@ def front(
             str(entry["trial"]) + ("*" if entry["recommended"] else "") + ("^" if entry["knee"] else ""),
             f"{entry['map_50_95']:.4f}",
             f"{100 * entry['drop']:.2f}",
-            *([milliseconds(latency_of(entry)), f"{latency_of(entry) / whole:.3f}"] if whole else []),
+            *(
+                [milliseconds(latency_of(entry)) + NOISY_MARK * entry["noisy"], f"{latency_of(entry) / whole:.3f}"]
+                if whole
+                else []
+            ),
             f"{entry['weight_bytes'] / 2**20:.2f}",
             f"{entry['average_weight_bits']:.2f}",
             *(objective.text(entry[objective.name]) for objective in further),
@@ -185,6 +197,8 @@ def front(
     show_table(head, table, left={"formats"})
     best_of = "fastest" if whole else "smallest"
     print(f"* recommended: the {best_of} that loses at most 1.0 point; ^ knee: where the front bends most")
+    if any(entry["noisy"] for entry in rows):
+        print(f"{NOISY_MARK} timed on a noisy machine; --json has the interval")
     if budget.stated:
         print("no member keeps this budget" if best is None else f"best for this budget: trial {best}")
 
