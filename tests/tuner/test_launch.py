@@ -260,7 +260,7 @@ def test_a_signal_ends_cleanly(study_file: StudyFile, tmp_path: Path, signum: in
     wait_for(lambda: len(list((run / "cache" / "evaluations").glob("*.json"))) >= 2)
     time.sleep(0.5)  # in the middle of the next evaluation
     process.send_signal(signum)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == code and "Traceback" not in errors
     loaded = load_run(run)
     assert_sound(loaded)
