@@ -10,31 +10,32 @@ import sys
 from objectives.devices.gpu import visible_gpus
 from objectives.runners.runner import RuntimeUnavailable
 from objectives.runtimes.runtime import Finding
+from objectives.runtimes.support import SupportKind
+from objectives.runtimes.tensorrt.rules import support
+from search_spaces.formats import FORMATS
 
 _PACKAGES = ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-cu11")
 _NAME = "tensorrt"
 
 
+#: A GPU that has every kernel, where it is not known which one there is.
+_ANY_GPU = (99, 0)
+
+
 def tensorrt_formats(version: str, capability: tuple[int, int] | None) -> str:
-    """What a TensorRT version allows on a GPU, in words.
+    """What a TensorRT version does with each format on a GPU, in words.
 
     Args:
         version: E.g. ``8.6.1`` or ``10.9.0.34``.
         capability: Compute capability, e.g. ``(8, 9)``; None if unknown.
     """
-    number = version.split(".", 1)[0]
-    modern = number.isdigit() and int(number) >= 10
-    formats = ["fp16", "int8"]
-    if modern:
-        formats.append("w4a16 (stored, GEMM only)")
-        if capability is not None and capability >= (8, 9):
-            formats.append("fp8")
-    text = "formats " + ", ".join(formats)
-    if not modern:
-        return text + "; fp8 and int4 need TensorRT 10 or newer"
-    if capability is None:
-        return text + "; fp8 with sm_89 or newer"
-    return text if capability >= (8, 9) else text + f"; no fp8: sm_{capability[0]}{capability[1]} is below sm_89"
+    answers = {name: support(fmt, version, capability or _ANY_GPU) for name, fmt in FORMATS.items()}
+    words = []
+    for kind, verb in ((SupportKind.COMPUTES, "computes in"), (SupportKind.STORES, "stores")):
+        names = [name for name, answer in answers.items() if answer.kind is kind]
+        words += [f"{verb} {', '.join(names)}"] if names else []
+    refused = dict.fromkeys(answer.text for answer in answers.values() if answer.kind is SupportKind.IMPOSSIBLE)
+    return "; ".join([*words, *refused]) + ("" if capability else "; as far as the GPU has the kernels")
 
 
 def tensorrt_findings() -> list[Finding]:

@@ -1,0 +1,81 @@
+"""What the floor plan promises: who may know whose name, how many files lie flat, how long they are."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+import pytest
+from architecture import ROOMS, ROOT, decisions, modules
+
+from objectives.runtimes.registry import RUNTIMES
+from search_spaces.formats import FORMATS, UNQUANTIZED
+
+#: What may decide by the names of a kind.
+OWNERS = {
+    "runtime": ("objectives/runtimes/",),
+    "format": ("search_spaces/formats.py",),
+}
+NAMES = {
+    "runtime": RUNTIMES.names(),
+    "format": tuple(name for name in FORMATS if name != UNQUANTIZED),
+}
+
+
+#: Vocabularies of others that happen to use a format's name.
+VOCABULARIES = {
+    "objectives/devices/cpu.py": "a field of a run's identity: the processor's int8 instructions",
+    "objectives/runtimes/tensorrt/build.py": "TensorRT's builder flags",
+    "objectives/runtimes/tensorrt/engine_report.py": "data types as TensorRT's inspector calls them",
+    "objectives/torch_models/onnx_ptq.py": "ModelOpt's `quantize_mode`",
+}
+
+
+@pytest.mark.parametrize("kind", OWNERS)
+def test_only_its_own_room_decides_by_a_name(kind: str) -> None:
+    """Heads are called by plain words, which are keys of data as well: there keys do not count."""
+    outside = [path for path in modules() if not path.as_posix().startswith(OWNERS[kind])]
+    if kind == "format":
+        outside = [path for path in outside if path.as_posix() not in VOCABULARIES]
+    assert [place for path in outside for place in decisions(path, NAMES[kind], keys=kind != "head")] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "decides"),
+    [
+        ("x = y == 'int8'", True),
+        ("x = y in ('fp8', 'int8')", True),
+        ("x = {'int8': 1}", True),
+        ("x = names['int8']", True),
+        ("match x:\n    case 'int8': pass", True),
+        ("x = y.startswith('int8')", True),
+        ("x: Literal['int8']", True),
+        ("x = say('int8')", False),
+        ("x = 'the format int8'", False),
+    ],
+)
+def test_the_reader_of_decisions_sees_them(tmp_path: Path, line: str, decides: bool) -> None:
+    (tmp_path / "m.py").write_text(line)
+    assert bool(decisions(tmp_path / "m.py", ["int8"])) is decides
+
+
+def test_few_files_lie_flat() -> None:
+    for room in ("tuner", "objectives"):
+        flat = [path for path in modules() if path.parent == Path(room)]
+        assert len(flat) <= 6, flat
+
+
+def test_files_are_short() -> None:
+    lines = {path: len((ROOT / path).read_text(encoding="utf-8").splitlines()) for path in modules()}
+    counts = sorted(count for path, count in lines.items() if path.name != "__init__.py")
+    assert max(counts) <= 400, max(lines, key=lines.__getitem__)
+    assert statistics.median(counts) <= 130
+    assert counts[int(0.9 * len(counts))] <= 250
+
+
+def test_every_folder_is_a_package_with_a_word_on_itself() -> None:
+    folders = {path.parent for path in modules()}
+    for folder in folders:
+        first = (ROOT / folder / "__init__.py").read_text(encoding="utf-8")
+        assert first.startswith('"""'), folder
+    assert {folder.parts[0] for folder in folders} == set(ROOMS)
