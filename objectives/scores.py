@@ -7,31 +7,52 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
+from pydantic import model_validator
+
 from objectives.devices.gpu import GpuState
 from search_spaces.reading import record_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Accuracy:
-    """COCO figures of one model on one image set, each in [0, 1]; -1 where the set has no such objects.
+    """Figures of one model on one image set.
+
+    As JSON it is flat, ``{"map_50_95": 0.4, ..., "images": 128}``; so it is read, too.
 
     Attributes:
-        map_50_95: AP averaged over IoU 0.50:0.95.
-        map_50: AP at IoU 0.50.
-        map_75: AP at IoU 0.75.
-        map_small: AP of objects below 32 x 32 pixels.
-        map_medium: AP of objects from 32 x 32 to 96 x 96 pixels.
-        map_large: AP of larger objects.
+        metrics: ``{name: value}``. Names that begin with ``map_`` are average precisions in [0, 1], or -1 where the
+            images have no such objects.
         images: Number of images scored.
     """
 
-    map_50_95: float
-    map_50: float
-    map_75: float
-    map_small: float
-    map_medium: float
-    map_large: float
+    metrics: Mapping[str, float]
     images: int
+
+    @property
+    def map_50_95(self) -> float:
+        """AP averaged over IoU 0.50:0.95."""
+        return self.metrics["map_50_95"]
+
+    @property
+    def map_50(self) -> float:
+        """AP at IoU 0.50."""
+        return self.metrics["map_50"]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns a flat JSON object."""
+        return {**self.metrics, "images": self.images}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nested(cls, data: object) -> object:
+        """What `record_of` makes of the flat form; a study's accuracy holds the figure that it searches by."""
+        if not isinstance(data, Mapping):
+            return data
+        flat = {**data, **data["metrics"]} if isinstance(data.get("metrics"), Mapping) else data
+        if "map_50_95" not in flat:
+            raise ValueError("map_50_95: field required")
+        metrics = {name: value for name, value in flat.items() if name not in ("images", "metrics")}
+        return {"metrics": metrics} | ({"images": flat["images"]} if "images" in flat else {})
 
 
 @dataclass(frozen=True)
@@ -92,7 +113,7 @@ class Size:
     parameters: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scores:
     """All that was measured of one allocation.
 
@@ -118,9 +139,14 @@ class Scores:
     seconds: Mapping[str, float] = field(default_factory=dict)
     reused: str = ""
 
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """``{name: value}`` of every accuracy metric of the study."""
+        return self.accuracy.metrics
+
     def to_json(self) -> dict[str, Any]:
         """Returns a JSON object."""
-        return asdict(self)
+        return {**asdict(self), "accuracy": self.accuracy.to_json()}
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Scores:
@@ -160,7 +186,7 @@ class FirstLook:
         return self.upper < 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Screened:
     """A scheme that was not scored in full, for a first look showed that it is dominated.
 
@@ -228,13 +254,14 @@ def checked(result: Some) -> Some | Failure:
     if isinstance(result, Failure):
         return result
     latency = result.latency
-    accuracy = {"map_50_95": result.look.map_50_95} if isinstance(result, Screened) else _maps(result.accuracy)
-    shares = {**accuracy, "agreement": result.agreement}
+    metrics = {"map_50_95": result.look.map_50_95} if isinstance(result, Screened) else result.metrics
+    shares = {name: value for name, value in metrics.items() if _is_share(name, value)}
+    shares["agreement"] = result.agreement
     times = {"latency_ms": result.latency_ms} if latency is not None else {}
     if latency is not None:
         times |= {"p50_ms": latency.p50_ms, "latency_ratio": latency.ratio}
     sizes = {"average_weight_bits": result.size.average_weight_bits, "weight_bytes": float(result.size.weight_bytes)}
-    for name, value in {**shares, **times, **sizes}.items():
+    for name, value in {**metrics, **shares, **times, **sizes}.items():
         if not math.isfinite(value):
             return Failure("nan", f"{name} is {value}")
     for name, value in shares.items():
@@ -249,5 +276,6 @@ def checked(result: Some) -> Some | Failure:
     return result
 
 
-def _maps(accuracy: Accuracy) -> dict[str, float]:
-    return {"map_50_95": accuracy.map_50_95, "map_50": accuracy.map_50}
+def _is_share(name: str, value: float) -> bool:
+    """Whether a figure must lie in [0, 1]: average precisions, but -1 says of one that there are no such objects."""
+    return name in ("map_50_95", "map_50") or (name.startswith("map_") and value != -1)

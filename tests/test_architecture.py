@@ -9,15 +9,18 @@ import pytest
 from architecture import ROOMS, ROOT, decisions, modules
 
 from objectives.runtimes.registry import RUNTIMES
+from objectives.tasks.detection.heads.registry import HEADS
 from search_spaces.formats import FORMATS, UNQUANTIZED
 
 #: What may decide by the names of a kind.
 OWNERS = {
     "runtime": ("objectives/runtimes/",),
+    "head": ("objectives/tasks/detection/heads/",),
     "format": ("search_spaces/formats.py",),
 }
 NAMES = {
     "runtime": RUNTIMES.names(),
+    "head": HEADS.names(),
     "format": tuple(name for name in FORMATS if name != UNQUANTIZED),
 }
 

@@ -19,12 +19,13 @@ from objectives.evaluation.settings import EvaluatorSettings
 from objectives.quantization.calibration import calibrate
 from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
 from objectives.runtimes.registry import parse_settings
-from objectives.tasks.detection.contract import Thresholds, recognise
 from objectives.tasks.detection.data.calibration_set import load_calibration
 from objectives.tasks.detection.data.dataset import load_dataset
 from objectives.tasks.detection.data.image_files import ImageRecord, hash_files
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
+from objectives.tasks.detection.detector import recognise
 from objectives.tasks.detection.predict import predict
+from objectives.tasks.detection.thresholds import Thresholds
 from search_spaces.model_graph import ModelGraph
 
 NAMES = ("apple", "boat", "cat", "dog", "eel")
@@ -216,7 +217,7 @@ def write_dataset(folder: Path, model: Path, count: int = 8, seed: int = 1) -> t
     contract = recognise(graph)
     paths = write_images(folder / "images", count, seed)
     records = hash_files([ImageRecord(index + 1, path) for index, path in enumerate(paths)], folder)
-    images = PreprocessedImages.build(records, contract.image_size, folder / "label_cache")
+    images = PreprocessedImages.build(records, contract.preprocessing, folder / "label_cache")
     with OnnxRuntimeRunner(model) as runner:
         found = predict(runner, images, contract, Thresholds(confidence=0.25, iou=0.5, max_detections=12))
     annotations = []
@@ -230,7 +231,7 @@ def write_dataset(folder: Path, model: Path, count: int = 8, seed: int = 1) -> t
     data = {
         "images": [
             {"id": r.id, "file_name": r.path.name, "width": p.width, "height": p.height}
-            for r, p in zip(records, images.letterboxes, strict=True)
+            for r, p in zip(records, images.placements, strict=True)
         ],
         "annotations": annotations,
         "categories": [{"id": 10 + i, "name": NAMES[i]} for i in range(contract.class_count)],
@@ -260,7 +261,7 @@ def evaluator_settings(folder: Path, graph: ModelGraph, count: int, **choices: A
     images, annotations = write_dataset(folder, graph.path, count)
     calibration = load_calibration(write_calibration(folder, 3), None)
     contract = recognise(graph)
-    cached = PreprocessedImages.build(calibration.images, contract.image_size, folder / "cache")
+    cached = PreprocessedImages.build(calibration.images, contract.preprocessing, folder / "cache")
     (folder / "calibration.json").write_text(calibrate(graph, cached.singles(), "max").to_json())
     choices.setdefault("runtime", parse_settings({}))
     return EvaluatorSettings(

@@ -29,9 +29,10 @@ from objectives.runtimes.runtime import Opened
 from objectives.scores import Accuracy, Failure, FirstLook, Latency, Outcome, Scores, Screened, Size
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
 from objectives.tasks.detection.metrics.agreement import agreement
-from objectives.tasks.detection.metrics.coco import Predictions, score
+from objectives.tasks.detection.metrics.scoring import score
 from objectives.tasks.detection.predict import NonFiniteOutputError, predict
 from objectives.tasks.detection.prediction_file import merge_predictions, save_predictions
+from objectives.tasks.detection.predictions import Predictions
 from search_spaces.allocation import Allocation
 from search_spaces.durable import write_durably
 from search_spaces.formats import UNQUANTIZED
@@ -63,7 +64,9 @@ class Bench:
         self._settings = settings
         self._graph = ModelGraph(settings.model, batch=settings.runtime.batch)
         self._runtime = open_runtime(settings.runtime)
-        self._images = PreprocessedImages.build(settings.dataset.images, settings.contract.image_size, settings.cache)
+        self._images = PreprocessedImages.build(
+            settings.dataset.images, settings.contract.preprocessing, settings.cache
+        )
         self._stack = ExitStack()  # keeps the reference open as long as this process lives
 
     @cached_property
@@ -103,7 +106,7 @@ class Bench:
         known = self._known_reference
         found = known.found if known else self._predict(self._reference.runner)
         self._keep(found, REFERENCE)
-        return found, known.accuracy if known else score(self._settings.dataset, found)
+        return found, known.accuracy if known else self._score(found, found)
 
     @cached_property
     def _known_reference(self) -> Known | None:
@@ -137,12 +140,12 @@ class Bench:
         if self._runtime.reference_is_scheme:
             size = self._materializer.size(self._unquantized)
         return Scores(
-            accuracy,
-            latency,
-            size,
-            latency.p50_ms if latency else 0.0,
-            1.0,
-            self._graph.digest,
+            accuracy=accuracy,
+            latency=latency,
+            size=size,
+            latency_ms=latency.p50_ms if latency else 0.0,
+            agreement=1.0,
+            artifact=self._graph.digest,
             seconds=steps,
             reused=known.run if known else "",
         )
@@ -183,11 +186,19 @@ class Bench:
                     return Failure("nan", str(error))
                 if look is not None and look.dominated:
                     close = agreement(found, expected.ordered(found.ids))
-                    return Screened(look, latency, artifact.size, latency_ms, close, artifact.digest, steps)
+                    return Screened(
+                        look=look,
+                        latency=latency,
+                        size=artifact.size,
+                        latency_ms=latency_ms,
+                        agreement=close,
+                        artifact=artifact.digest,
+                        seconds=steps,
+                    )
                 with _step(steps, "evaluate"):
                     if not any(len(rows) for rows in found.detections):
                         return Failure("no_detections", f"detects nothing in {len(found.detections)} images")
-                    accuracy = score(self._settings.dataset, found)
+                    accuracy = self._score(found, expected)
                     close = agreement(found, expected)
             self._keep(found, allocation.digest)
             _, best = self._expected
@@ -196,8 +207,17 @@ class Bench:
                     report = self._runtime.inspect(opened, self._graph, allocation, artifact.folded)
                 write_durably(self._settings.engines / f"{allocation.digest}.json", json.dumps(report.to_json()))
         broken = accuracy.map_50_95 < BROKEN_SHARE * best.map_50_95
-        run = known.run if known is not None else ""
-        return Scores(accuracy, latency, artifact.size, latency_ms, close, artifact.digest, broken, steps, run)
+        return Scores(
+            accuracy=accuracy,
+            latency=latency,
+            size=artifact.size,
+            latency_ms=latency_ms,
+            agreement=close,
+            artifact=artifact.digest,
+            broken=broken,
+            seconds=steps,
+            reused=known.run if known is not None else "",
+        )
 
     def time(self, allocation: Allocation) -> Latency | Failure:
         """Times one allocation against the reference, and does nothing else."""
@@ -255,6 +275,9 @@ class Bench:
                 self._settings.timing,
                 observe=self._runtime.observe,
             )
+
+    def _score(self, found: Predictions, expected: Predictions) -> Accuracy:
+        return score(self._settings.dataset, found, self._settings.metrics, expected)
 
     def _keep(self, found: Predictions, name: str) -> None:
         if self._settings.predictions is not None:

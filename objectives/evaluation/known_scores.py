@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from objectives.scores import Accuracy, Scores
-from objectives.tasks.detection.metrics.coco import Predictions
 from objectives.tasks.detection.prediction_file import load_predictions
+from objectives.tasks.detection.predictions import Predictions
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from objectives.objective import Objective
 from objectives.scores import FirstLook, Latency, Scores, Size
 from objectives.tasks.detection.data.dataset import CocoDataset
 from objectives.tasks.detection.metrics.bootstrap import resampled
-from objectives.tasks.detection.metrics.coco import Predictions, match_table
+from objectives.tasks.detection.metrics.coco import match_table
 from objectives.tasks.detection.prediction_file import load_predictions
+from objectives.tasks.detection.predictions import Predictions
 
 _SAMPLES = 500
 #: A leader is faster by this share at least: measured again, quiet latencies differed by half of it in the median.

@@ -10,8 +10,9 @@ from objectives.evaluation.screening import ScreeningSettings
 from objectives.latency import TimingProtocol
 from objectives.quantization.weights import WeightSettings
 from objectives.runtimes.settings import RuntimeSettings
-from objectives.tasks.detection.contract import DetectorContract
 from objectives.tasks.detection.data.dataset import CocoDataset
+from objectives.tasks.detection.detector import Detector
+from objectives.tasks.detection.metrics.registry import DEFAULT_METRICS
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class EvaluatorSettings:
         dataset: The search images.
         cache: Folder of preprocessed images.
         runtime: Where it runs: runtime, device, threads and batch, and after how long it counts as hung.
+        metrics: Names of the metrics that trials are scored by.
         workers: Inferences at once when scored; timing always runs alone.
         weights: How weights are quantized.
         recovered: File of recovered weights, as `recovery` writes it; None where no format wants them.
@@ -39,10 +41,11 @@ class EvaluatorSettings:
 
     model: Path
     calibration: Path
-    contract: DetectorContract
+    contract: Detector
     dataset: CocoDataset
     cache: Path
     runtime: RuntimeSettings
+    metrics: tuple[str, ...] = DEFAULT_METRICS
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     weights: WeightSettings = field(default_factory=WeightSettings)
     recovered: Path | None = None

@@ -7,7 +7,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +18,8 @@ import onnx
 
 from objectives.quantization.placement import decoding
 from objectives.runners.runner import RuntimeUnavailable
-from objectives.sensitivity.divergence import find_dense_tensor
-from objectives.tasks.detection.contract import RAW, DetectorContract
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
+from objectives.tasks.detection.detector import Detector
 from search_spaces.errors import InputError
 from search_spaces.formats import Number, find_format
 from search_spaces.model_graph import ModelGraph
@@ -100,7 +99,7 @@ def inc_python(named: str | None) -> Path:
 def inc_sensitivity(
     python: Path,
     graph: ModelGraph,
-    contract: DetectorContract,
+    detector: Detector,
     images: PreprocessedImages,
     progress: Callable[[int], None] | None = None,
 ) -> SensitivityTable:
@@ -109,7 +108,7 @@ def inc_sensitivity(
     Args:
         python: From `inc_python`.
         graph: The model.
-        contract: Of this model.
+        detector: Of this model.
         images: A few calibration images; they calibrate and score.
         progress: Called with the number of layers done.
 
@@ -124,7 +123,7 @@ def inc_sensitivity(
     entries: list[SensitivityEntry] = []
     with tempfile.TemporaryDirectory(prefix="tuner-inc-") as folder:
         model = Path(folder) / "dense.onnx"
-        onnx.save(_dense_model(graph, contract), model)
+        onnx.save(_dense_model(graph, detector), model)
         request = _request(folder, model, images, task="sensitivity", layers=layers)
         for message in _converse(python, request, Path(folder), lambda message: {}):
             if "layer" in message:
@@ -184,7 +183,9 @@ def inc_tune(
 def _request(folder: str, model: Path, images: PreprocessedImages, **facts: Any) -> dict[str, Any]:
     pixels = Path(folder) / "pixels.npy"
     np.save(pixels, images.pixels)
-    return {"folder": folder, "model": str(model), "pixels": str(pixels), "images": len(images), **facts}
+    how = images.preprocessing
+    feed = {"divisor": how.divisor, "mean": how.mean, "std": how.std}
+    return {"folder": folder, "model": str(model), "pixels": str(pixels), "feed": feed, "images": len(images), **facts}
 
 
 def _converse(
@@ -232,26 +233,24 @@ def _started(python: Path, request: Path, folder: Path, log: IO[str]) -> Iterato
         child.communicate()
 
 
-def _dense_model(graph: ModelGraph, contract: DetectorContract) -> onnx.ModelProto:
-    """The model up to its dense output, boxes as fractions of the image so that they do not outweigh the classes."""
-    dense = find_dense_tensor(graph, contract)
+def _dense_model(graph: ModelGraph, detector: Detector) -> onnx.ModelProto:
+    """The model up to its dense outputs, scaled so that boxes do not outweigh the classes."""
+    dense = detector.dense(graph)
     if dense is None:
         raise InputError(f"{graph.path}: has no dense output that Neural Compressor's error could be taken of")
     model = onnx.ModelProto()
     model.CopyFrom(graph.model)
-    value = onnx.helper.make_tensor_value_info(dense.name, onnx.TensorProto.FLOAT, graph.shapes.get(dense.name))
-    if dense.name not in graph.outputs:
-        model.graph.output.append(value)
-    cut = onnx.utils.Extractor(model).extract_model([graph.input], [dense.name])
-    if contract.layout == RAW:
-        return cut
-    factors = np.ones(4 + contract.class_count, np.float32)
-    height, width = contract.image_size
-    factors[:4] = 1 / np.array([width, height, width, height], np.float32)
-    shape: Sequence[int] = (1, 1, -1) if dense.transposed else (1, -1, 1)
-    cut.graph.initializer.append(onnx.numpy_helper.from_array(factors.reshape(shape), "tuner_fractions"))
-    inputs = [dense.name, "tuner_fractions"]
-    cut.graph.node.append(onnx.helper.make_node("Mul", inputs, ["tuner_dense"], name="tuner_fractions_Mul"))
-    del cut.graph.output[:]
-    cut.graph.output.append(onnx.helper.make_tensor_value_info("tuner_dense", onnx.TensorProto.FLOAT, None))
+    for name in dense.tensors:
+        if name not in graph.outputs:
+            value = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, graph.shapes.get(name))
+            model.graph.output.append(value)
+    cut = onnx.utils.Extractor(model).extract_model([graph.input], list(dense.tensors))
+    for name, factors in zip(dense.tensors, dense.factors(), strict=True):
+        if factors is None:
+            continue
+        scaled, constant = f"tuner_scaled_{name}", f"tuner_factors_{name}"
+        cut.graph.initializer.append(onnx.numpy_helper.from_array(factors, constant))
+        cut.graph.node.append(onnx.helper.make_node("Mul", [name, constant], [scaled], name=f"{scaled}_Mul"))
+        output = next(value for value in cut.graph.output if value.name == name)
+        output.CopyFrom(onnx.helper.make_tensor_value_info(scaled, onnx.TensorProto.FLOAT, None))
     return cut

@@ -27,19 +27,21 @@ _FP32 = {"activation": {"dtype": "fp32", "quant_mode": "fp32"}, "weight": {"dtyp
 
 
 class _Images:
-    """A dataloader over an array of images, (n, 3, H, W) uint8, one by one as float32 in [0, 1]."""
+    """A dataloader over an array of images, (n, 3, H, W) uint8, one by one as the model takes them, float32."""
 
     batch_size = 1
 
-    def __init__(self, path: str) -> None:
-        self._pixels = np.load(path, mmap_mode="r")
+    def __init__(self, request: Request) -> None:
+        self._pixels = np.load(request["pixels"], mmap_mode="r")
+        self._divisor = np.float32(request["feed"]["divisor"])
+        self._mean, self._std = (np.array(request["feed"][key], np.float32).reshape(3, 1, 1) for key in ("mean", "std"))
 
     def __len__(self) -> int:
         return len(self._pixels)
 
     def __iter__(self) -> Iterator[tuple[Any, int]]:
         for image in self._pixels:
-            yield image[None].astype(np.float32) / np.float32(255), 0
+            yield (image[None].astype(np.float32) / self._divisor - self._mean) / self._std, 0
 
 
 class _Channel:
@@ -84,7 +86,7 @@ def tune(request: Request, channel: _Channel) -> None:
             accuracy_criterion=AccuracyCriterion(criterion="absolute", tolerable_loss=request["tolerable_loss"]),
             tuning_criterion=TuningCriterion(strategy=request["strategy"], max_trials=request["trials"]),
         ),
-        calib_dataloader=_Images(request["pixels"]),
+        calib_dataloader=_Images(request),
         eval_func=score,
     )
     out = ""
@@ -105,7 +107,7 @@ def sensitivity(request: Request, channel: _Channel) -> None:
         return quantize(self, tune_cfg, model, data_loader, q_func)
 
     ONNXRUNTIMEAdaptor.quantize = remember
-    images = _Images(request["pixels"])
+    images = _Images(request)
     conf = PostTrainingQuantConfig(
         approach="static", quant_format="QDQ", quant_level=1, calibration_sampling_size=[request["images"]]
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,18 +10,14 @@ from numpy.typing import NDArray
 
 from objectives.quantization.materialize import Materializer
 from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
-from objectives.sensitivity.divergence import (
-    AnchorTargets,
-    DenseTensor,
-    divergence,
-    find_dense_tensor,
-    targets,
-)
-from objectives.tasks.detection.contract import DetectorContract, Thresholds
+from objectives.sensitivity.divergence import AnchorTargets, divergence, targets
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
+from objectives.tasks.detection.detector import Detector
+from objectives.tasks.detection.heads.head import DenseOutputs
 from objectives.tasks.detection.metrics.agreement import agreement
-from objectives.tasks.detection.metrics.coco import Predictions
 from objectives.tasks.detection.predict import predict
+from objectives.tasks.detection.predictions import Predictions
+from objectives.tasks.detection.thresholds import Thresholds
 from search_spaces.allocation import Allocation
 from search_spaces.model_graph import ModelGraph
 
@@ -34,19 +31,19 @@ class Meter:
 
     Attributes:
         images: What they run on.
-        contract: How to read final detections.
-        dense: How to read the dense tensor; None to compare final detections.
+        detector: How to read final detections.
+        dense: How to read the dense outputs; None to compare final detections.
         extra: Tensors that the artifact must hand out besides its outputs.
         cuda: Run on the CUDA execution provider.
-        position: Place of the dense tensor among the artifact's outputs.
-        wanted: Per image what the reference says, with a dense tensor.
+        positions: Places of the dense tensors among the artifact's outputs.
+        wanted: Per image what the reference says, with dense outputs.
         reference: The reference's detections, without one.
     """
 
     images: PreprocessedImages
-    contract: DetectorContract
-    dense: DenseTensor | None
-    position: int
+    detector: Detector
+    dense: DenseOutputs | None
+    positions: tuple[int, ...] = ()
     extra: tuple[str, ...] = ()
     cuda: bool = False
     wanted: tuple[AnchorTargets, ...] = ()
@@ -56,30 +53,32 @@ class Meter:
         """Divergence of an artifact from the reference; 0 for the reference itself."""
         with OnnxRuntimeRunner(artifact, threads=1, cuda=self.cuda) as runner:
             if self.dense is not None:
-                return divergence(self.dense, _dense_outputs(runner, self.images, self.position), self.wanted)
-            found = predict(runner, self.images, self.contract, _TOP)
+                return divergence(self.dense, _dense_outputs(runner, self.images, self.positions), self.wanted)
+            found = predict(runner, self.images, self.detector, _TOP)
             return 1 - agreement(found, self.reference)
 
 
 def reference_meter(
     graph: ModelGraph,
     materializer: Materializer,
-    contract: DetectorContract,
+    detector: Detector,
     images: PreprocessedImages,
     cuda: bool = False,
 ) -> Meter:
     """Runs the unquantized model once over the images."""
-    dense = find_dense_tensor(graph, contract)
-    extra = (dense.name,) if dense is not None and dense.name not in graph.outputs else ()
+    dense = detector.dense(graph)
+    extra = tuple(name for name in dense.tensors if name not in graph.outputs) if dense is not None else ()
     artifact = materializer.materialize(Allocation.of({}), extra)
     with OnnxRuntimeRunner(artifact.data, threads=1, cuda=cuda) as runner:
         if dense is None:
-            return Meter(images, contract, None, 0, cuda=cuda, reference=predict(runner, images, contract, _TOP))
-        position = runner.output_names.index(dense.name)
-        outputs = _dense_outputs(runner, images, position)
-        wanted = tuple(targets(dense, output) for output in outputs)
-        return Meter(images, contract, dense, position, extra, cuda, wanted)
+            return Meter(images, detector, None, cuda=cuda, reference=predict(runner, images, detector, _TOP))
+        positions = tuple(runner.output_names.index(name) for name in dense.tensors)
+        wanted = tuple(targets(dense, outputs) for outputs in _dense_outputs(runner, images, positions))
+        return Meter(images, detector, dense, positions, extra, cuda, wanted)
 
 
-def _dense_outputs(runner: OnnxRuntimeRunner, images: PreprocessedImages, position: int) -> list[NDArray[np.float32]]:
-    return [runner.infer(images.batch(index, index + 1))[position] for index in range(len(images))]
+def _dense_outputs(
+    runner: OnnxRuntimeRunner, images: PreprocessedImages, positions: Sequence[int]
+) -> list[list[NDArray[np.generic]]]:
+    found = (runner.infer(images.batch(index, index + 1)) for index in range(len(images)))
+    return [[outputs[position] for position in positions] for outputs in found]

@@ -9,11 +9,10 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from objectives.quantization.materialize import Materializer
-from objectives.sensitivity.divergence import find_dense_tensor
 from objectives.sensitivity.journal import Journal
 from objectives.sensitivity.meter import reference_meter
-from objectives.tasks.detection.contract import DetectorContract
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
+from objectives.tasks.detection.detector import Detector
 from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError, nearest
 from search_spaces.formats import UNQUANTIZED, get_format
@@ -28,7 +27,7 @@ _VERSION = "1"  # change it whenever the same artifact would get another score
 def sweep(
     graph: ModelGraph,
     materializer: Materializer,
-    contract: DetectorContract,
+    detector: Detector,
     images: PreprocessedImages,
     pairs: Sequence[tuple[str, str]],
     cache: Path,
@@ -40,14 +39,14 @@ def sweep(
 ) -> SensitivityTable:
     """Measures pairs of layer and format.
 
-    The score is the divergence of the class probabilities and boxes on the reference's best anchors; where an
-    ``end_to_end`` model has no dense tensor it is 1 - agreement of the final detections, and the table's
+    The score is the divergence of the class probabilities and boxes on the reference's best anchors; where a
+    model has no dense outputs it is 1 - agreement of the final detections, and the table's
     metric says so.
 
     Args:
         graph: The model.
         materializer: Of this model; its weight settings and ranges apply.
-        contract: Of this model.
+        detector: Of this model.
         images: A few calibration images (8 are enough to rank layers).
         pairs: ``(layer, format)``; the unquantized format is skipped.
         cache: JSON-lines file of measured pairs; what it holds is not measured again.
@@ -65,8 +64,7 @@ def sweep(
         InputError: A pair names an unknown layer or format, or no pair could be measured.
     """
     wanted = _checked(graph, pairs)
-    dense = find_dense_tensor(graph, contract)
-    metric = DENSE_METRIC if dense is not None else FINAL_METRIC
+    metric = DENSE_METRIC if detector.dense(graph) is not None else FINAL_METRIC
     provenance = {
         **settings,
         "model": graph.digest,
@@ -79,7 +77,7 @@ def sweep(
     if progress is not None:
         progress(len(wanted) - len(missing))
     if missing:
-        meter = reference_meter(graph, materializer, contract, images, cuda)
+        meter = reference_meter(graph, materializer, detector, images, cuda)
         lock = threading.Lock()  # the materializer fills its weight cache
 
         def measure(pair: tuple[str, str]) -> None:

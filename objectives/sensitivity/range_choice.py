@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from objectives.quantization.histogram import METHODS
 from objectives.quantization.materialize import Materializer
 from objectives.sensitivity.meter import reference_meter
-from objectives.tasks.detection.contract import DetectorContract
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
+from objectives.tasks.detection.detector import Detector
 from search_spaces.allocation import Allocation
 from search_spaces.model_graph import ModelGraph
 
@@ -20,7 +20,7 @@ from search_spaces.model_graph import ModelGraph
 def range_errors(
     graph: ModelGraph,
     make: Callable[[str], Materializer],
-    contract: DetectorContract,
+    detector: Detector,
     images: PreprocessedImages,
     allocation: Allocation,
     *,
@@ -33,7 +33,7 @@ def range_errors(
     Args:
         graph: The model.
         make: Makes the materializer whose ranges come from the named method.
-        contract: Of this model.
+        detector: Of this model.
         images: A few calibration images.
         allocation: A scheme that quantizes activations, as a rule all of them.
         methods: Calibration methods.
@@ -44,7 +44,7 @@ def range_errors(
     meter = None
     for method in methods:
         materializer = make(method)
-        meter = meter or reference_meter(graph, materializer, contract, images, cuda)
+        meter = meter or reference_meter(graph, materializer, detector, images, cuda)
         found[method] = meter.score(materializer.materialize(allocation, meter.extra).data)
         if progress is not None:
             progress(len(found))

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from objectives.tasks.detection.contract import DetectorContract, Thresholds
 from objectives.tasks.detection.data.coco_json import read_coco
 from objectives.tasks.detection.data.dataset import CocoDataset
 from objectives.tasks.detection.data.image_files import ImageRecord
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
-from objectives.tasks.detection.heads.decode import decode
+from objectives.tasks.detection.detector import Detector
+from objectives.tasks.detection.thresholds import Thresholds
 from objectives.torch_models.checkpoint import Checkpoint
 from search_spaces.errors import InputError
 from search_spaces.reading import parse_json
@@ -88,19 +88,18 @@ class TorchDetector:
         }
         return self._loss.loss(heads, batch)[0].sum()
 
-    def own_labels(self, pixels: NDArray[np.float32], contract: DetectorContract) -> ImageLabels:
+    def own_labels(self, pixels: NDArray[np.float32], detector: Detector) -> ImageLabels:
         """What the model itself detects with confidence on one image, (1, 3, H, W)."""
         import torch
 
         with torch.no_grad():
             output = self.module(self.tensor(pixels))[0].cpu().numpy()
-        outputs = [np.empty(0, np.float32)] * contract.output_index + [output]
-        rows = decode(outputs, contract, _CONFIDENT)[0]
+        rows = detector.head.decode([output], _CONFIDENT)[0]
         return ImageLabels(rows[:, 5].astype(np.int64), np.asarray(rows[:, :4], np.float32))
 
 
 def read_labels(
-    annotations: Path, records: Sequence[ImageRecord], images: PreprocessedImages, contract: DetectorContract
+    annotations: Path, records: Sequence[ImageRecord], images: PreprocessedImages, detector: Detector
 ) -> tuple[ImageLabels, ...]:
     """Reads the boxes of calibration images from a COCO json, found by file name.
 
@@ -108,7 +107,7 @@ def read_labels(
         annotations: The COCO json.
         records: The images.
         images: The same images, preprocessed.
-        contract: The detector's classes and input.
+        detector: Its classes.
 
     Raises:
         InputError: The file is broken, or labels none of the images.
@@ -121,7 +120,7 @@ def read_labels(
     data = parse_json(text, name, "give a COCO json of these images")
     dataset = CocoDataset(*read_coco(data, Path(), annotations), annotations)
     index = {
-        category: i for i, category in enumerate(dataset.category_of_class(contract.classes, contract.class_count))
+        category: i for i, category in enumerate(dataset.category_of_class(detector.classes, detector.class_count))
     }
     ids = {record.path.name: record.id for record in dataset.images}
     missing = [record.path.name for record in records if record.path.name not in ids]
@@ -131,10 +130,9 @@ def read_labels(
             f"it, e.g. {missing[0]}; give a COCO json of these images, or leave the key out"
         )
     found = []
-    for record, place in zip(records, images.letterboxes, strict=True):
+    for record, place in zip(records, images.placements, strict=True):
         rows = [a for a in dataset.annotations if a.image_id == ids[record.path.name] and not a.iscrowd]
         boxes = np.array([a.bbox for a in rows], np.float32).reshape(-1, 4)
-        corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1) * np.float32(place.scale)
-        corners += np.array([place.pad_left, place.pad_top] * 2, np.float32)
+        corners = place.to_input(np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1))
         found.append(ImageLabels(np.array([index[a.category_id] for a in rows], np.int64), corners))
     return tuple(found)

@@ -12,7 +12,7 @@ from pathlib import Path
 import onnx
 
 from objectives.runtimes.tensorrt.engine_cache import cache_home
-from objectives.tasks.detection.contract import END_TO_END, SCORES
+from objectives.tasks.detection.heads.registry import HEADS
 from objectives.torch_models.checkpoint import Checkpoint, folded_modules, load_checkpoint
 from objectives.torch_models.node_map import NodeMap, map_nodes
 from objectives.torch_models.packages import chatter_to_stderr, require
@@ -20,7 +20,6 @@ from search_spaces.durable import durable_file, write_durably
 from search_spaces.errors import InputError, nearest
 from search_spaces.model_graph import ModelGraph
 
-HEADS = (END_TO_END, SCORES)
 DEFAULT_OPSET = 17  # of the dialects that want no other
 _PACKAGES = ("torch", "ultralytics", "onnx", "onnxslim")
 
@@ -30,7 +29,7 @@ class ExportSettings:
     """How a checkpoint becomes an ONNX file.
 
     Attributes:
-        head: ``end_to_end`` or ``scores``; None for end to end where the checkpoint has such a head.
+        head: One that can be exported; None for a one-to-one head where the checkpoint has one.
         opset: Opset of the file.
         image_size: Input height and width, pixels; None for the size it was trained with.
     """
@@ -40,9 +39,9 @@ class ExportSettings:
     image_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        if self.head is not None and self.head not in HEADS:
+        if self.head is not None and self.head not in (known := exported_heads()):
             raise InputError(
-                f"head {self.head!r}: a checkpoint is exported as {' or '.join(HEADS)}{nearest(self.head, HEADS)}"
+                f"head {self.head!r}: a checkpoint is exported as {' or '.join(known)}{nearest(self.head, known)}"
             )
         if not 13 <= self.opset <= 20:
             raise InputError(f"opset {self.opset}: must be from 13, which has Q/DQ per channel, to 20")
@@ -53,9 +52,16 @@ class ExportSettings:
         Raises:
             InputError: It was asked for, and the checkpoint has none.
         """
-        if self.head == END_TO_END and not checkpoint.has_one_to_one_head:
-            raise InputError(f"{checkpoint.path}: has no one-to-one head to export end to end; choose head scores")
-        return self.head != SCORES and checkpoint.has_one_to_one_head
+        wanted = HEADS.get(self.head).one_to_one if self.head is not None else None
+        if wanted and not checkpoint.has_one_to_one_head:
+            others = " or ".join(name for name in exported_heads() if not HEADS.get(name).one_to_one)
+            raise InputError(f"{checkpoint.path}: has no one-to-one head to export end to end; choose head {others}")
+        return checkpoint.has_one_to_one_head and wanted is not False
+
+
+def exported_heads() -> list[str]:
+    """Names of the heads that a checkpoint can be exported with."""
+    return [name for name in HEADS.names() if HEADS.get(name).exported]
 
 
 def export(checkpoint: Checkpoint, out: Path, settings: ExportSettings) -> NodeMap:

@@ -81,7 +81,7 @@ def throughput(settings: EvaluatorSettings, scheme) -> None:
     """Images per second of the whole evaluation over those of the engine alone."""
     bench = Bench(settings)
     artifact = bench._materializer.materialize(scheme)
-    images = PreprocessedImages.build(settings.dataset.images, settings.contract.image_size, settings.cache)
+    images = PreprocessedImages.build(settings.dataset.images, settings.contract.preprocessing, settings.cache)
     with bench._backend.open(artifact.engine_model) as opened:
         predict(opened.runner, images, settings.contract, workers=settings.workers, batch=settings.batch)
         start = time.perf_counter()

@@ -24,9 +24,9 @@ import numpy as np
 from objectives.quantization.calibration import calibrate
 from objectives.quantization.materialize import Materializer
 from objectives.runtimes.onnxruntime.dialect import ONNXRUNTIME
-from objectives.tasks.detection.contract import recognise
 from objectives.tasks.detection.data.calibration_set import load_calibration
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
+from objectives.tasks.detection.detector import recognise
 from search_spaces.allocation import Allocation
 from search_spaces.model_graph import ModelGraph
 
@@ -42,7 +42,7 @@ def main() -> None:
     graph = ModelGraph(args.model)
     records = load_calibration(args.calibration, args.images).images
     with tempfile.TemporaryDirectory() as folder:
-        images = PreprocessedImages.build(records, recognise(graph).image_size, Path(folder))
+        images = PreprocessedImages.build(records, recognise(graph).preprocessing, Path(folder))
         pixels = images.batch(0, len(images))
         start = time.perf_counter()
         table = calibrate(graph, (pixels[i : i + 1] for i in range(len(pixels))))

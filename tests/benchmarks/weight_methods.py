@@ -21,11 +21,12 @@ from objectives.quantization.recovery import recover
 from objectives.quantization.weights import WeightSettings
 from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
 from objectives.runtimes.onnxruntime.dialect import ONNXRUNTIME
-from objectives.tasks.detection.contract import recognise
 from objectives.tasks.detection.data.calibration_set import load_calibration
 from objectives.tasks.detection.data.dataset import load_dataset
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
-from objectives.tasks.detection.metrics.coco import bootstrap_difference, score
+from objectives.tasks.detection.detector import recognise
+from objectives.tasks.detection.metrics.coco import bootstrap_difference
+from objectives.tasks.detection.metrics.scoring import score
 from objectives.tasks.detection.predict import predict
 from search_spaces.allocation import Allocation
 from search_spaces.formats import FORMATS, Format, Granularity
@@ -76,7 +77,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         if options.seconds_only:
             records = load_calibration(options.calibration, options.calibration_images).images
-            seen = PreprocessedImages.build(records, contract.image_size, Path(folder) / "calibration")
+            seen = PreprocessedImages.build(records, contract.preprocessing, Path(folder) / "calibration")
             settings = WeightSettings("gptq", device=options.device, sequential=options.sequential)
             for title in ("first", "second"):  # the first run of a GPU also loads its libraries
                 start = time.perf_counter()
@@ -84,9 +85,9 @@ def main() -> None:
                 print(f"{title} time, {options.device}: {time.perf_counter() - start:.1f} s, {_peak():.2f} GiB")
             return
         dataset = load_dataset(options.images, options.annotations)
-        images = PreprocessedImages.build(dataset.images, contract.image_size, Path(folder) / "images")
+        images = PreprocessedImages.build(dataset.images, contract.preprocessing, Path(folder) / "images")
         records = load_calibration(options.calibration, options.calibration_images).images
-        seen = PreprocessedImages.build(records, contract.image_size, Path(folder) / "calibration")
+        seen = PreprocessedImages.build(records, contract.preprocessing, Path(folder) / "calibration")
         with OnnxRuntimeRunner(options.model, threads=1) as runner:
             expected = predict(runner, images, contract, workers=2)
         start = time.perf_counter()

@@ -17,7 +17,9 @@ from objectives.runtimes.replay.evaluator import ReplaySettings
 from objectives.tasks.detection.data.calibration_set import load_calibration
 from objectives.tasks.detection.data.dataset import load_dataset
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
-from objectives.tasks.detection.metrics.coco import Predictions, score
+from objectives.tasks.detection.data.preprocessing import Preprocessing
+from objectives.tasks.detection.metrics.scoring import score
+from objectives.tasks.detection.predictions import Predictions
 from search_spaces.sensitivity import SensitivityTable
 from tuner.cli.app import main
 from tuner.prepare.prepared import prepare_study
@@ -148,7 +150,7 @@ def annotations_case(draw: Draw, seeds: Path, given: Path) -> Case:
 def _scored(given: Path, annotations: Path | None) -> None:
     dataset = load_dataset(given / "images" if annotations else given / "data.yaml", annotations)
     dataset.category_of_class(("apple", "boat", "cat"), 3)
-    images = PreprocessedImages.build(dataset.images, (64, 64), given / "cache")
+    images = PreprocessedImages.build(dataset.images, Preprocessing((64, 64)), given / "cache")
     rows = np.array([[1, 2, 30, 40, 0.9, 0], [5, 5, 20, 20, 0.5, 1]], np.float32)
     found = Predictions(images.ids, (rows,) * len(images), ("apple", "boat", "cat"), 3)
     score(dataset, found)
@@ -196,7 +198,9 @@ def image_case(draw: Draw, seeds: Path, given: Path) -> Case:
         return command(seed.name, "detect", "m.onnx", target.name, "--out", "drawn", refuse=refuse)
     (given / "list.txt").write_text(target.name)
     records = lambda: load_calibration(given / "list.txt").images  # noqa: E731 - read within the guard
-    return function(seed.name, lambda: PreprocessedImages.build(records(), (64, 64), given / "cache"), refuse=refuse)
+    return function(
+        seed.name, lambda: PreprocessedImages.build(records(), Preprocessing((64, 64)), given / "cache"), refuse=refuse
+    )
 
 
 def checkpoint_case(draw: Draw, seeds: Path, given: Path) -> Case:

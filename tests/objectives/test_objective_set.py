@@ -6,10 +6,11 @@ import pickle
 from dataclasses import replace
 
 import pytest
+from coco_figures import coco_accuracy
 
 from objectives.objective import LATENCY_MS, MAP_50_95, OBJECTIVES, WEIGHT_MIB, Objective
 from objectives.objective_set import ObjectiveSet
-from objectives.scores import Accuracy, FirstLook, Latency, Scores, Screened, Size
+from objectives.scores import FirstLook, Latency, Scores, Screened, Size
 from search_spaces.errors import InputError
 
 NAMES = ("map_50_95", "latency_ms", "weight_mib")
@@ -18,7 +19,15 @@ NAMES = ("map_50_95", "latency_ms", "weight_mib")
 def scores(score: float, ms: float, mib: float, broken: bool = False) -> Scores:
     latency = Latency(ms, ms, ms, ms, 0.01, 20, ms / 100, 100.0)
     size = Size(int(mib * 2**20), 8.0, 100)
-    return Scores(Accuracy(score, *[score] * 5, 10), latency, size, ms, 1.0, "", broken)
+    return Scores(
+        accuracy=coco_accuracy(score),
+        latency=latency,
+        size=size,
+        latency_ms=ms,
+        agreement=1.0,
+        artifact="",
+        broken=broken,
+    )
 
 
 REFERENCE = scores(0.5, 100.0, 4.0)
@@ -61,7 +70,8 @@ def test_figures_draw_what_is_timed_and_colour_by_the_other_cost() -> None:
 
 def test_a_screened_scheme_is_worth_what_is_expected_of_it() -> None:
     latency = Latency(1.0, 1.0, 1.0, 1.0, 0.01, 20, 0.5, 2.0)
-    found = Screened(FirstLook("x", 16, 32, -0.1, -0.05, 0.99, 0.35), latency, Size(2**19, 8.0, 2**19), 7.0, 0.9, "")
+    look, size = FirstLook("x", 16, 32, -0.1, -0.05, 0.99, 0.35), Size(2**19, 8.0, 2**19)
+    found = Screened(look=look, latency=latency, size=size, latency_ms=7.0, agreement=0.9, artifact="")
     assert [OBJECTIVES.get(name).value(found) for name in NAMES] == [0.35, 7.0, 0.5]
     quick = [LATENCY_MS.quick, WEIGHT_MIB.quick]
     assert [read(found.latency, found.size) for read in quick if read is not None] == [0.5, 2**19]

@@ -110,7 +110,9 @@ def test_patience_takes_luck_for_no_gain(study_file: StudyFile, tmp_path: Path) 
 
     def over(gain: float) -> str:
         """With the last trial replaced by a twin of the best whose mAP is so much higher."""
-        accuracy = replace(best.scores.accuracy, map_50_95=best.scores.accuracy.map_50_95 + gain)
+        accuracy = replace(
+            best.scores.accuracy, metrics={**best.scores.metrics, "map_50_95": best.scores.accuracy.map_50_95 + gain}
+        )
         last = replace(loaded.records[-1], scores=replace(best.scores, accuracy=accuracy))
         loaded.trials._ended[last.number] = last
         return patience.over(loaded.trials)

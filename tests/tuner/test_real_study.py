@@ -16,8 +16,9 @@ from tiny_detectors import build_detector, write_calibration, write_dataset
 
 from objectives.quantization.histogram import METHODS
 from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
-from objectives.tasks.detection.contract import recognise
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
+from objectives.tasks.detection.data.preprocessing import Preprocessing
+from objectives.tasks.detection.detector import recognise
 from objectives.tasks.detection.drawing import draw
 from objectives.tasks.detection.predict import predict
 from search_spaces.errors import InputError
@@ -116,7 +117,7 @@ def test_previews_show_what_was_detected_on_their_own_image(run: RunFolder, tmp_
     for kind, model in models.items():
         with OnnxRuntimeRunner(model.read_bytes()) as runner:
             for place, name in enumerate(names):
-                images = PreprocessedImages.build([by_name[name]], (64, 64), tmp_path)
+                images = PreprocessedImages.build([by_name[name]], Preprocessing((64, 64)), tmp_path)
                 found = predict(runner, images, recognise(graph))
                 picture = draw(cv2.imread(str(by_name[name].path)), found.detections[0], found.classes)
                 _, jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 85])

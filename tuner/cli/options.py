@@ -34,7 +34,9 @@ Builder = Annotated[
     typer.Option("--builder", metavar="KEY=VALUE", help="A runtime key of the study file, e.g. optimization_level=1."),
 ]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads of one inference.")]
-Head = Annotated[str | None, typer.Option("--head", help="Head layout: end_to_end, scores or raw; else read.")]
+Head = Annotated[
+    str | None, typer.Option("--head", help="How outputs are read, as model.head; else seen in the graph.")
+]
 ImageSize = Annotated[
     str | None, typer.Option("--image-size", help="Input size, N or HxW, where the model leaves it open.")
 ]

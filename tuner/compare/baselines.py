@@ -13,8 +13,8 @@ from objectives.latency import measure
 from objectives.runtimes.opening import open_file, open_model
 from objectives.runtimes.reference import reference_model
 from objectives.scores import Failure
-from objectives.tasks.detection.contract import recognise
-from objectives.tasks.detection.metrics.coco import score
+from objectives.tasks.detection.detector import recognise
+from objectives.tasks.detection.metrics.scoring import score
 from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
 from search_spaces.formats import get_number

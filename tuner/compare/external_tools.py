@@ -8,8 +8,8 @@ from pathlib import Path
 
 from objectives.runtimes.opening import open_file
 from objectives.runtimes.registry import default_runtime
-from objectives.tasks.detection.contract import recognise
-from objectives.tasks.detection.metrics.coco import score
+from objectives.tasks.detection.detector import recognise
+from objectives.tasks.detection.metrics.scoring import score
 from search_spaces.allocation import Allocation
 from search_spaces.durable import write_durably
 from search_spaces.errors import InputError

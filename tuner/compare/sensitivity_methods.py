@@ -10,10 +10,11 @@ from pathlib import Path
 
 from objectives.runtimes.opening import open_model
 from objectives.runtimes.registry import default_runtime
-from objectives.tasks.detection.contract import DetectorContract
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
+from objectives.tasks.detection.detector import Detector
 from objectives.tasks.detection.metrics.agreement import agreement
-from objectives.tasks.detection.metrics.coco import Predictions, score
+from objectives.tasks.detection.metrics.scoring import score
+from objectives.tasks.detection.predictions import Predictions
 from search_spaces.allocation import Allocation
 from search_spaces.comparison import Comparison, MeasuredDrop, Ranking, compare, sample_layers
 from search_spaces.durable import write_durably
@@ -132,7 +133,7 @@ def _measure(inputs: Inputs, run: RunFolder, layers: Sequence[str], fmt: str, st
     return [MeasuredDrop(*kept[layer, fmt]) for layer in layers]
 
 
-def _predict(model: bytes | Path, images: PreprocessedImages, contract: DetectorContract) -> Predictions:
+def _predict(model: bytes | Path, images: PreprocessedImages, contract: Detector) -> Predictions:
     cpu = default_runtime()
     with open_model(cpu, model, None) as runner:
         return detect(cpu, runner, images, contract)

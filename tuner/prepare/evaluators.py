@@ -56,6 +56,7 @@ def evaluator_settings(inputs: Inputs, run: RunFolder, steps: Steps = silent) ->
         dataset=data.search,
         cache=run.image_cache,
         runtime=config.runtime,
+        metrics=tuple(config.data.metrics),
         workers=worker_count(config.runtime.threads),
         weights=weight_settings(config.weights),
         recovered=run.recovered if weights else None,

@@ -33,7 +33,7 @@ def ensure_images(
     """Preprocessed images, from the run's cache where they are there.
 
     Args:
-        inputs: The study, whose model fixes their size.
+        inputs: The study, whose model says how they are prepared.
         run: Where they are kept.
         records: The image files.
         steps: Shows progress.
@@ -42,9 +42,9 @@ def ensure_images(
     Raises:
         InputError: Scores are replayed, or a file is no picture.
     """
-    size = data_of(inputs).contract.image_size
+    preprocessing = data_of(inputs).contract.preprocessing
     with steps(title, len(records)) as done:
-        return PreprocessedImages.build(records, size, run.image_cache, done)
+        return PreprocessedImages.build(records, preprocessing, run.image_cache, done)
 
 
 def calibration_images(

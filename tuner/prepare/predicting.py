@@ -9,10 +9,10 @@ import psutil
 
 from objectives.runners.runner import Runner
 from objectives.runtimes.runtime import Runtime
-from objectives.tasks.detection.contract import DetectorContract
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
-from objectives.tasks.detection.metrics.coco import Predictions
+from objectives.tasks.detection.detector import Detector
 from objectives.tasks.detection.predict import predict
+from objectives.tasks.detection.predictions import Predictions
 
 
 def worker_count(threads: int = 1) -> int:
@@ -31,7 +31,7 @@ def detect(
     runtime: Runtime,
     runner: Runner,
     images: PreprocessedImages,
-    contract: DetectorContract,
+    contract: Detector,
     progress: Callable[[int], None] | None = None,
 ) -> Predictions:
     """Detects on images with an opened model.

@@ -100,7 +100,7 @@ def sweep_inputs(inputs: Inputs, run: RunFolder, steps: Steps = silent) -> Sweep
     checkpoint = load_checkpoint(path)
     data = data_of(inputs)
     contract = data.contract
-    end_to_end = contract.layout == "end_to_end"
+    end_to_end = contract.head.one_to_one
     nodes = map_checkpoint(checkpoint, graph, end_to_end)
     nodes.require_complete(str(path), str(graph.path))
     detector = TorchDetector(checkpoint, end_to_end, config.sensitivity.device)

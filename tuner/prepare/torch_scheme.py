@@ -12,8 +12,8 @@ import numpy as np
 from objectives.quantization.materialize import Artifact
 from objectives.runtimes.opening import open_model
 from objectives.runtimes.registry import default_runtime
-from objectives.tasks.detection.contract import END_TO_END, DetectorContract, recognise
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
+from objectives.tasks.detection.detector import Detector, recognise
 from objectives.tasks.detection.metrics.agreement import agreement
 from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError
@@ -55,7 +55,7 @@ def materialize_by_torch(
     from objectives.torch_models.quantizers import PER_CHANNEL, PER_LAYER
 
     loaded = load_checkpoint(checkpoint)
-    end_to_end = recognise(graph).layout == END_TO_END
+    end_to_end = recognise(graph).head.one_to_one
     nodes = map_checkpoint(loaded, graph, end_to_end)
     nodes.require_complete(str(checkpoint), str(graph.path))
     started = time.perf_counter()
@@ -72,9 +72,7 @@ def materialize_by_torch(
     return time.perf_counter() - started
 
 
-def difference(
-    out: Path, native: Artifact, contract: DetectorContract, pixels: PreprocessedImages
-) -> Mapping[str, Any]:
+def difference(out: Path, native: Artifact, detector: Detector, pixels: PreprocessedImages) -> Mapping[str, Any]:
     """Compares a model with the natively materialized one, in ONNX Runtime's CPU.
 
     Returns:
@@ -84,7 +82,7 @@ def difference(
     found, scores, cpu = [], [], default_runtime()
     for model in (out, native.data):
         with open_model(cpu, model, None) as runner:
-            predictions = detect(cpu, runner, pixels, contract)
+            predictions = detect(cpu, runner, pixels, detector)
         found.append(predictions)
         scores.append([np.sort(rows[:, 4])[::-1] for rows in predictions.detections])
     gaps = [np.abs(a[: len(b)] - b[: len(a)]).mean() for a, b in zip(*scores, strict=True) if len(a) and len(b)]

@@ -10,8 +10,8 @@ from objectives.runtimes.opening import open_model
 from objectives.runtimes.reference import reference_model
 from objectives.runtimes.registry import default_runtime
 from objectives.tasks.detection.data.image_files import ImageRecord
-from objectives.tasks.detection.metrics.coco import Predictions
 from objectives.tasks.detection.prediction_file import load_predictions, merge_predictions
+from objectives.tasks.detection.predictions import Predictions
 from search_spaces.allocation import Allocation
 from tuner.prepare.images import data_of, ensure_images
 from tuner.prepare.materializers import float_materializer

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from objectives.runtimes.engine_builder import EngineBuilder
 from objectives.tasks.detection.data.dataset import CocoDataset
-from objectives.tasks.detection.metrics.coco import Predictions, bootstrap_difference, score
+from objectives.tasks.detection.metrics.coco import bootstrap_difference
+from objectives.tasks.detection.metrics.scoring import score
+from objectives.tasks.detection.predictions import Predictions
 from search_spaces.allocation import Allocation
 from search_spaces.durable import write_durably
 from tuner.prepare.images import data_of
@@ -45,11 +47,11 @@ def rescore(
     reference = detector.predict(None)
     for count, allocation in enumerate(missing, 1):
         candidate = detector.predict(allocation, f"re-scoring {count}/{len(missing)}")
-        found = _compare(data.full, unseen, candidate, reference)
+        found = _compare(data.full, unseen, candidate, reference, inputs.config.data.metrics)
         if isinstance(inputs.runtime, EngineBuilder):
             twin = detector.predict_in_onnxruntime(allocation, f"in ONNX Runtime {count}/{len(missing)}")
-            found = replace(found, onnxruntime=score(data.full, twin))
-        write_durably(run.rescores / f"{allocation.digest}.json", json.dumps(asdict(found)))
+            found = replace(found, onnxruntime=score(data.full, twin, inputs.config.data.metrics, reference))
+        write_durably(run.rescores / f"{allocation.digest}.json", json.dumps(found.to_json()))
 
 
 def read_rescores(run: RunFolder) -> dict[str, Rescore]:
@@ -62,12 +64,19 @@ def read_rescores(run: RunFolder) -> dict[str, Rescore]:
     return found
 
 
-def _compare(full: CocoDataset, unseen: CocoDataset | None, candidate: Predictions, reference: Predictions) -> Rescore:
+def _compare(
+    full: CocoDataset,
+    unseen: CocoDataset | None,
+    candidate: Predictions,
+    reference: Predictions,
+    metrics: Sequence[str],
+) -> Rescore:
+    everywhere = score(full, candidate, metrics, reference)
     difference, interval = bootstrap_difference(full, candidate, reference, _SAMPLES)
     if unseen is None:
-        return Rescore(score(full, candidate), None, difference, interval)
+        return Rescore(everywhere, None, difference, interval)
     ids = {image.id for image in unseen.images}
     own, base = candidate.only(ids), reference.only(ids)
     unseen_difference, unseen_interval = bootstrap_difference(unseen, own, base, _SAMPLES)
-    accuracy = score(unseen, own)
-    return Rescore(score(full, candidate), accuracy, difference, interval, unseen_difference, unseen_interval)
+    accuracy = score(unseen, own, metrics, base)
+    return Rescore(everywhere, accuracy, difference, interval, unseen_difference, unseen_interval)

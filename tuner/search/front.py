@@ -128,7 +128,7 @@ def settled(member: FrontMember, reference: Scores) -> Scores:
     ratio = again.latency_ratio
     return replace(
         scores,
-        accuracy=replace(scores.accuracy, map_50_95=shifted),
+        accuracy=replace(scores.accuracy, metrics={**scores.metrics, "map_50_95": shifted}),
         latency_ms=scores.latency_ms if ratio is None else reference.latency_ms * ratio,
     )
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from statistics import median
+from typing import Any
 
 from objectives.objective import LATENCY_MS, MIB, WEIGHT_MIB, milliseconds
 from objectives.objective_set import ObjectiveSet
@@ -83,6 +84,14 @@ class Rescore:
     onnxruntime: Accuracy | None = None
     ratios: tuple[float, ...] = ()
     noisy_rounds: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns a JSON object; accuracies are flat in it."""
+        return {
+            field.name: value.to_json() if isinstance(value, Accuracy) else value
+            for field in fields(self)
+            for value in [getattr(self, field.name)]
+        }
 
     @property
     def latency_ratio(self) -> float | None:

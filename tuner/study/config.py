@@ -11,10 +11,14 @@ from objectives.objective_set import ObjectiveSet
 from objectives.runtimes.registry import RUNTIMES, parse_settings
 from objectives.runtimes.runtime import Runtime, TimingDefaults
 from objectives.runtimes.settings import Positive, PositiveFloat, RuntimeSettings, Text
+from objectives.tasks.detection.heads.registry import HEADS
+from objectives.tasks.detection.metrics.registry import DEFAULT_METRICS, METRICS
 from search_spaces.formats import DEFAULT_FORMATS
 from tuner.study.registered import name_in
 from tuner.study.samplers import SAMPLERS
 
+Head = Annotated[str, name_in(HEADS)]
+Metric = Annotated[str, name_in(METRICS)]
 Objective = Annotated[str, name_in(OBJECTIVES)]
 Sampler = Annotated[str, name_in(SAMPLERS)]
 
@@ -41,7 +45,7 @@ class ModelSection(Section):
     """The detector; head, image size and classes are read from the graph unless set here."""
 
     path: Text
-    head: Literal["end_to_end", "scores", "raw"] | None = None
+    head: Head | None = None
     image_size: Positive | list[Positive] | None = None
     classes: list[Text] | None = None
 
@@ -62,6 +66,7 @@ class DataSection(Section):
     annotations: Text | None = None
     calibration: Text | None = None
     search_images: Positive | None = None
+    metrics: list[Metric] = list(DEFAULT_METRICS)
 
 
 class RuleSection(Section):

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from objectives.runtimes.registry import open_runtime
 from objectives.runtimes.runtime import Runtime
+from objectives.tasks.detection.metrics.registry import DEFAULT_METRICS
 from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
 from search_spaces.formats import get_format
@@ -61,7 +62,7 @@ def identity(config: StudyConfig, *, digests: Mapping[str, str]) -> dict[str, An
         config: The study.
         digests: ``{"model": ..., "data": ..., "calibration": ..., "space": ...}`` as far as they apply.
     """
-    settings, runtime = config.runtime, open_runtime(config.runtime)
+    settings, runtime, metrics = config.runtime, open_runtime(config.runtime), list(config.data.metrics)
     return {
         **{f"digest.{name}": value for name, value in digests.items()},
         "runtime.name": settings.name,
@@ -78,6 +79,8 @@ def identity(config: StudyConfig, *, digests: Mapping[str, str]) -> dict[str, An
         "model.head": config.model.head,
         "model.image_size": config.model.image_size,
         "data.search_images": config.data.search_images,
+        # Left out where it is the default, which runs had before there was a choice.
+        **({"data.metrics": metrics} if metrics != list(DEFAULT_METRICS) else {}),
         "objectives": list(config.objectives),
         "search.sampler": config.search.sampler,
         "search.seed": config.search.seed,

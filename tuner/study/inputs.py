@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from objectives.runtimes.registry import open_runtime
 from objectives.runtimes.runtime import Runtime
 from objectives.runtimes.support import SupportKind
-from objectives.tasks.detection.contract import DetectorContract, recognise
 from objectives.tasks.detection.data.calibration_set import CalibrationSet, check_disjoint, load_calibration
 from objectives.tasks.detection.data.dataset import CocoDataset, load_dataset
+from objectives.tasks.detection.detector import Detector, recognise
+from objectives.tasks.detection.metrics.scoring import figures
 from search_spaces.errors import InputError
 from search_spaces.formats import UNQUANTIZED, get_format
 from search_spaces.model_graph import ModelGraph
@@ -30,7 +32,7 @@ class Data:
         calibration: The calibration images.
     """
 
-    contract: DetectorContract
+    contract: Detector
     full: CocoDataset
     search: CocoDataset
     calibration: CalibrationSet
@@ -84,6 +86,7 @@ def read_inputs(config: StudyConfig) -> Inputs:
         return Inputs(config, runtime, graph, space, None)
     contract = read_contract(config.model, graph)
     assert config.data.images is not None and config.data.calibration is not None
+    _check_metrics(config.data.metrics)
     annotations = config.data.annotations
     full = load_dataset(Path(config.data.images), Path(annotations) if annotations else None)
     full.category_of_class(contract.classes, contract.class_count)
@@ -108,13 +111,19 @@ def read_model(model: ModelSection, runtime: Runtime) -> ModelGraph:
     return ModelGraph(onnx_file(Path(model.path), head=model.head, image_size=model.size, runtime=runtime))
 
 
-def read_contract(model: ModelSection, graph: ModelGraph) -> DetectorContract:
+def read_contract(model: ModelSection, graph: ModelGraph) -> Detector:
     """Recognises the detector, with the overrides of the study.
 
     Raises:
         InputError: It is not one.
     """
-    return recognise(graph, layout=model.head, image_size=model.size, classes=model.classes)
+    return recognise(graph, head=model.head, image_size=model.size, classes=model.classes)
+
+
+def _check_metrics(metrics: Sequence[str]) -> None:
+    missing = [name for name in ("map_50_95", "map_50") if name not in figures(metrics)]
+    if missing:
+        raise InputError(f"data.metrics: {', '.join(metrics) or 'none'} yields no {missing[0]}; add coco_box")
 
 
 def build_space(config: StudyConfig, runtime: Runtime, graph: ModelGraph) -> SearchSpace:

@@ -17,7 +17,7 @@ def onnx_file(
 
     Args:
         path: ONNX file, or Ultralytics checkpoint (``.pt``).
-        head: ``end_to_end`` or ``scores``, for a checkpoint; None for end to end where it has that head.
+        head: For a checkpoint, one that it can be exported with; None for a one-to-one head where it has one.
         image_size: Height and width, for a checkpoint; None for the size it was trained with.
         runtime: Decides the opset; the default one by default.
 

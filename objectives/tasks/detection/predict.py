@@ -9,10 +9,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from objectives.tasks.detection.contract import DetectorContract, Thresholds
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
-from objectives.tasks.detection.heads.decode import decode
-from objectives.tasks.detection.metrics.coco import Predictions
+from objectives.tasks.detection.detector import Detector
+from objectives.tasks.detection.predictions import Predictions
+from objectives.tasks.detection.thresholds import Thresholds
 from search_spaces.errors import InputError
 
 
@@ -30,7 +30,7 @@ class InferenceRunner(Protocol):
 def predict(
     runner: InferenceRunner,
     images: PreprocessedImages,
-    contract: DetectorContract,
+    detector: Detector,
     thresholds: Thresholds | None = None,
     *,
     workers: int = 1,
@@ -42,8 +42,8 @@ def predict(
 
     Args:
         runner: An active runner; with `workers` > 1 its `infer` is called from several threads at once.
-        images: Preprocessed for the contract's image size.
-        contract: How to read the outputs.
+        images: Preprocessed as the detector wants them.
+        detector: How to read the outputs.
         thresholds: Selection of detections; Ultralytics' validation by default.
         workers: Python threads; inference and decoding of different images overlap.
         progress: Called with the number of images done, in order.
@@ -62,14 +62,15 @@ def predict(
         if len(taken) < batch:
             pixels = np.concatenate([pixels, np.repeat(pixels[-1:], batch - len(taken), 0)])
         outputs = [np.asarray(output)[: len(taken)] for output in runner.infer(pixels)]
-        if not np.isfinite(outputs[contract.output_index]).all():
-            raise NonFiniteOutputError(
-                f"output {contract.output!r} holds NaN or infinity (image id {images.ids[taken[0]]}); "
-                "give a model of finite outputs"
-            )
-        found = decode(outputs, contract, chosen)
+        for name, output in zip(detector.head.outputs, detector.read(outputs), strict=True):
+            if not np.isfinite(output).all():
+                raise NonFiniteOutputError(
+                    f"output {name!r} holds NaN or infinity (image id {images.ids[taken[0]]}); "
+                    "give a model of finite outputs"
+                )
+        found = detector.decode(outputs, chosen)
         for boxes, row in zip(found, taken, strict=True):
-            boxes[:, :4] = images.letterboxes[row].to_image(boxes[:, :4])
+            boxes[:, :4] = images.placements[row].to_image(boxes[:, :4])
         return found
 
     starts = range(0, len(wanted), batch)
@@ -85,4 +86,4 @@ def predict(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     ids = tuple(images.ids[row] for row in wanted)
-    return Predictions(ids, tuple(detections), contract.classes, contract.class_count)
+    return Predictions(ids, tuple(detections), detector.classes, detector.class_count)

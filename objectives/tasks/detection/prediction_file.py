@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from objectives.tasks.detection.metrics.coco import Predictions
+from objectives.tasks.detection.predictions import Predictions
 from search_spaces.durable import durable_file
 
 

@@ -12,7 +12,7 @@ from objectives.evaluation.evaluator import Evaluator
 from objectives.evaluation.settings import EvaluatorSettings
 from objectives.latency import TimingProtocol
 from objectives.scores import Failure, Scores
-from objectives.tasks.detection.metrics.coco import score
+from objectives.tasks.detection.metrics.scoring import score
 from objectives.tasks.detection.prediction_file import load_predictions
 from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError

@@ -9,9 +9,10 @@ from tiny_detectors import build_detector, write_calibration
 from objectives.neural_compressor.session import VARIABLE, TuneSettings, inc_python, inc_sensitivity, inc_tune
 from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
 from objectives.runners.runner import RuntimeUnavailable
-from objectives.tasks.detection.contract import recognise
 from objectives.tasks.detection.data.calibration_set import load_calibration
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
+from objectives.tasks.detection.data.preprocessing import Preprocessing
+from objectives.tasks.detection.detector import recognise
 from search_spaces.model_graph import ModelGraph
 
 
@@ -25,7 +26,7 @@ def python():
 @pytest.fixture
 def images(tmp_path):
     records = load_calibration(write_calibration(tmp_path, 2)).images
-    return PreprocessedImages.build(records, (64, 64), tmp_path / "cache")
+    return PreprocessedImages.build(records, Preprocessing((64, 64)), tmp_path / "cache")
 
 
 def test_a_missing_environment_says_how_to_make_one(monkeypatch):

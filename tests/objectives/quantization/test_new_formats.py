@@ -22,9 +22,10 @@ from objectives.runtimes.support import SupportKind
 from objectives.runtimes.tensorrt.rules import support
 from objectives.scores import Scores
 from objectives.sensitivity.onnx_sweep import sweep
-from objectives.tasks.detection.contract import recognise
 from objectives.tasks.detection.data.calibration_set import load_calibration
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
+from objectives.tasks.detection.data.preprocessing import Preprocessing
+from objectives.tasks.detection.detector import recognise
 from objectives.torch_models.quantizers import config_name, uniform_config
 from search_spaces.allocation import Allocation
 from search_spaces.costs import weight_costs
@@ -142,7 +143,7 @@ def test_weights_are_recovered_and_kept(room: Room, tmp_path: Path) -> None:
 
 def test_it_has_a_sensitivity_and_costs(room: Room, tmp_path: Path) -> None:
     records = load_calibration(write_calibration(tmp_path, 2)).images
-    images = PreprocessedImages.build(records, room.graph.input_shape[2:], tmp_path / "cache")
+    images = PreprocessedImages.build(records, Preprocessing(room.graph.input_shape[2:]), tmp_path / "cache")
     layer = room.graph.quantizable[2].name
     pairs = [(layer, name) for name in ("w16", "w8a16i", "w4a8i")]
     contract = recognise(room.graph)

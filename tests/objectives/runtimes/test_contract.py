@@ -29,6 +29,7 @@ from objectives.runtimes.support import COMPUTES, SupportKind
 from objectives.scores import Scores, checked
 from objectives.tasks.detection.data.calibration_set import load_calibration
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
+from objectives.tasks.detection.data.preprocessing import Preprocessing
 from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError
 from search_spaces.formats import FORMATS, UNQUANTIZED
@@ -48,7 +49,7 @@ def table(graph: ModelGraph, tmp_path_factory: pytest.TempPathFactory) -> Calibr
     folder = tmp_path_factory.mktemp("calibration")
     images = load_calibration(write_calibration(folder, 3), None).images
     size = graph.input_shape[2], graph.input_shape[3]
-    return calibrate(graph, PreprocessedImages.build(images, size, folder / "cache").singles(), "max")
+    return calibrate(graph, PreprocessedImages.build(images, Preprocessing(size), folder / "cache").singles(), "max")
 
 
 @pytest.fixture(params=NAMES)

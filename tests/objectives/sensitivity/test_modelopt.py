@@ -9,9 +9,10 @@ import pytest
 from tiny_detectors import write_calibration
 
 from objectives.runtimes.onnxruntime.dialect import ONNXRUNTIME
-from objectives.tasks.detection.contract import recognise
 from objectives.tasks.detection.data.calibration_set import load_calibration
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
+from objectives.tasks.detection.data.preprocessing import Preprocessing
+from objectives.tasks.detection.detector import recognise
 from objectives.torch_models.packages import SAFE_SETTINGS
 from objectives.torch_models.quantizers import config_name, uniform_config
 from search_spaces.allocation import Allocation
@@ -43,7 +44,7 @@ class _Room:
         self.graph = ModelGraph(folder / "a.onnx")
         self.contract = recognise(self.graph)
         self.records = load_calibration(write_calibration(folder, 2)).images
-        self.images = PreprocessedImages.build(self.records, (64, 64), folder / "cache")
+        self.images = PreprocessedImages.build(self.records, Preprocessing((64, 64)), folder / "cache")
         self.batches = [self.images.batch(i, i + 1) for i in range(len(self.images))]
         self.detector = TorchDetector(self.checkpoint, end_to_end=True)
         box = np.array([[8, 8, 40, 48]], np.float32)
@@ -116,7 +117,7 @@ def test_the_loss_knows_boxes_from_none(room):
 
 
 def test_labels_are_read_in_the_models_pixels(tmp_path, room):
-    record, place = room.records[0], room.images.letterboxes[0]
+    record, place = room.records[0], room.images.placements[0]
     data = {
         "images": [{"id": 5 + r.id, "file_name": r.path.name} for r in room.records],
         "annotations": [{"id": 1, "image_id": 5 + record.id, "category_id": 11, "bbox": [4, 6, 20, 10]}],
@@ -139,7 +140,7 @@ def test_torch_and_onnx_materialize_the_same_scheme(tmp_path, room):
     options = {"end_to_end": True, "metadata": room.graph.metadata}
     materialize_torch(room.checkpoint, room.nodes, allocation, room.batches, out, **options)
     made = ModelGraph(out, allow_quantized=True)
-    assert recognise(made).layout == "end_to_end"
+    assert recognise(made).name == "end_to_end"
     assert sum(node.op_type == "QuantizeLinear" for node in made.nodes()) == len(room.graph.quantizable)
     table = calibrate(room.graph, iter(room.batches), "max")
     ours = Materializer(room.graph, table, ONNXRUNTIME).materialize(allocation).data

@@ -8,13 +8,14 @@ from objectives.quantization.calibration import calibrate
 from objectives.quantization.materialize import Materializer
 from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
 from objectives.runtimes.onnxruntime.dialect import ONNXRUNTIME
-from objectives.sensitivity import onnx_sweep
-from objectives.sensitivity.divergence import divergence, find_dense_tensor, targets
+from objectives.sensitivity.divergence import divergence, targets
 from objectives.sensitivity.onnx_sweep import sweep
 from objectives.sensitivity.reports import write_reports
-from objectives.tasks.detection.contract import DetectorContract, recognise
 from objectives.tasks.detection.data.calibration_set import load_calibration
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
+from objectives.tasks.detection.data.preprocessing import Preprocessing
+from objectives.tasks.detection.detector import Detector, recognise
+from objectives.tasks.detection.heads.end_to_end import EndToEndHead
 from search_spaces.errors import InputError
 from search_spaces.model_graph import ModelGraph
 from search_spaces.sensitivity import SensitivityTable
@@ -25,9 +26,9 @@ SETTINGS = {"weights": "rtn", "calibration": "max"}
 class _Room:
     def __init__(self, folder, layout):
         self.graph = ModelGraph(build_detector(folder / f"{layout}.onnx", layout))
-        self.contract: DetectorContract = recognise(self.graph)
+        self.contract: Detector = recognise(self.graph)
         records = load_calibration(write_calibration(folder, 3)).images
-        self.images = PreprocessedImages.build(records, (64, 64), folder / "cache")
+        self.images = PreprocessedImages.build(records, Preprocessing((64, 64)), folder / "cache")
         batches = (self.images.batch(i, i + 1) for i in range(len(self.images)))
         self.materializer = Materializer(self.graph, calibrate(self.graph, batches, "max"), ONNXRUNTIME)
         self.layers = [layer.name for layer in self.graph.quantizable]
@@ -102,7 +103,7 @@ def test_unknown_names(tmp_path):
 
 def test_without_a_dense_tensor_final_detections_are_compared(tmp_path, monkeypatch):
     room = _Room(tmp_path, "end_to_end")
-    monkeypatch.setattr(onnx_sweep, "find_dense_tensor", lambda graph, contract: None)
+    monkeypatch.setattr(EndToEndHead, "dense", lambda head, graph: None)
     table = room.sweep([(room.layers[0], fmt) for fmt in ("w8a16", "w4a16")])
     assert table.metric == "1-agreement"
     assert table.score(room.layers[0], "w8a16") < table.score(room.layers[0], "w4a16")
@@ -111,10 +112,11 @@ def test_without_a_dense_tensor_final_detections_are_compared(tmp_path, monkeypa
 @pytest.mark.parametrize("layout", ["scores", "raw"])
 def test_the_reference_does_not_diverge_from_itself(tmp_path, layout):
     room = _Room(tmp_path, layout)
-    dense = find_dense_tensor(room.graph, room.contract)
+    dense = room.contract.dense(room.graph)
+    assert dense is not None
     with OnnxRuntimeRunner(room.graph.path) as runner:
-        output = runner.infer(room.images.batch(0, 1))[0]
-        other = runner.infer(room.images.batch(1, 2))[0]
+        output = runner.infer(room.images.batch(0, 1))
+        other = runner.infer(room.images.batch(1, 2))
     target = targets(dense, output)
     assert len(target.anchors) == 84
     assert divergence(dense, [output], [target]) == pytest.approx(0, abs=1e-6)

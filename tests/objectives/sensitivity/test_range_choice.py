@@ -8,9 +8,10 @@ from objectives.quantization.calibration import calibrate
 from objectives.quantization.materialize import Materializer
 from objectives.runtimes.onnxruntime.dialect import ONNXRUNTIME
 from objectives.sensitivity.range_choice import range_errors
-from objectives.tasks.detection.contract import recognise
 from objectives.tasks.detection.data.calibration_set import load_calibration
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
+from objectives.tasks.detection.data.preprocessing import Preprocessing
+from objectives.tasks.detection.detector import recognise
 from search_spaces.allocation import Allocation
 from search_spaces.model_graph import ModelGraph
 
@@ -19,7 +20,7 @@ from search_spaces.model_graph import ModelGraph
 def test_ranges_that_spoil_the_detections_are_seen(tmp_path: Path, layout: str) -> None:
     graph = ModelGraph(build_detector(tmp_path / "m.onnx", layout))
     records = load_calibration(write_calibration(tmp_path, 3)).images
-    images = PreprocessedImages.build(records, (64, 64), tmp_path / "cache")
+    images = PreprocessedImages.build(records, Preprocessing((64, 64)), tmp_path / "cache")
     table = calibrate(graph, images.singles())
     wide = {name: (100 * low, 100 * high) for name, (low, high) in table.ranges["max"].items()}
     spoilt = replace(table, ranges={**table.ranges, "max": wide})

@@ -10,7 +10,7 @@ from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 
-from objectives.tasks.detection.contract import recognise
+from objectives.tasks.detection.detector import recognise
 from objectives.torch_models.packages import SAFE_SETTINGS
 from search_spaces.errors import InputError
 from search_spaces.model_graph import ModelGraph
@@ -129,7 +129,7 @@ def test_export_is_verified_layer_by_layer(tmp_path, architecture, head, layout)
     found = export(checkpoint, tmp_path / "a.onnx", ExportSettings(head))
     graph = ModelGraph(tmp_path / "a.onnx")
     contract = recognise(graph)
-    assert (contract.layout, contract.class_count, contract.image_size) == (layout, 3, (64, 64))
+    assert (contract.name, contract.class_count, contract.image_size) == (layout, 3, (64, 64))
     assert not found.unmatched and not found.unused
     assert list(found.module_of) == [layer.name for layer in graph.quantizable]
     assert graph.opset == 17

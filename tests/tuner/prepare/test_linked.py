@@ -120,8 +120,8 @@ def test_what_is_reused_is_taken_and_not_scored_alike_by_chance(folder: Path, fi
     other.write_text(json.dumps(record))
     run = launch(read_study(folder / "study.yaml", UNTIMED), folder / "after-marked", linked=marked.path)
     found = scored(load_run(run.path))
-    assert found[path.stem].accuracy.map_75 == 0.123456
-    assert found[other.stem].reused == "" and found[other.stem].accuracy.map_75 != 0.654321
+    assert found[path.stem].accuracy.metrics["map_75"] == 0.123456
+    assert found[other.stem].reused == "" and found[other.stem].accuracy.metrics["map_75"] != 0.654321
     assert "scored again: its artifact was 0000" in (run.path / "evaluator.log").read_text()
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import optuna
 import pytest
+from coco_figures import coco_accuracy
 
-from objectives.scores import Accuracy, Latency, Scores, Size
+from objectives.scores import Latency, Scores, Size
 from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError
 from tuner.report.dashboard import DashboardServer, attach, serve
@@ -24,8 +25,15 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 def record(number: int, origin: str, fmt: str, value: float, ms: float) -> TrialRecord:
     latency = Latency(ms, ms, ms, ms, 0.01, 30, ms / 100, 100.0)
-    accuracy = Accuracy(value, 0.6, 0.5, 0.2, 0.4, 0.6, 128)
-    scores = Scores(accuracy, latency, Size(2**20, 8.0, 2**20), ms, 0.9, "ab" * 32)
+    accuracy = coco_accuracy(value, 0.6, 0.5, 0.2, 0.4, 0.6, images=128)
+    scores = Scores(
+        accuracy=accuracy,
+        latency=latency,
+        size=Size(2**20, 8.0, 2**20),
+        latency_ms=ms,
+        agreement=0.9,
+        artifact="ab" * 32,
+    )
     return TrialRecord(number, "COMPLETE", origin, Allocation.uniform(["a|b", "<i>c</i>"], fmt), scores)
 
 

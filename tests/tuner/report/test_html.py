@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from coco_figures import coco_accuracy
 
 from objectives.runtimes.engine_report import EngineLayer, EngineReport
 from objectives.scores import Accuracy, Failure, Latency, Scores, Size
@@ -29,21 +30,21 @@ NAMES = [EVIL, *(f"/model.{i}/conv/Conv" for i in range(1, 90))]
 
 
 def accuracy(value: float, images: int = 128) -> Accuracy:
-    return Accuracy(value, 0.6, 0.5, 0.2, 0.4, 0.6, images)
+    return coco_accuracy(value, 0.6, 0.5, 0.2, 0.4, 0.6, images=images)
 
 
 def scores(value: float, ms: float, mib: float = 8.0, *, broken: bool = False) -> Scores:
     latency = Latency(ms, ms * 1.1, ms * 1.2, ms, 0.01, 30, ms / 100, 100.0)
     size = Size(int(mib * 2**20), 8.0, 7_000_000)
     return Scores(
-        accuracy(value),
-        latency,
-        size,
-        ms,
-        0.9 + value / 10,
-        "ab" * 32,
-        broken,
-        {"evaluate": 9.0, "time": 3.0},
+        accuracy=accuracy(value),
+        latency=latency,
+        size=size,
+        latency_ms=ms,
+        agreement=0.9 + value / 10,
+        artifact="ab" * 32,
+        broken=broken,
+        seconds={"evaluate": 9.0, "time": 3.0},
     )
 
 

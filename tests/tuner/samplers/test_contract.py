@@ -72,7 +72,7 @@ def run(study: optuna.Study, count: int) -> list[dict[str, str]]:
 
 def screened() -> Screened:
     look = FirstLook("leader", 16, 32, -0.1, -0.05, 0.99, 0.4)
-    return Screened(look, None, Size(100, 8.0, 100), 5.0, 0.9, "")
+    return Screened(look=look, latency=None, size=Size(100, 8.0, 100), latency_ms=5.0, agreement=0.9, artifact="")
 
 
 @every_sampler

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from coco_figures import coco_accuracy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from objectives.objective import milliseconds
 from objectives.objective_set import ObjectiveSet
-from objectives.scores import Accuracy, Latency, Scores, Size
+from objectives.scores import Latency, Scores, Size
 from search_spaces.allocation import Allocation
 from tuner.results.front_files import row, write_front
 from tuner.results.selection import Budget
@@ -26,7 +27,15 @@ THREE = ObjectiveSet.of([*TWO.names, "weight_mib"])
 
 def scores(score: float, ms: float, size: int = 2**20, broken: bool = False) -> Scores:
     latency = Latency(ms, ms, ms, ms, 0.01, 20, ms / 100, 100.0)
-    return Scores(Accuracy(score, *[score] * 5, 10), latency, Size(size, 8.0, size), ms, 1.0, "", broken)
+    return Scores(
+        accuracy=coco_accuracy(score),
+        latency=latency,
+        size=Size(size, 8.0, size),
+        latency_ms=ms,
+        agreement=1.0,
+        artifact="",
+        broken=broken,
+    )
 
 
 def record(number: int, *args: object, **kwargs: object) -> TrialRecord:
@@ -52,14 +61,14 @@ def test_front_is_sorted_by_latency_and_recommends_the_fastest_within_a_point() 
 
 
 def test_rescoring_decides_the_recommendation() -> None:
-    accuracy = Accuracy(0.48, *[0.48] * 5, 20)
+    accuracy = coco_accuracy(0.48, images=20)
     rescores = {RECORDS[2].allocation.digest: Rescore(accuracy, None, -0.02, (-0.03, -0.01))}
     members = front_of(RECORDS, TWO, REFERENCE, rescores=rescores)
     assert [member.record.number for member in members if member.recommended] == [1]
 
 
 def again(difference: float, *ratios: float) -> Rescore:
-    accuracy = Accuracy(0.48 + difference, *[0.48] * 5, 20)
+    accuracy = coco_accuracy(0.48 + difference, *[0.48] * 5, images=20)
     return Rescore(accuracy, None, difference, (difference - 0.01, difference + 0.01), ratios=ratios)
 
 

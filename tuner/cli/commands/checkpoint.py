@@ -30,7 +30,7 @@ def convert(
     *,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="ONNX file to write.")],
     head: Annotated[
-        str | None, typer.Option("--head", help="end_to_end or scores (one-to-many); else end to end if it can.")
+        str | None, typer.Option("--head", help="Head to export, as model.head; else a one-to-one head if it has one.")
     ] = None,
     opset: Annotated[int | None, typer.Option("--opset", help="By default what the runtime reads best.")] = None,
     runtime: Runtime = DEFAULT_RUNTIME,

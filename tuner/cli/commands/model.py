@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from objectives.tasks.detection.contract import DetectorContract
+    from objectives.tasks.detection.detector import Detector
     from search_spaces.model_graph import ModelGraph
 
 
@@ -70,6 +70,9 @@ def evaluate(
         Path | None, typer.Option("--annotations", metavar="FILE", help="COCO json; not with a data yaml.")
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only N images, always the same.")] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option("--metric", metavar="NAME", help="Metric, as in data.metrics; else coco_box.")
+    ] = None,
     runtime: Runtime = DEFAULT_RUNTIME,
     builder: Builder = None,
     head: Head = None,
@@ -83,11 +86,14 @@ def evaluate(
     from objectives.runtimes.opening import open_file
     from objectives.tasks.detection.data.dataset import load_dataset
     from objectives.tasks.detection.data.preprocessed import PreprocessedImages
-    from objectives.tasks.detection.metrics.coco import score
+    from objectives.tasks.detection.metrics.registry import DEFAULT_METRICS
+    from objectives.tasks.detection.metrics.scoring import figures, score
     from tuner.prepare.predicting import detect as detect_on
     from tuner.study.model_file import onnx_file
     from tuner.terminal.progress import bar
 
+    wanted = metric or DEFAULT_METRICS
+    figures(wanted)  # before anything is run
     target = parse_runtime(runtime, builder)
     file = onnx_file(model, head=head, image_size=parse_size(image_size), runtime=target)
     _, contract = _detector(file, head, image_size)
@@ -95,14 +101,14 @@ def evaluate(
     dataset.category_of_class(contract.classes, contract.class_count)
     with tempfile.TemporaryDirectory(prefix="tuner-") as folder:
         with bar("preprocessing images", len(dataset)) as done:
-            pixels = PreprocessedImages.build(dataset.images, contract.image_size, Path(folder), done)
+            pixels = PreprocessedImages.build(dataset.images, contract.preprocessing, Path(folder), done)
         with bar("evaluation", len(dataset)) as done, open_file(target, file) as runner:
             predictions = detect_on(target, runner, pixels, contract, done)
-        figures = asdict(score(dataset, predictions))
+        found = score(dataset, predictions, wanted).to_json()
     if as_json:
-        show({"model": str(model), **figures})
+        show({"model": str(model), **found})
         return
-    for name, value in figures.items():
+    for name, value in found.items():
         print(f"{name:10} {value:.4f}" if isinstance(value, float) else f"{name:10} {value}")
 
 
@@ -124,14 +130,11 @@ def detect(
 
     Example: tuner detect int8.onnx street.jpg --out drawn --reference yolov10s.onnx
     """
-    import numpy as np
-
     from objectives.runtimes.opening import open_file
-    from objectives.tasks.detection.contract import Thresholds
     from objectives.tasks.detection.data.image_files import read_image
     from objectives.tasks.detection.data.letterbox import letterbox
     from objectives.tasks.detection.drawing import draw, side_by_side, write_picture
-    from objectives.tasks.detection.heads.decode import decode
+    from objectives.tasks.detection.thresholds import Thresholds
     from search_spaces.reading import is_file
     from tuner.study.model_file import onnx_file
 
@@ -159,9 +162,9 @@ def detect(
     for path, contract in zip(models, contracts, strict=True):
         with open_file(target, path) as runner:
             for name, picture in pictures:
-                pixels, place = letterbox(picture, contract.image_size)
-                outputs = runner.infer(pixels[None].astype(np.float32) / np.float32(255))
-                found = decode(outputs, contract, Thresholds(confidence=max(confidence, 1e-3)))[0]
+                pixels, place = letterbox(picture, contract.preprocessing)
+                outputs = runner.infer(contract.preprocessing.feed(pixels[None]))
+                found = contract.decode(outputs, Thresholds(confidence=max(confidence, 1e-3)))[0]
                 found[:, :4] = place.to_image(found[:, :4])
                 drawn.setdefault(name, []).append(draw(picture, found, contract.classes, confidence))
     for name, views in drawn.items():
@@ -224,12 +227,12 @@ def bench(
         print(f"{name:17} {value:.4f}" if isinstance(value, float) else f"{name:17} {value}")
 
 
-def _detector(model: Path, head: str | None, image_size: str | None) -> tuple[ModelGraph, DetectorContract]:
-    from objectives.tasks.detection.contract import recognise
+def _detector(model: Path, head: str | None, image_size: str | None) -> tuple[ModelGraph, Detector]:
+    from objectives.tasks.detection.detector import recognise
     from search_spaces.model_graph import ModelGraph
 
     graph = ModelGraph(model, allow_quantized=True)
-    return graph, recognise(graph, layout=head, image_size=parse_size(image_size))
+    return graph, recognise(graph, head=head, image_size=parse_size(image_size))
 
 
 def _input_size(model: Path, size: tuple[int, int] | None) -> tuple[int, int]:

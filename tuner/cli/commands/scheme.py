@@ -85,9 +85,9 @@ def materialize(
     from objectives.quantization.recovery import recover
     from objectives.quantization.weights import WeightSettings
     from objectives.runtimes.registry import RUNTIMES, open_runtime, parse_settings
-    from objectives.tasks.detection.contract import recognise
     from objectives.tasks.detection.data.calibration_set import load_calibration
     from objectives.tasks.detection.data.preprocessed import PreprocessedImages
+    from objectives.tasks.detection.detector import recognise
     from search_spaces.allocation import Allocation
     from search_spaces.errors import nearest
     from search_spaces.formats import FORMATS, Granularity
@@ -112,7 +112,7 @@ def materialize(
     target = open_runtime(parse_settings({"name": RUNTIMES.check(runtime)}))
     dialect = target.dialect(version)
     graph = ModelGraph(onnx_file(model, head=head, image_size=parse_size(image_size), runtime=target))
-    contract = recognise(graph, layout=head, image_size=parse_size(image_size))
+    contract = recognise(graph, head=head, image_size=parse_size(image_size))
     if scheme is None:
         assert uniform is not None
         allocation = Allocation.uniform([layer.name for layer in graph.quantizable], uniform)
@@ -121,7 +121,7 @@ def materialize(
     records = load_calibration(calibration, images).images
     with tempfile.TemporaryDirectory(prefix="tuner-") as folder:
         with bar("preprocessing images", len(records)) as done:
-            pixels = PreprocessedImages.build(records, contract.image_size, Path(folder), done)
+            pixels = PreprocessedImages.build(records, contract.preprocessing, Path(folder), done)
         with bar("calibration", len(pixels)) as done:
             table = calibrate(graph, pixels.singles(), method, done)
         layers = {layer.name: layer for layer in graph.quantizable}

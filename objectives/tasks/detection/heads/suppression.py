@@ -9,7 +9,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from objectives.tasks.detection.contract import Thresholds
+from objectives.tasks.detection.thresholds import Thresholds
 
 Float = NDArray[np.float32]
 

@@ -2,15 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import numpy as np
 from numpy.typing import NDArray
 
-from objectives.tasks.detection.metrics.coco import Predictions
+from objectives.tasks.detection.metrics.metric import BOXES, REFERENCE, Targets
+from objectives.tasks.detection.predictions import Predictions
+from search_spaces.errors import InputError
 
 Float = NDArray[np.float32]
 
 _TOP = 100
 _CONFIDENCE = 0.05
+
+
+class Agreement:
+    """Agreement with the reference model's detections as a figure: ``agreement``, in [0, 1], 1 for the same ones."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({BOXES, REFERENCE})
+    yields: ClassVar[tuple[str, ...]] = ("agreement",)
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def update(self, predictions: Predictions, targets: Targets) -> None:
+        """As `Metric` says."""
+        if targets.reference is None:
+            raise InputError("metric 'agreement': needs the reference model's detections; leave it out")
+        ids = [image.id for image in targets.dataset.images]
+        agreed, weight = _agreed(predictions.ordered(ids), targets.reference.ordered(ids), _TOP, _CONFIDENCE)
+        self._agreed += agreed
+        self._weight += weight
+
+    def compute(self) -> Mapping[str, float]:
+        """As `Metric` says."""
+        return {"agreement": _share(self._agreed, self._weight)}
+
+    def reset(self) -> None:
+        """As `Metric` says."""
+        self._agreed = self._weight = 0.0
 
 
 def agreement(
@@ -34,6 +66,16 @@ def agreement(
     Raises:
         ValueError: The predictions are of different images.
     """
+    return _share(*_agreed(candidate, reference, top, confidence))
+
+
+def paired_iou(first: Float, second: Float) -> Float:
+    """IoU of the i-th box of each, shape (k,); boxes x1, y1, x2, y2, shape (k, 4)."""
+    return _iou(first, second)
+
+
+def _agreed(candidate: Predictions, reference: Predictions, top: int, confidence: float) -> tuple[float, float]:
+    """Agreement summed over detections with their scores as weights, and the sum of the weights."""
     if candidate.ids != reference.ids:
         raise ValueError("the predictions are of different images")
     agreed = weight = 0.0
@@ -44,12 +86,11 @@ def agreement(
             best = similarity.max(axis, initial=0)
             agreed += float((asked * best).sum())
             weight += float(asked.sum())
+    return agreed, weight
+
+
+def _share(agreed: float, weight: float) -> float:
     return min(1.0, agreed / weight) if weight else 1.0
-
-
-def paired_iou(first: Float, second: Float) -> Float:
-    """IoU of the i-th box of each, shape (k,); boxes x1, y1, x2, y2, shape (k, 4)."""
-    return _iou(first, second)
 
 
 def _similarity(mine: Float, theirs: Float) -> Float:

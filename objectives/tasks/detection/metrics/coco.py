@@ -4,70 +4,50 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from objectives.scores import Accuracy
 from objectives.tasks.detection.data.dataset import CocoDataset
 from objectives.tasks.detection.metrics.bootstrap import MatchTable, difference_interval
+from objectives.tasks.detection.metrics.metric import BOXES, Targets
+from objectives.tasks.detection.prediction_file import merge_predictions
+from objectives.tasks.detection.predictions import Predictions
 
-Float = NDArray[np.float32]
 
+class CocoBox:
+    """COCO's box AP, each in [0, 1]; -1 where the images have no such objects.
 
-@dataclass(frozen=True)
-class Predictions:
-    """Detections of one model.
-
-    Attributes:
-        ids: Image id of each image.
-        detections: Per image an array (k, 6), float32: x1, y1, x2, y2 in pixels of the original image, score,
-            class index; best first.
-        classes: Class names by index; empty where the model has none.
-        class_count: Number of classes; 0 where unknown.
+    ``map_50_95`` is averaged over IoU 0.50:0.95, ``map_50`` and ``map_75`` are at one IoU, ``map_small`` is of objects
+    below 32 x 32 pixels, ``map_medium`` up to 96 x 96, ``map_large`` of larger ones.
     """
 
-    ids: tuple[int, ...]
-    detections: tuple[Float, ...]
-    classes: tuple[str, ...] = ()
-    class_count: int = 0
+    needs: ClassVar[frozenset[str]] = frozenset({BOXES})
+    yields: ClassVar[tuple[str, ...]] = ("map_50_95", "map_50", "map_75", "map_small", "map_medium", "map_large")
 
-    def __len__(self) -> int:
-        return len(self.ids)
+    def __init__(self) -> None:
+        self._seen: list[tuple[Predictions, CocoDataset]] = []
 
-    def only(self, ids: set[int]) -> Predictions:
-        """The predictions of some images."""
-        kept = [(i, d) for i, d in zip(self.ids, self.detections, strict=True) if i in ids]
-        return Predictions(tuple(i for i, _ in kept), tuple(d for _, d in kept), self.classes, self.class_count)
+    def update(self, predictions: Predictions, targets: Targets) -> None:
+        """As `Metric` says."""
+        targets.dataset.category_of_class(predictions.classes, predictions.class_count)
+        self._seen.append((predictions, targets.dataset))
 
-    def ordered(self, ids: Sequence[int]) -> Predictions:
-        """The predictions of some images, in that order."""
-        held = dict(zip(self.ids, self.detections, strict=True))
-        return Predictions(tuple(ids), tuple(held[i] for i in ids), self.classes, self.class_count)
+    def compute(self) -> Mapping[str, float]:
+        """As `Metric` says."""
+        evaluation = _evaluation(*_joined(self._seen))
+        with contextlib.redirect_stdout(io.StringIO()):
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
+        return dict(zip(self.yields, map(float, evaluation.stats), strict=False))  # behind them: average recalls
 
-
-def score(dataset: CocoDataset, predictions: Predictions) -> Accuracy:
-    """Scores predictions on all images of a dataset.
-
-    Args:
-        dataset: The labels. Images without predictions count as images without detections.
-        predictions: May cover more images than the dataset.
-
-    Raises:
-        InputError: The model's classes do not fit the labels.
-    """
-    evaluation = _evaluation(dataset, predictions)
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    mean, half, strict, small, medium, large = (float(value) for value in evaluation.stats[:6])
-    return Accuracy(mean, half, strict, small, medium, large, len(dataset.images))
+    def reset(self) -> None:
+        """As `Metric` says."""
+        self._seen.clear()
 
 
 def bootstrap_difference(
@@ -98,6 +78,26 @@ def match_table(dataset: CocoDataset, predictions: Predictions) -> MatchTable:
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation.evaluate()
     return MatchTable.of(evaluation.evalImgs, len(evaluation.params.catIds), len(evaluation.params.imgIds))
+
+
+def _joined(seen: Sequence[tuple[Predictions, CocoDataset]]) -> tuple[CocoDataset, Predictions]:
+    """Disjoint sets of images as one.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if not seen:
+        raise ValueError("no images were scored")
+    (predictions, dataset), *others = seen
+    predictions = predictions.only({image.id for image in dataset.images})
+    for more, labels in others:
+        predictions = merge_predictions(predictions, more.only({image.id for image in labels.images}))
+        dataset = replace(
+            dataset,
+            images=dataset.images + labels.images,
+            annotations=dataset.annotations + labels.annotations,
+        )
+    return dataset, predictions
 
 
 def _evaluation(dataset: CocoDataset, predictions: Predictions) -> COCOeval:

@@ -5,10 +5,10 @@ import pytest
 from tiny_detectors import build_detector, write_dataset
 
 from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
-from objectives.tasks.detection.contract import recognise
 from objectives.tasks.detection.data.dataset import load_dataset
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
-from objectives.tasks.detection.metrics.coco import score
+from objectives.tasks.detection.detector import recognise
+from objectives.tasks.detection.metrics.scoring import score
 from objectives.tasks.detection.predict import NonFiniteOutputError, predict
 from search_spaces.model_graph import ModelGraph
 
@@ -21,7 +21,7 @@ def _set(folder, layout, **options):
         path,
         contract,
         dataset,
-        PreprocessedImages.build(dataset.images, contract.image_size, folder / "cache"),
+        PreprocessedImages.build(dataset.images, contract.preprocessing, folder / "cache"),
     )
 
 

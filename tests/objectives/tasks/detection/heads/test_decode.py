@@ -3,11 +3,15 @@ import pytest
 from tiny_detectors import build_detector, write_images
 
 from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
-from objectives.tasks.detection.contract import DetectorContract, Thresholds, recognise
 from objectives.tasks.detection.data.image_files import ImageRecord, hash_files
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
-from objectives.tasks.detection.heads.decode import anchor_points, decode, raw_boxes
+from objectives.tasks.detection.data.preprocessing import Preprocessing
+from objectives.tasks.detection.detector import recognise
+from objectives.tasks.detection.heads.end_to_end import EndToEndHead
+from objectives.tasks.detection.heads.grid import anchor_points
+from objectives.tasks.detection.heads.raw import RawHead
 from objectives.tasks.detection.heads.suppression import suppress
+from objectives.tasks.detection.thresholds import Thresholds
 from search_spaces.model_graph import ModelGraph
 
 
@@ -60,14 +64,14 @@ def _outputs(tmp_path, layout, images, **options):
 def images(tmp_path):
     paths = write_images(tmp_path / "images", 2)
     records = hash_files([ImageRecord(i, path) for i, path in enumerate(paths)], tmp_path)
-    return PreprocessedImages.build(records, (64, 64), tmp_path / "cache")
+    return PreprocessedImages.build(records, Preprocessing((64, 64)), tmp_path / "cache")
 
 
 @pytest.mark.parametrize("transposed", [False, True])
 def test_raw_equals_scores(tmp_path, images, transposed):
     batch = images.batch(0, 1)
     found = [
-        decode(outputs, contract, Thresholds())[0]
+        contract.decode(outputs, Thresholds())[0]
         for contract, outputs in (
             _outputs(tmp_path, "scores", batch),
             _outputs(tmp_path, "raw", batch, transposed=transposed),
@@ -79,30 +83,30 @@ def test_raw_equals_scores(tmp_path, images, transposed):
 
 def test_end_to_end_is_the_dense_heads_best(tmp_path, images):
     contract, outputs = _outputs(tmp_path, "end_to_end", images.batch(0, 1))
-    rows = decode(outputs, contract, Thresholds(confidence=0.01))[0]
+    rows = contract.decode(outputs, Thresholds(confidence=0.01))[0]
     dense, channels = _outputs(tmp_path, "scores", images.batch(0, 1))
-    everything = decode(channels, dense, Thresholds(confidence=0.01, iou=1.0))[0]
+    everything = dense.decode(channels, Thresholds(confidence=0.01, iou=1.0))[0]
     assert len(rows) == min(20, len(everything))
     assert rows == pytest.approx(everything[: len(rows)], abs=1e-3)
 
 
 def test_batches(tmp_path, images):
     contract, outputs = _outputs(tmp_path, "scores", images.batch(0, 2), dynamic_batch=True)
-    both = decode(outputs, contract, Thresholds())
+    both = contract.decode(outputs, Thresholds())
     assert len(both) == 2
     for index in range(2):
-        single = decode([outputs[0][index : index + 1]], contract, Thresholds())[0]
+        single = contract.decode([outputs[0][index : index + 1]], Thresholds())[0]
         assert np.array_equal(both[index], single)
 
 
 def test_rows_with_nan_are_left_out():
-    contract = DetectorContract((64, 64), "end_to_end", (), 3, "output0")
+    contract = EndToEndHead("output0", Preprocessing((64, 64)), 3)
     rows = np.array([[[0, 0, 1, 1, 0.5, 0], [np.nan, 0, 1, 1, 0.9, 0], [0, 0, 1, 1, np.nan, 1]]], np.float32)
-    assert decode([rows], contract, Thresholds())[0].tolist() == [[0, 0, 1, 1, 0.5, 0]]
+    assert contract.decode([rows], Thresholds())[0].tolist() == [[0, 0, 1, 1, 0.5, 0]]
 
 
 def test_one_bin_is_the_distance_itself():
-    contract = DetectorContract((64, 64), "raw", (), 1, "output0", reg_max=1, strides=(32,))
-    boxes = raw_boxes(np.full((4, 1), 0.25, np.float32), np.array([3]), contract)
+    contract = RawHead("output0", Preprocessing((64, 64)), 1, reg_max=1, strides=(32,))
+    boxes = contract.corners(np.full((4, 1), 0.25, np.float32), np.array([3]))
     assert boxes.tolist() == [[40, 40, 56, 56]]
     assert anchor_points((64, 64), (32,))[0].tolist() == [[16, 16], [48, 16], [16, 48], [48, 48]]

@@ -2,7 +2,9 @@ import onnx
 import pytest
 from tiny_detectors import NAMES, build_detector
 
-from objectives.tasks.detection.contract import anchor_strides, recognise
+from objectives.tasks.detection.detector import recognise
+from objectives.tasks.detection.heads.grid import anchor_strides
+from objectives.tasks.detection.heads.raw import RawHead
 from objectives.tasks.detection.heads.structure import channel_parts, dense_head
 from search_spaces.errors import InputError
 from search_spaces.model_graph import ModelGraph
@@ -12,10 +14,10 @@ from search_spaces.model_graph import ModelGraph
 @pytest.mark.parametrize("names", [True, False])
 def test_layout_is_read_from_the_structure(tmp_path, layout, names):
     contract = recognise(ModelGraph(build_detector(tmp_path / "m.onnx", layout, names=names)))
-    assert (contract.layout, contract.class_count, contract.image_size) == (layout, 3, (64, 64))
+    assert (contract.name, contract.class_count, contract.image_size) == (layout, 3, (64, 64))
     assert contract.classes == (NAMES[:3] if names else ())
-    assert contract.reg_max == (16 if layout == "raw" else 1)
-    assert contract.strides == ((8, 16, 32) if layout == "raw" else ())
+    if isinstance(contract.head, RawHead):
+        assert (contract.head.reg_max, contract.head.strides) == (16, (8, 16, 32))
 
 
 @pytest.mark.parametrize("layout", ["scores", "raw"])
@@ -23,13 +25,13 @@ def test_layout_is_read_from_the_structure(tmp_path, layout, names):
 def test_transposed_outputs_and_other_class_counts(tmp_path, layout, classes):
     path = build_detector(tmp_path / "m.onnx", layout, classes=classes, size=96, transposed=True)
     contract = recognise(ModelGraph(path))
-    assert (contract.layout, contract.class_count, contract.transposed) == (layout, classes, True)
+    assert (contract.name, contract.class_count, contract.head.transposed) == (layout, classes, True)
     assert contract.image_size == (96, 96)
 
 
 def test_dynamic_batch(tmp_path):
     contract = recognise(ModelGraph(build_detector(tmp_path / "m.onnx", dynamic_batch=True)))
-    assert (contract.layout, contract.class_count) == ("scores", 3)
+    assert (contract.name, contract.class_count) == ("scores", 3)
 
 
 def test_dense_head_precedes_the_selection(tmp_path):
@@ -61,7 +63,7 @@ def test_overrides(tmp_path):
     with pytest.raises(InputError, match=r"3 classes but there are 2 class names"):
         recognise(graph, classes=["a", "b"])
     with pytest.raises(InputError, match=r"did you mean 'scores'"):
-        recognise(graph, layout="score")
+        recognise(graph, head="score")
     with pytest.raises(InputError, match=r"'a' occurs more than once"):
         recognise(graph, classes=["a", "a", "c"])
     with pytest.raises(InputError, match=r"model\.image_size: \[32, 32\]"):
@@ -105,7 +107,7 @@ def test_anchor_strides():
 def test_real_models(shared_data):
     first = recognise(ModelGraph(shared_data / "models" / "yolov10s.onnx"))
     second = recognise(ModelGraph(shared_data / "models" / "yolov8n.onnx"))
-    assert (first.layout, second.layout) == ("end_to_end", "scores")
+    assert (first.name, second.name) == ("end_to_end", "scores")
     assert first.classes == second.classes
     assert (len(first.classes), first.image_size) == (80, (640, 640))
     heads = [dense_head(ModelGraph(shared_data / "models" / f"{name}.onnx")) for name in ("yolov10s", "yolov8n")]

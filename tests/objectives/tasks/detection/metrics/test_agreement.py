@@ -5,7 +5,7 @@ import pytest
 
 from objectives.tasks.detection.drawing import draw, side_by_side
 from objectives.tasks.detection.metrics.agreement import agreement
-from objectives.tasks.detection.metrics.coco import Predictions
+from objectives.tasks.detection.predictions import Predictions
 
 
 def _predictions(seed=0, images=6, count=20):

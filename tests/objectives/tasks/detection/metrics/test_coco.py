@@ -2,10 +2,12 @@ import numpy as np
 import pytest
 from tiny_detectors import build_detector, write_dataset
 
-from objectives.tasks.detection.contract import Thresholds
 from objectives.tasks.detection.data.dataset import load_dataset
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
-from objectives.tasks.detection.metrics.coco import Predictions, bootstrap_difference, match_table, score
+from objectives.tasks.detection.metrics.coco import bootstrap_difference, match_table
+from objectives.tasks.detection.metrics.scoring import score
+from objectives.tasks.detection.predictions import Predictions
+from objectives.tasks.detection.thresholds import Thresholds
 from search_spaces.errors import InputError
 
 
@@ -46,7 +48,7 @@ def test_perfect_predictions_score_one(dataset):
     assert accuracy.map_50_95 == pytest.approx(1)
     assert accuracy.map_50 == pytest.approx(1)
     assert accuracy.images == 12
-    assert accuracy.map_large == -1
+    assert accuracy.metrics["map_large"] == -1
 
 
 def test_nothing_found_scores_zero(dataset):
@@ -111,14 +113,14 @@ def test_bootstrap_is_reproducible_and_zero_for_equal_models(dataset):
 @pytest.mark.parametrize(("model", "expected"), [("yolov8n", 0.366), ("yolov10s", 0.432)])
 def test_real_models_score_what_ultralytics_gives(shared_data, tmp_path, model, expected):
     from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
-    from objectives.tasks.detection.contract import recognise
+    from objectives.tasks.detection.detector import recognise
     from objectives.tasks.detection.predict import predict
     from search_spaces.model_graph import ModelGraph
 
     path = shared_data / "models" / f"{model}.onnx"
     dataset = load_dataset(shared_data / "coco" / "val", shared_data / "coco" / "instances_val.json")
     contract = recognise(ModelGraph(path))
-    images = PreprocessedImages.build(dataset.images, contract.image_size, tmp_path)
+    images = PreprocessedImages.build(dataset.images, contract.preprocessing, tmp_path)
     with OnnxRuntimeRunner(path) as runner:
         found = predict(runner, images, contract, Thresholds(), workers=2)
     assert score(dataset, found).map_50_95 == pytest.approx(expected, abs=0.002)

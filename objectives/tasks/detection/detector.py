@@ -1,0 +1,149 @@
+"""Detector: how to feed a model and to read its outputs, read from the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from objectives.tasks.detection.data.preprocessing import Preprocessing
+from objectives.tasks.detection.heads.head import Candidate, DenseOutputs, Head, NotThisHead, Outputs, shape_text
+from objectives.tasks.detection.heads.registry import HEADS
+from objectives.tasks.detection.thresholds import Thresholds
+from search_spaces.errors import InputError
+from search_spaces.model_graph import ModelGraph
+from search_spaces.reading import literal
+
+#: Pixels. A model says how large its images are; each of them takes 15 bytes a pixel, before any layer runs.
+LARGEST_SIDE = 4096
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A recognised model; crosses to child processes.
+
+    Attributes:
+        name: Of its head, in `HEADS`.
+        head: The head, which reads the outputs.
+        classes: Class names by index; empty where the model has none.
+        positions: Where the outputs that the head reads are among the graph's.
+    """
+
+    name: str
+    head: Head
+    classes: tuple[str, ...]
+    positions: tuple[int, ...]
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How images become input."""
+        return self.head.preprocessing
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Input height and width, pixels."""
+        return self.head.preprocessing.size
+
+    @property
+    def class_count(self) -> int:
+        """Number of classes; 0 where neither the model nor the study says."""
+        return self.head.class_count
+
+    def read(self, outputs: Outputs) -> tuple[NDArray[np.generic], ...]:
+        """Of all outputs in graph order those that the head reads."""
+        return tuple(np.asarray(outputs[position]) for position in self.positions)
+
+    def decode(self, outputs: Outputs, thresholds: Thresholds) -> list[NDArray[np.float32]]:
+        """Decodes one batch of all outputs in graph order, as `Head.decode` does those that it reads."""
+        return self.head.decode(self.read(outputs), thresholds)
+
+    def dense(self, graph: ModelGraph) -> DenseOutputs | None:
+        """Where the dense outputs of its graph are; None where there are none."""
+        return self.head.dense(graph)
+
+
+def recognise(
+    graph: ModelGraph,
+    *,
+    head: str | None = None,
+    image_size: tuple[int, int] | None = None,
+    classes: Sequence[str] | None = None,
+) -> Detector:
+    """Reads from a graph and its metadata what its outputs mean.
+
+    Args:
+        graph: The model.
+        head: Name of its head, to override what the structure says.
+        image_size: Input height and width; needed only where the model leaves them open.
+        classes: Class names by index, to override the metadata.
+
+    Raises:
+        InputError: The model is not a detector of a known head, or an override contradicts it.
+    """
+    names = HEADS.names() if head is None else (HEADS.check(head),)
+    size, labels = _image_size(graph, image_size), _class_names(graph, classes)
+    refusals: dict[str, NotThisHead] = {}
+    for name in names:
+        try:
+            found = HEADS.get(name).recognise(Candidate(graph, size, labels, asked=head is not None))
+        except NotThisHead as refusal:
+            refusals[name] = refusal
+        else:
+            order = list(graph.outputs)
+            return Detector(name, found, labels, tuple(order.index(output) for output in found.outputs))
+    if head is not None:
+        raise InputError(
+            f"{graph.path}: model.head {head!r} does not fit: {refusals[head]}; leave it out, or set model.classes"
+        )
+    shapes = ", ".join(f"{name} {shape_text(shape)}" for name, shape in graph.outputs.items())
+    reasons = "; ".join(f"not {name}: {refusal}" for name, refusal in refusals.items())
+    raise InputError(
+        f"{graph.path}: is not a detector of a known head: output {shapes}; {reasons}; "
+        "set model.head, model.classes or model.image_size where the graph does not say"
+    )
+
+
+def _image_size(graph: ModelGraph, given: tuple[int, int] | None) -> tuple[int, int]:
+    shape = graph.input_shape
+    if len(shape) != 4 or shape[1] != 3:
+        raise InputError(
+            f"{graph.path}: is not a detector of colour images: input {graph.input} is {shape_text(shape)}, "
+            "not (N, 3, H, W)"
+        )
+    if given is not None and (len(given) != 2 or min(given) < 32):
+        raise InputError(f"model.image_size: {list(given)} must be height and width, each at least 32")
+    fixed = (shape[2], shape[3])
+    wanted = given or _metadata_size(graph)
+    height, width = (have or want for have, want in zip(fixed, wanted or (0, 0), strict=True))
+    if given is not None and (height, width) != tuple(given):
+        raise InputError(f"model.image_size: {list(given)} but the model takes {list(fixed)} only; leave it out")
+    if max(height, width) > LARGEST_SIDE or min(height, width) < 0:
+        raise InputError(
+            f"{graph.path}: takes images of {height} x {width}; a side may have 1 to {LARGEST_SIDE} pixels, "
+            "set model.image_size"
+        )
+    if not height or not width:
+        raise InputError(f"{graph.path}: the input leaves height and width open; set model.image_size: [640, 640]")
+    return height, width
+
+
+def _metadata_size(graph: ModelGraph) -> tuple[int, int] | None:
+    found = literal(graph.metadata.get("imgsz", "None"))
+    if not isinstance(found, (list, tuple)) or len(found) != 2 or not all(isinstance(size, int) for size in found):
+        return None
+    height, width = found
+    return int(height), int(width)
+
+
+def _class_names(graph: ModelGraph, given: Sequence[str] | None) -> tuple[str, ...]:
+    if given is not None:
+        names = tuple(given)
+    else:
+        found = graph.class_names
+        names = tuple(found[index] for index in sorted(found)) if sorted(found) == list(range(len(found))) else ()
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise InputError(f"model.classes: {doubled[0]!r} occurs more than once; class names must differ")
+    return names

@@ -1,0 +1,21 @@
+"""The heads that are known."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from search_spaces.registry import Registry
+
+if TYPE_CHECKING:  # names are told without what is behind them
+    from objectives.tasks.detection.heads.head import Head
+
+#: Heads by name; a model is tried against them in this order, then against those of other packages.
+HEADS: Registry[type[Head]] = Registry(
+    "head",
+    {
+        "end_to_end": "objectives.tasks.detection.heads.end_to_end:EndToEndHead",
+        "scores": "objectives.tasks.detection.heads.scores:ScoresHead",
+        "raw": "objectives.tasks.detection.heads.raw:RawHead",
+    },
+    "tuner.heads",
+)
