@@ -15,6 +15,7 @@ from objectives.quantization.materialize import Materializer
 from objectives.quantization.placement import decoding
 from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
 from objectives.tasks.detection.data.letterbox import letterbox
+from objectives.tasks.detection.data.preprocessing import Preprocessing
 from search_spaces.allocation import Allocation
 from search_spaces.model_graph import ModelGraph
 
@@ -98,7 +99,7 @@ def test_scales_too_small_for_a_half_keep_their_weights(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["yolov8n.onnx", "yolov10s.onnx"])
 def test_real_detectors_in_fp16_and_int8(shared_data: Path, name: str) -> None:
     picture = cv2.imread(str(sorted((shared_data / "coco" / "val").iterdir())[0]))
-    pixels = letterbox(picture, (640, 640))[0][None].astype(np.float32) / 255
+    pixels = letterbox(picture, Preprocessing((640, 640)))[0][None].astype(np.float32) / 255
     graph, table, image = _prepare(shared_data / "models" / name, pixels)
     materializer = Materializer(graph, table, TRT)
     with OnnxRuntimeRunner(graph.path) as base:
