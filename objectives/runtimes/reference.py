@@ -26,4 +26,4 @@ def reference_model(runtime: Runtime, graph: ModelGraph, materializer: Callable[
     if runtime.reference_is_scheme:
         layers = [layer.name for layer in graph.quantizable]
         return materializer().materialize(Allocation.uniform(layers, UNQUANTIZED)).engine_model
-    return graph.path if graph.input_shape[0] == 1 else bytes(graph.model.SerializeToString())
+    return runtime.file_model(graph)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from added_package import install, tuner
 from tiny_detectors import build_detector, write_calibration, write_dataset
 
 from tuner.study.run_folder import RunFolder
 
-ROOT = Path(__file__).parents[2]
 MODULE = """
 class Count:
     needs = frozenset({"boxes"})
@@ -38,25 +35,7 @@ class Count:
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
     """A folder with an installed package that adds ``count``."""
-    folder = tmp_path / "site"
-    info = folder / "counted-1.0.dist-info"
-    info.mkdir(parents=True)
-    (folder / "counted.py").write_text(MODULE)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: counted\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[tuner.metrics]\ncount = counted:Count\n")
-    return folder
-
-
-def tuner(package: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join([str(package), str(ROOT)])
-    return subprocess.run(
-        [sys.executable, "-m", "tuner", *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": path, "COLUMNS": "200"},
-        cwd=package,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return install(tmp_path / "site", MODULE, "[tuner.metrics]\ncount = added:Count\n")
 
 
 def test_eval_takes_it(package: Path, tmp_path: Path) -> None:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import optuna
 import pytest
+from added_package import install, tuner
 
-ROOT = Path(__file__).parents[2]
 MODULE = """
 from objectives.objective import Objective
 
@@ -28,25 +25,7 @@ BITS = Objective("weight_bits", "mean width", "bits", "minimize", bits, 1.1, "we
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
     """A folder with an installed package that adds ``weight_bits``."""
-    folder = tmp_path / "site"
-    info = folder / "added-1.0.dist-info"
-    info.mkdir(parents=True)
-    (folder / "added.py").write_text(MODULE)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: added\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[tuner.objectives]\nweight_bits = added:BITS\n")
-    return folder
-
-
-def tuner(package: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join([str(package), str(ROOT)])
-    return subprocess.run(
-        [sys.executable, "-m", "tuner", *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": path, "COLUMNS": "200"},
-        cwd=package,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return install(tmp_path / "site", MODULE, "[tuner.objectives]\nweight_bits = added:BITS\n")
 
 
 @pytest.mark.parametrize("objectives", [["map_50_95", "weight_bits"], ["weight_bits", "latency_ms", "map_50_95"]])
