@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 _USER = "tuner"
 
@@ -40,7 +41,7 @@ def private_postgres(on_socket: bool = False) -> Iterator[str]:
         folder, password, port = Path(name), secrets.token_hex(16), _free_port()
         secret, data = folder / "password", folder / "data"
         secret.write_text(password)
-        who: dict[str, object] = {}
+        who: dict[str, Any] = {}
         if os.geteuid() == 0:  # PostgreSQL refuses to run as root
             who = {"user": "nobody", "group": "nogroup", "extra_groups": []}
             for path in (folder, secret):

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import optuna
-from synthetic_family import FORMATS, make_instance
+from synthetic_family import FORMATS, Instance, make_instance
 
 from tuner.samplers import make_sampler
 from tuner.samplers.knapsack import knapsack_points
+from tuner.samplers.problem import Problem
 from tuner.study.samplers import SAMPLERS
 from tuner.study.storage import close_storage, open_storage
 
@@ -52,7 +53,7 @@ def main() -> None:
         print(f"| {count} | {statistics.median(totals):.2f} | {statistics.median(samplers):.2f} |", flush=True)
 
 
-def schemes(problem, count: int) -> np.ndarray:
+def schemes(problem: Problem, count: int) -> np.ndarray:
     """Schemes near the knapsack's, as a study holds them, shape ``(count, groups)``."""
     draw = np.random.default_rng(0)
     base = np.array(knapsack_points(problem, 13))
@@ -60,9 +61,11 @@ def schemes(problem, count: int) -> np.ndarray:
     return np.where(draw.random(found.shape) < 0.05, draw.integers(0, len(FORMATS), found.shape), found)
 
 
-def trial_of(instance, scheme: np.ndarray) -> optuna.trial.FrozenTrial:
+def trial_of(instance: Instance, scheme: np.ndarray) -> optuna.trial.FrozenTrial:
     choices = instance.problem.decode(scheme)
-    space = {n: optuna.distributions.CategoricalDistribution(f) for n, f in instance.problem.parameters.items()}
+    space: dict[str, optuna.distributions.BaseDistribution] = {
+        n: optuna.distributions.CategoricalDistribution(f) for n, f in instance.problem.parameters.items()
+    }
     return optuna.trial.create_trial(params=choices, distributions=space, values=instance.measure(scheme).tolist())
 
 

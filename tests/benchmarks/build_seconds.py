@@ -16,11 +16,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from objectives.evaluation.bench import Bench, EvaluatorSettings
+from objectives.evaluation.bench import Bench
 from objectives.evaluation.evaluator import Evaluator
+from objectives.evaluation.settings import EvaluatorSettings
 from objectives.scores import Scores
 from search_spaces.allocation import Allocation
 from tuner.prepare.evaluators import evaluator_settings
@@ -49,7 +52,7 @@ def pin() -> None:
 
     before = tensorrt_build._keep_fp32
 
-    def pinned(network, names) -> None:
+    def pinned(network: Any, names: Collection[str]) -> None:
         quantized = set()
         for index in range(network.num_layers):
             layer = network.get_layer(index)

@@ -20,8 +20,10 @@ from pathlib import Path
 import numpy as np
 
 from objectives.devices.gpu import find_gpu
-from objectives.evaluation.bench import Bench, EvaluatorSettings
+from objectives.evaluation.bench import Bench
 from objectives.evaluation.evaluator import Evaluator
+from objectives.evaluation.settings import EvaluatorSettings
+from objectives.runners.runner import DeviceTimed
 from objectives.runtimes.tensorrt.engine_cache import EngineCache
 from objectives.runtimes.tensorrt.runtime import TensorRt
 from objectives.scores import Latency, Scores
@@ -77,18 +79,19 @@ def rebuilt(settings: EvaluatorSettings, scheme: Allocation, times: int) -> list
     return ratios
 
 
-def throughput(settings: EvaluatorSettings, scheme) -> None:
+def throughput(settings: EvaluatorSettings, scheme: Allocation) -> None:
     """Images per second of the whole evaluation over those of the engine alone."""
     bench = Bench(settings)
     artifact = bench._materializer.materialize(scheme)
     images = PreprocessedImages.build(settings.dataset.images, settings.contract.preprocessing, settings.cache)
-    with bench._backend.open(artifact.engine_model) as opened:
-        predict(opened.runner, images, settings.contract, workers=settings.workers, batch=settings.batch)
+    with bench._runtime.open(artifact.engine_model) as opened:
+        assert isinstance(opened.runner, DeviceTimed)
+        predict(opened.runner, images, settings.contract, workers=settings.workers, batch=settings.runtime.batch)
         start = time.perf_counter()
-        predict(opened.runner, images, settings.contract, workers=settings.workers, batch=settings.batch)
+        predict(opened.runner, images, settings.contract, workers=settings.workers, batch=settings.runtime.batch)
         whole = len(images) / (time.perf_counter() - start)
         launch = opened.runner.launcher(bench._sample)
-        alone = settings.batch / float(np.median([launch()() for _ in range(200)]))
+        alone = settings.runtime.batch / float(np.median([launch()() for _ in range(200)]))
     print(f"evaluation {whole:.0f} images/s, engine alone {alone:.0f} images/s: {whole / alone:.2f}")
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import optuna
 from optuna._hypervolume import compute_hypervolume
+from optuna.study import StudyDirection
 from synthetic_family import FORMATS, REFERENCE_MAP, WORST, Instance, make_instance
 
 from tuner.samplers import make_sampler
@@ -105,7 +105,7 @@ def run(name: str, instance: Instance, trials: int, seed: int, seeded: bool = Tr
     """Noise-free outcomes of the evaluated schemes, in order, and the seconds of all asks together."""
     problem = instance.problem
     study = optuna.create_study(
-        directions=["maximize", *["minimize"] * (len(problem.objectives) - 1)],
+        directions=[StudyDirection.MAXIMIZE, *[StudyDirection.MINIMIZE] * (len(problem.objectives) - 1)],
         sampler=make_sampler(name, problem, seed),
     )
     if seeded:
@@ -163,4 +163,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -21,6 +21,7 @@ from objectives.evaluation.screening import Screener
 from objectives.tasks.detection.data.dataset import CocoDataset
 from objectives.tasks.detection.prediction_file import load_predictions
 from tuner.prepare.evaluators import screening_settings
+from tuner.prepare.images import data_of
 from tuner.results.loaded import LoadedRun, load_run
 from tuner.search.front import front_of, hypervolume
 from tuner.search.records import TrialRecord
@@ -44,7 +45,9 @@ class Tally:
     seconds: float = 0.0
 
 
-def replay(loaded: LoadedRun, config: StudyConfig, dataset: CocoDataset, records: list[TrialRecord], tally: Tally):
+def replay(
+    loaded: LoadedRun, config: StudyConfig, dataset: CocoDataset, records: list[TrialRecord], tally: Tally
+) -> None:
     """Puts every trial before the rule.
 
     Args:
@@ -55,6 +58,7 @@ def replay(loaded: LoadedRun, config: StudyConfig, dataset: CocoDataset, records
         tally: Is added to.
     """
     settings, reference = screening_settings(config), loaded.reference
+    assert settings is not None and reference is not None
     screener = Screener(settings, dataset, loaded.run.predictions)
     front = {m.record.number for m in front_of(records, config.objective_set, reference)}
     ids = {dataset.images[row].id for row in screener.rows}
@@ -94,7 +98,7 @@ def main() -> None:
     parser.add_argument("--all", action="store_true")
     options = parser.parse_args()
     loaded = load_run(options.run)
-    dataset = read_inputs(loaded.config).data.search
+    dataset = data_of(read_inputs(loaded.config)).search
     records = [
         replace(r, origin="sampler") if options.all and not r.allocation.unquantized else r for r in loaded.records
     ]

@@ -20,13 +20,13 @@ from pathlib import Path
 
 import psutil
 
+from objectives.runtimes.opening import open_model
+from objectives.runtimes.runtime import Runtime
 from objectives.scores import Scores
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
 from tuner.prepare.images import data_of, ensure_images
-from tuner.prepare.predicting import open_model
 from tuner.prepare.prepared import ensure_parts
 from tuner.results.loaded import load_run
-from tuner.study.config import RuntimeSection
 from tuner.study.inputs import read_inputs
 
 
@@ -55,7 +55,7 @@ def main() -> None:
                 wall = duration.total_seconds()
                 artifact = materializer.materialize(record.allocation)
                 assert artifact.digest == record.scores.artifact
-                bare = _bare_seconds(loaded.config.runtime, artifact.data, images)
+                bare = _bare_seconds(inputs.runtime, artifact.data, images)
                 ratios.append(wall / bare)
                 print(f"| {record.origin} | {wall:.1f} | {bare:.1f} | {wall / bare:.2f} |")
         print(f"\nmedian ratio {statistics.median(ratios):.2f}; peak memory of the study {peak / 2**30:.2f} GiB")
@@ -79,9 +79,9 @@ def _run_study(study: Path, path: Path, trials: int) -> int:
     return peak
 
 
-def _bare_seconds(runtime: RuntimeSection, model: bytes, images: PreprocessedImages) -> float:
+def _bare_seconds(runtime: Runtime, model: bytes, images: PreprocessedImages) -> float:
     batches = [images.batch(index, index + 1) for index in range(len(images))]
-    with open_model(runtime, model) as runner:
+    with open_model(runtime, model, None) as runner:
         runner.infer(batches[0])
         start = time.perf_counter()
         for batch in batches:

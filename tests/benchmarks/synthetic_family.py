@@ -146,8 +146,8 @@ def _interactions(draw: np.random.Generator, effects: Floats, blocks: Ints) -> F
         a, b = draw.choice(layers, 2, replace=False)
         f, g = draw.integers(1, formats, 2)
         found[a, f, b, g] += draw.normal(0, 0.7) * np.sqrt(effects[a, f] * effects[b, g])
-    found = found.reshape(layers * formats, -1)
-    return np.asarray(found + found.T)
+    square = found.reshape(layers * formats, -1)
+    return np.asarray(square + square.T)
 
 
 def _reformat_pairs(edges: Ints, reformats: Floats, layers: int) -> Floats:
@@ -156,8 +156,8 @@ def _reformat_pairs(edges: Ints, reformats: Floats, layers: int) -> Floats:
     found = np.zeros((layers, formats, layers, formats))
     for (a, b), cost in zip(edges, reformats, strict=True):
         found[a, :, b, :] += differs * cost
-    found = found.reshape(layers * formats, -1)
-    return np.asarray(found + found.T)
+    square = found.reshape(layers * formats, -1)
+    return np.asarray(square + square.T)
 
 
 def _prior(draw: np.random.Generator, effects: Floats, correlation: float) -> tuple[Floats, float]:

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/weight_methods.py MODEL.onnx --images DIR --annotations FILE --calibration LIST
 
-All quantizable layers get the format; activations stay in float unless the format has its own. ``w3a16`` is w4a16 with
-codes of three bits, still stored in four. Prints a Markdown row per method: mAP50-95, the paired difference to the
+All quantizable layers get the format; activations stay in float unless the format has its own. ``w3a16`` has codes
+of three bits, still stored in four. Prints a Markdown row per method: mAP50-95, the paired difference to the
 model file with its bootstrap 95 % interval, bits, time, peak memory so far. ``--seconds-only`` leaves the scores out.
 """
 
@@ -13,6 +13,7 @@ import argparse
 import resource
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from objectives.quantization.calibration import calibrate
@@ -29,9 +30,12 @@ from objectives.tasks.detection.metrics.coco import bootstrap_difference
 from objectives.tasks.detection.metrics.scoring import score
 from objectives.tasks.detection.predict import predict
 from search_spaces.allocation import Allocation
-from search_spaces.formats import FORMATS, Format, Granularity
+from search_spaces.formats import FORMATS, Format, Granularity, Number
 from search_spaces.layers import Layer
 from search_spaces.model_graph import ModelGraph
+
+THREE = Format("w3a16", replace(Number.INT4, name="int3", least=-4.0, largest=3.0), Number.FP16)
+FORMATS[THREE.name] = THREE
 
 ROWS = [
     ("w4a16", "rtn", "per_channel"),
@@ -97,23 +101,21 @@ def main() -> None:
         print("| format | method | scales | mAP50-95 | points (95 %) | bits | file MiB | seconds | peak GiB |")
         print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
         for fmt, method, granularity in rows:
-            three = fmt == "w3a16"
-            real = "w4a16" if three else fmt
-            top = 3 if three else 7
-            settings = WeightSettings(method, Granularity(granularity), 32, options.device, top, options.sequential)
+            settings = WeightSettings(method, Granularity(granularity), 32, options.device, options.sequential)
             start = time.perf_counter()
-            pairs = _wanted(graph, real, settings)
+            pairs = _wanted(graph, fmt, settings)
             found = recover(graph, seen.singles, pairs, settings) if pairs else {}
             materializer = Materializer(graph, table, ONNXRUNTIME, settings, found)
-            artifact = materializer.materialize(Allocation.uniform([layer.name for layer in graph.quantizable], real))
+            artifact = materializer.materialize(Allocation.uniform([layer.name for layer in graph.quantizable], fmt))
             spent = time.perf_counter() - start
             with OnnxRuntimeRunner(artifact.data, threads=1) as runner:
                 got = predict(runner, images, contract, workers=2)
+            bits = artifact.size.average_weight_bits - (fmt == THREE.name)
             difference, (low, high) = bootstrap_difference(dataset, got, expected)
             points = f"{100 * difference:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
             print(
                 f"| {fmt} | {method} | {granularity} | {score(dataset, got).map_50_95:.4f} | {points} | "
-                f"{artifact.size.average_weight_bits - three:.2f} | {len(artifact.data) / 2**20:.1f} | {spent:.1f} | "
+                f"{bits:.2f} | {len(artifact.data) / 2**20:.1f} | {spent:.1f} | "
                 f"{_peak():.2f} |",
                 flush=True,
             )

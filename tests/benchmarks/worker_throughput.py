@@ -71,7 +71,7 @@ class Row:
 def measure(folder: Path, name: str, trials: int, workers: int, delay: float, storage: str | None) -> Row:
     """Runs one study."""
     run = prepare(folder, name, trials, delay, storage)
-    command = [sys.executable, "-m", "tuner", "resume", run, "--workers", str(workers)]
+    command = [sys.executable, "-m", "tuner", "resume", str(run), "--workers", str(workers)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     said = [done.stderr, *(log.read_text() for log in (run / "workers").glob("*.log"))]
     lines = [line for text in said for line in text.splitlines() if _LOCK_ERROR.search(line)]
