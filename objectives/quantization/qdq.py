@@ -217,8 +217,11 @@ def _codes_tensor(name: str, weight: QuantizedWeight) -> onnx.TensorProto:
     number, each = weight.number, weight.number.packing
     if each > 1:  # the first element in the lowest bits
         flat = codes.ravel().astype(np.uint8) & np.uint8(2**number.bits - 1)
-        flat = np.append(flat, np.zeros(-flat.size % each, np.uint8)).reshape(-1, each)
-        raw = np.bitwise_or.reduce(flat << (number.bits * np.arange(each, dtype=np.uint8)), axis=1).tobytes()
+        flat = np.append(flat, np.zeros(-flat.size % each, np.uint8))
+        packed = flat[::each]
+        for place in range(1, each):  # a loop: NumPy reduces along a short axis three times slower
+            packed = packed | (flat[place::each] << np.uint8(number.bits * place))
+        raw = packed.tobytes()
     else:
         raw = codes.tobytes()
     return helper.make_tensor(name, _onnx_type(number.onnx), codes.shape, raw, raw=True)
