@@ -38,6 +38,8 @@ class Dialect:
         least_opset: The graph's opset is at least this.
         highest_opset: A model above it is brought down to it; None: none is.
         export_opset: What a checkpoint is exported with.
+        flat_blocks: A weight whose scales are shared by blocks is stored with its kernel taps on one axis, so that the
+            blocked axis is the second-last, and reshaped behind its DequantizeLinear.
         unpacks: Whether the engine builder must be given a layer's quantized weights unpacked.
         refuses: Why the reader cannot have a format; empty where it can.
     """
@@ -49,6 +51,7 @@ class Dialect:
     half_weights: bool = False
     unpacked_at_load: bool = False
     saturates: bool = False
+    flat_blocks: bool = False
     scale_bytes: int | None = None
     least_opset: int = 0
     highest_opset: int | None = None

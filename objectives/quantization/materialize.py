@@ -27,6 +27,7 @@ from search_spaces.formats import FORMATS, UNQUANTIZED, NumberSpec
 from search_spaces.layers import Layer
 from search_spaces.model_graph import ModelGraph
 
+_BLOCKS = 21  # the first opset whose DequantizeLinear knows blocks
 _FP16_MAX = float(np.finfo(np.float16).max)
 
 
@@ -252,7 +253,10 @@ class Materializer:
             writer.array(node.input[index], weight.dequantized())
         else:
             fold = self._dialect.unpacked_at_load and layer.name not in placement.integer_nodes
-            node.input[index] = (writer.folded_weight if fold else writer.weight)(layer.weight, weight)
+            if fold:
+                node.input[index] = writer.folded_weight(layer.weight, weight)
+            else:
+                node.input[index] = writer.weight(layer.weight, weight, self._dialect.flat_blocks)
         entry = self._recovered.get(weight_key(layer, FORMATS[name], self._settings))
         shift = entry.shift if entry is not None else None
         bias = node.input[2] if len(node.input) > 2 else ""
@@ -291,6 +295,12 @@ class Materializer:
         kept = [(name, FORMATS[fmt]) for name, fmt in allocation.items]
         numbers = {fmt.activation for _, fmt in kept} | {fmt.weight for name, fmt in kept if name not in folded}
         needed = max((number.opset for number in numbers), default=0)
+        if not self._dialect.unpacked_at_load and any(
+            self.weight(self._layers[name], fmt.name).block_size
+            for name, fmt in kept
+            if fmt.quantizes_weight and name not in folded
+        ):
+            needed = max(needed, _BLOCKS)
         own, highest = self._graph.opset, self._dialect.highest_opset
         return max(needed, self._dialect.least_opset, own if highest is None else min(own, highest))
 

@@ -83,8 +83,18 @@ class QdqWriter:
         self.nodes.append(helper.make_node("Min", inputs, [f"{tensor}_saturated"], name=f"{tensor}_Min"))
         return f"{tensor}_saturated"
 
-    def weight(self, name: str, weight: QuantizedWeight) -> str:
-        """Adds a quantized weight with its DQ and returns the float name that the layer reads."""
+    def weight(self, name: str, weight: QuantizedWeight, flat: bool = False) -> str:
+        """Adds a quantized weight with its DQ and returns the float name that the layer reads.
+
+        Args:
+            name: Of the unquantized weight.
+            weight: Its codes and scales.
+            flat: Whether all axes behind a blocked one become one, which a Reshape behind the DQ takes back.
+        """
+        shape = list(weight.codes.shape)
+        if flat and weight.block_size and weight.axis is not None and len(shape) > weight.axis + 2:
+            weight = weight.flattened()
+            return self._reshape(self.weight(name, weight), shape, f"{name}_shaped")
         inputs = [self._codes(name, weight), f"{name}_scale"]
         # float32 whatever the weight stores: the type of the output is the scale's.
         self.array(f"{name}_scale", weight.scale.astype(np.float32))

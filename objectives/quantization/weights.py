@@ -89,6 +89,13 @@ class QuantizedWeight:
         """Bytes of the codes alone."""
         return -(-self.codes.size * self.number.bits // 8)
 
+    def flattened(self) -> QuantizedWeight:
+        """The same with all axes behind the blocked one as one, e.g. ``[K, C, R, S]`` as ``[K, C, R x S]``."""
+        assert self.axis is not None
+        codes = self.codes.reshape(*self.codes.shape[: self.axis + 1], -1)
+        scale = self.scale.reshape(*self.scale.shape[: self.axis + 1], -1)
+        return QuantizedWeight(codes, scale, self.axis, self.block_size, self.number)
+
     def dequantized(self) -> NDArray[np.float32]:
         """The weight that the runtime computes with, float32, in the weight's shape."""
         scale = self.scale.astype(np.float32)

@@ -7,25 +7,15 @@ import onnx
 from objectives.quantization.dialect import Dialect
 from objectives.quantization.rewrites import join_splits
 from objectives.runtimes.tensorrt.placement import TensorRtPlacement
-from objectives.runtimes.tensorrt.rules import strongly_typed
+from objectives.runtimes.tensorrt.rules import refusal, strongly_typed
 from search_spaces.formats import Format
 from search_spaces.layers import Layer
 
-_PRODUCTS = ("MatMul", "Gemm")
 _WEAK_OPSET = 17
 
 
 def _joined(model: onnx.ModelProto, opset: int) -> None:
     join_splits(model)
-
-
-def _unpacks_strong(layer: Layer, fmt: Format) -> bool:
-    """Its kernels take quantized weights beside activations of the same number format, and int4 weights beside fp16
-    activations in a matrix product; a Conv has no such kernel. Source: NVIDIA, TensorRT developer guide, "Working with
-    quantized types", INT4 weight-only quantization.
-    """
-    packed = fmt.weight.is_integer and fmt.weight.packing > 1
-    return fmt.weight != fmt.activation and not (layer.op in _PRODUCTS and packed)
 
 
 def _unpacks_weak(layer: Layer, fmt: Format) -> bool:
@@ -45,7 +35,8 @@ STRONGLY_TYPED = Dialect(
     scale_bytes=2,
     least_opset=19,
     export_opset=19,
-    unpacks=_unpacks_strong,
+    flat_blocks=True,
+    refuses=refusal,
 )
 #: TensorRT 8.6 knows no opset above 17, and no fp8.
 WEAKLY_TYPED = Dialect(

@@ -79,6 +79,25 @@ def build_flags(version: str) -> BuildFlags:
     return BuildFlags(strongly_typed=False, fp16=True, int8=True, precision_constraints="obey")
 
 
+def refusal(fmt: Format) -> str:
+    """Why no strongly typed network can have a format; empty where one can.
+
+    A layer with quantized inputs wants its weight in the inputs' own type. Source: TensorRT-RTX 1.7.1 builds nothing
+    else ("Assertion dtype == W.type() failed"); with a second pair on the weight it builds, larger and slower than with
+    weights in the inputs' type.
+    """
+    if not fmt.activation.quantized:
+        return ""
+    if fmt.activation.onnx not in _KERNELS:
+        return f"has {fmt.activation.name} inputs, in which TensorRT does not compute; choose int8, fp8 or w8a16"
+    if fmt.weight == fmt.activation:
+        return ""
+    return (
+        f"has {fmt.weight.name} weights beside {fmt.activation.name} inputs, which TensorRT does not build; choose a "
+        "format with both alike (int8, fp8) or with quantized weights alone (w8a16, w4a16)"
+    )
+
+
 def support(fmt: Format, version: str, compute_capability: tuple[int, int]) -> Support:
     """What a format gives on this TensorRT and GPU.
 
@@ -103,8 +122,10 @@ def support(fmt: Format, version: str, compute_capability: tuple[int, int]) -> S
             return Support(SupportKind.IMPOSSIBLE, f"{number.name} needs {needed} or newer (this is {own})")
     if fmt.weight == number:
         return COMPUTES
+    if strongly_typed(version) and (why := refusal(fmt)):
+        return Support(SupportKind.IMPOSSIBLE, f"{fmt.name} {why}")
     if number.quantized:
         text = "weights are unpacked to fp16 when the engine is built: size and numerics only"
     else:
-        text = "weights are stored packed and unpacked to fp16 when the engine is built: size only"
+        text = "weights are stored packed and computed with in fp16: size only"
     return Support(SupportKind.STORES, text)

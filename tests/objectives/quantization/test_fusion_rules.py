@@ -49,7 +49,10 @@ def test_nor_does_any_mix_of_formats(tmp_path: Path, runtime: str) -> None:
     draw = np.random.default_rng(0)
     for _ in range(12):
         formats = {layer.name: str(draw.choice(["fp16", "int8", "w8a16", "w4a16"])) for layer in graph.quantizable}
-        assert check_fusion(_written(graph, table, runtime, formats)) == ()
+        # Weights that are quantized alone are a choice for size; TensorRT >= 10 keeps them packed, behind a kernel.
+        alone = {(layer, "weighted") for layer, fmt in formats.items() if fmt in ("w8a16", "w4a16")}
+        found = {(finding.node, finding.rule) for finding in check_fusion(_written(graph, table, runtime, formats))}
+        assert found == (alone if runtime == "tensorrt" else set())
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

@@ -31,7 +31,9 @@ def test_formats_by_version_and_gpu() -> None:
     new = {name: support(fmt, "10.13.2", (9, 0)) for name, fmt in FORMATS.items()}
     assert old["int8"] == old["fp16"] == new["fp8"] == COMPUTES
     assert old["fp8"].kind is SupportKind.IMPOSSIBLE and "TensorRT >= 10" in old["fp8"].text
-    assert new["w4a8"].kind is SupportKind.STORES and "size" in new["w4a8"].text
+    for name in ("w4a8", "w8a8f"):
+        assert new[name].kind is SupportKind.IMPOSSIBLE and f"{name} has int" in new[name].text
+    assert new["w4a16"].kind is SupportKind.STORES and "size only" in new["w4a16"].text
     assert "sm_89" in support(FORMATS["fp8"], "10.13.2", (8, 6)).text
     assert old["w4a16"].kind is SupportKind.STORES and "size only" in old["w4a16"].text
 
