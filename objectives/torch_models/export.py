@@ -11,7 +11,7 @@ from pathlib import Path
 
 import onnx
 
-from objectives.runtimes.tensorrt.engine_cache import cache_home
+from objectives.runtimes.engine_cache import cache_home
 from objectives.tasks.detection.heads.registry import HEADS
 from objectives.torch_models.checkpoint import Checkpoint, folded_modules, load_checkpoint
 from objectives.torch_models.node_map import NodeMap, map_nodes

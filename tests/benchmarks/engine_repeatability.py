@@ -19,12 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-from objectives.devices.gpu import find_gpu
 from objectives.evaluation.bench import Bench
 from objectives.evaluation.evaluator import Evaluator
 from objectives.evaluation.settings import EvaluatorSettings
 from objectives.runners.runner import DeviceTimed
-from objectives.runtimes.tensorrt.engine_cache import EngineCache
+from objectives.runtimes.engine_cache import EngineCache
 from objectives.runtimes.tensorrt.runtime import TensorRt
 from objectives.scores import Latency, Scores
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
@@ -67,7 +66,7 @@ def rebuilt(settings: EvaluatorSettings, scheme: Allocation, times: int) -> list
     assert known is not None, "the reference's engine is not in the cache; run the study first"
     ratios = []
     with tempfile.TemporaryDirectory() as folder:
-        cache = EngineCache(runtime.version, find_gpu(settings.runtime.device), Path(folder))
+        cache = EngineCache(runtime.cache.builder, runtime.cache.target, Path(folder))
         shutil.copy(known, cache.plans)
         os.environ["TUNER_CACHE"] = folder
         with Evaluator(settings) as evaluator:

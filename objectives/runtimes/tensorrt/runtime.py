@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +18,12 @@ from objectives.quantization.materialize import Artifact, Materializer
 from objectives.quantization.placement import decoding
 from objectives.runners.runner import RuntimeUnavailable
 from objectives.runtimes.engine_builder import BuildError, EngineBuilder, EngineExport
+from objectives.runtimes.engine_cache import EngineCache
 from objectives.runtimes.engine_report import EngineReport
 from objectives.runtimes.runtime import GPU_TIMING, Finding, Opened
 from objectives.runtimes.support import Support
 from objectives.runtimes.tensorrt.attention import never_built
 from objectives.runtimes.tensorrt.dialect import WEAKLY_TYPED, dialect_of
-from objectives.runtimes.tensorrt.engine_cache import EngineCache
 from objectives.runtimes.tensorrt.engine_report import read_engine
 from objectives.runtimes.tensorrt.findings import tensorrt_findings
 from objectives.runtimes.tensorrt.memory_places import PLACES, fastest_place
@@ -203,7 +204,8 @@ class TensorRt(EngineBuilder):
     @cached_property
     def cache(self) -> EngineCache:
         """Of this version and GPU."""
-        return EngineCache(self.version, self._gpu)
+        major, minor = self._gpu.compute_capability
+        return EngineCache(f"tensorrt-{self.version}", f"{self._gpu.name} sm{major}{minor}")
 
     @cached_property
     def _gpu(self) -> Gpu:
@@ -216,7 +218,7 @@ class TensorRt(EngineBuilder):
         return shared_stream(self.settings.device)
 
     def _key(self, model: bytes, graph: ModelGraph | None) -> str:
-        return self.cache.key(model, self.settings.builder, fp32_layers(graph, self.version))
+        return self.cache.key(model, asdict(self.settings.builder), sorted(fp32_layers(graph, self.version)))
 
 
 @lru_cache(maxsize=4)

@@ -6,39 +6,39 @@ from pathlib import Path
 
 import pytest
 
-from objectives.devices.gpu import Gpu
-from objectives.runtimes.tensorrt import engine_cache
-from objectives.runtimes.tensorrt.engine_cache import EngineCache, cache_home
-from objectives.runtimes.tensorrt.rules import BuilderSettings
+from objectives.runtimes import engine_cache
+from objectives.runtimes.engine_cache import EngineCache, cache_home
 
-GPU = Gpu(0, "NVIDIA H200", "GPU-1", "550", (9, 0), 143_000)
+GPU = "NVIDIA H200 sm90"
 
 
 def test_a_plan_is_found_by_everything_that_makes_it(tmp_path: Path) -> None:
-    cache = EngineCache("10.13", GPU, tmp_path)
-    key = cache.key(b"model", BuilderSettings())
+    cache = EngineCache("tensorrt-10.13", GPU, tmp_path)
+    key = cache.key(b"model", {"optimization_level": 3}, [])
     assert cache.plan(key) is None
     cache.save(key, b"plan")
     found = cache.plan(key)
     assert found is not None and found.read_bytes() == b"plan"
     others = {
-        cache.key(b"other", BuilderSettings()),
-        cache.key(b"model", BuilderSettings(optimization_level=5)),
-        cache.key(b"model", BuilderSettings(), frozenset({"/a/Mul"})),
-        EngineCache("10.14", GPU, tmp_path).key(b"model", BuilderSettings()),
+        cache.key(b"other", {"optimization_level": 3}, []),
+        cache.key(b"model", {"optimization_level": 5}, []),
+        cache.key(b"model", {"optimization_level": 3}, ["/a/Mul"]),
+        EngineCache("tensorrt-10.14", GPU, tmp_path).key(b"model", {"optimization_level": 3}, []),
     }
-    assert len(others) == 4 and key not in others
-    assert EngineCache("10.14", GPU, tmp_path).plan(key) is None
+    others.add(EngineCache("tensorrt-10.13", "NVIDIA H100 sm90", tmp_path).key(b"model", {"optimization_level": 3}, []))
+    assert len(others) == 5 and key not in others
+    assert EngineCache("tensorrt-10.14", GPU, tmp_path).plan(key) is None
 
 
 def test_only_the_user_may_write_there(tmp_path: Path) -> None:
-    cache = EngineCache("8.6.1", GPU, tmp_path)
+    cache = EngineCache("tensorrt-8.6.1", GPU, tmp_path)
+    assert cache.folder.name == "tensorrt-8.6.1-nvidia-h200-sm90"
     assert stat.S_IMODE(cache.folder.stat().st_mode) == 0o700
 
 
 def test_the_least_recently_used_plans_go_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_cache, "MAX_BYTES", 25)
-    cache = EngineCache("8.6.1", GPU, tmp_path)
+    cache = EngineCache("tensorrt-8.6.1", GPU, tmp_path)
     for age, name in ((300, "a"), (200, "b")):
         path = cache.save(name, b"0123456789")
         os.utime(path, (path.stat().st_mtime - age,) * 2)

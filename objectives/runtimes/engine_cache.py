@@ -10,11 +10,9 @@ import hashlib
 import json
 import os
 import re
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from objectives.devices.gpu import Gpu
-from objectives.runtimes.tensorrt.rules import BuilderSettings
 from search_spaces.durable import durable_file
 
 #: Least recently used plans beyond this many bytes are dropped.
@@ -31,27 +29,31 @@ def cache_home() -> Path:
 
 
 class EngineCache:
-    """Plans of one TensorRT version on one kind of GPU.
+    """Plans of one builder's version for one kind of GPU; timing caches and probes are kept alike.
 
     Args:
-        version: TensorRT's.
-        gpu: The device; engines run on any GPU of its name, but timing caches and probes are kept alike.
+        builder: With its version, e.g. ``tensorrt-10.13``.
+        target: What it builds for, e.g. ``NVIDIA H200 sm90``.
         home: In place of `cache_home`.
     """
 
-    def __init__(self, version: str, gpu: Gpu, home: Path | None = None) -> None:
-        name = re.sub(r"[^a-z0-9]+", "-", gpu.name.lower()).strip("-")
-        major, minor = gpu.compute_capability
-        self.folder = (home or cache_home()) / f"tensorrt-{version}-{name}-sm{major}{minor}"
+    def __init__(self, builder: str, target: str, home: Path | None = None) -> None:
+        name = re.sub(r"[^a-z0-9]+", "-", target.lower()).strip("-")
+        self.folder = (home or cache_home()) / f"{builder}-{name}"
         self.plans = self.folder / "plans"
         self.plans.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.folder.chmod(0o700)
         self.timing_cache = self.folder / "timing.cache"
-        self._device = f"{version} {gpu.name} {gpu.compute_capability}"
+        self.builder, self.target = builder, target
 
-    def key(self, model: bytes, settings: BuilderSettings, fp32_layers: frozenset[str] = frozenset()) -> str:
-        """Digest of everything that makes an engine, hex."""
-        facts = json.dumps([self._device, asdict(settings), sorted(fp32_layers)], sort_keys=True)
+    def key(self, model: bytes, *choices: Any) -> str:
+        """Digest of everything that makes an engine, hex.
+
+        Args:
+            model: Serialized ONNX.
+            choices: Of the builder, as JSON takes them.
+        """
+        facts = json.dumps([self.builder, self.target, *choices], sort_keys=True)
         return hashlib.sha256(hashlib.sha256(model).digest() + facts.encode()).hexdigest()
 
     def plan(self, key: str) -> Path | None:
