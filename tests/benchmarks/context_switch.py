@@ -19,6 +19,7 @@ from pathlib import Path
 from objectives.devices.cuda import switch_contexts
 from objectives.evaluation.bench import Bench
 from objectives.latency import measure
+from objectives.runtimes.tensorrt.bindings import TensorRtBindings
 from objectives.runtimes.tensorrt.memory_places import fastest_place
 from objectives.runtimes.tensorrt.runner import TensorRtRunner
 from objectives.runtimes.tensorrt.runtime import TensorRt
@@ -46,7 +47,7 @@ def case(run: Path, trial: int, places: int, when: str) -> None:
         runners = []
         for each in (bench._unquantized, scheme):
             plan, _ = runtime.build(bench._materializer.materialize(each).engine_model, bench._graph)
-            load = partial(TensorRtRunner, plan, runtime._stream)
+            load = partial(TensorRtRunner, TensorRtBindings(), plan, runtime._stream)
             settle = switch if when == "after" else lambda: None
             runners.append(stack.enter_context(fastest_place(load, settle, places)).runner)
         for _ in range(REPEATS):

@@ -23,6 +23,7 @@ import numpy as np
 from objectives.devices.cuda import DeviceBuffer, switch_contexts
 from objectives.evaluation.bench import Bench
 from objectives.latency import measure
+from objectives.runtimes.tensorrt.bindings import TensorRtBindings
 from objectives.runtimes.tensorrt.memory_places import Placed, fastest_place
 from objectives.runtimes.tensorrt.runner import TensorRtRunner
 from objectives.runtimes.tensorrt.runtime import TensorRt
@@ -64,7 +65,10 @@ def main() -> None:
     protocol = replace(settings.timing, min_seconds=0.7)
 
     def place(file: Path, places: int) -> AbstractContextManager[Placed[TensorRtRunner]]:
-        load, settle = partial(TensorRtRunner, file, runtime._stream), partial(switch_contexts, settings.runtime.device)
+        load, settle = (
+            partial(TensorRtRunner, TensorRtBindings(), file, runtime._stream),
+            partial(switch_contexts, settings.runtime.device),
+        )
         return fastest_place(load, settle, places)
 
     for mode, places in MODES.items():

@@ -1,6 +1,7 @@
 """One TensorRT engine as a runner: it infers through page-locked buffers and times itself on the device.
 
-Imports ``tensorrt`` and ``cuda.bindings``; only the TensorRT path may import this module.
+Imports ``cuda.bindings``; only the TensorRT path may import this module. Which TensorRT it is, is told: the bindings
+``tensorrt`` and ``tensorrt_rtx`` have the same interface.
 """
 
 from __future__ import annotations
@@ -11,12 +12,10 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-import tensorrt as trt
 from numpy.typing import NDArray
-from polygraphy.backend.trt import get_trt_logger
 
 from objectives.devices.cuda import CudaError, DeviceBuffer, DeviceMemoryError, Graph, Span, Stream
 from objectives.runners.runner import Ticket
@@ -25,12 +24,27 @@ _WARM = 3  # plain runs before capture: the first one allocates and loads kernel
 _PROFILED = 20
 
 
+class Bindings(Protocol):
+    """A TensorRT as Python sees it."""
+
+    @property
+    def module(self) -> Any:
+        """``tensorrt``, or a package of the same interface."""
+
+    def runtime(self) -> Any:
+        """A new ``Runtime`` of the module, ready to load engines."""
+
+    def context(self, engine: Any) -> Any:
+        """A new execution context of an engine; None where memory does not suffice."""
+
+
 class TensorRtRunner:
     """One engine with one execution context.
 
     Several threads may call `infer`; they take turns on the device, while their work on the host overlaps.
 
     Args:
+        bindings: Which TensorRT it is.
         plan: File of an engine that this user built.
         stream: All engines that are timed against each other share one, so that their work never overlaps.
         outputs: Names of the outputs in graph order; by default the engine's own order.
@@ -38,7 +52,9 @@ class TensorRtRunner:
 
     burst = 32
 
-    def __init__(self, plan: Path, stream: Stream, outputs: Sequence[str] = ()) -> None:
+    def __init__(self, bindings: Bindings, plan: Path, stream: Stream, outputs: Sequence[str] = ()) -> None:
+        self._bindings = bindings
+        self._trt = bindings.module
         self._plan = plan
         self._wanted = tuple(outputs)
         self._stream = stream
@@ -57,23 +73,20 @@ class TensorRtRunner:
             CudaError: CUDA failed.
         """
         self._stream.use()
-        logger = get_trt_logger()
-        # Plugins are part of TensorRT 8's deserialization even where an engine has none.
-        trt.init_libnvinfer_plugins(logger, "")
-        self._runtime = trt.Runtime(logger)
+        self._runtime = self._bindings.runtime()
         self._engine = self._runtime.deserialize_cuda_engine(self._plan.read_bytes())
         if self._engine is None:
             raise DeviceMemoryError(f"{self._plan.name}: TensorRT cannot load the engine that it built")
-        self._context = self._engine.create_execution_context()
+        self._context = self._bindings.context(self._engine)
         if self._context is None:
             raise DeviceMemoryError(f"{self._plan.name}: too little GPU memory for the engine's context")
         names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
-        inputs = [name for name in names if self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
+        inputs = [name for name in names if self._engine.get_tensor_mode(name) == self._trt.TensorIOMode.INPUT]
         self._input = inputs[0]
         self._outputs = self._wanted or tuple(name for name in names if name not in inputs)
         for name in names:
             shape = tuple(self._engine.get_tensor_shape(name))
-            buffer = DeviceBuffer(shape, trt.nptype(self._engine.get_tensor_dtype(name)))
+            buffer = DeviceBuffer(shape, self._trt.nptype(self._engine.get_tensor_dtype(name)))
             self._buffers[name] = buffer
             self._context.set_tensor_address(name, buffer.address)
         for _ in range(_WARM):
@@ -158,21 +171,21 @@ class TensorRtRunner:
 
     def layer_times(self) -> dict[str, float]:
         """``{engine layer: median milliseconds}``, profiled layer by layer; their sum exceeds one inference's time."""
-        profiler = _Profiler()
-        self._context.profiler = profiler
+        times: dict[str, list[float]] = {}
+        self._context.profiler = _profiler(self._trt, times)
         for _ in range(_PROFILED):
             self._enqueue()
             self._stream.wait()
         # An empty profiler, as a context cannot be left without one again.
-        self._context.profiler = _Profiler()
-        return {name: float(np.median(times)) for name, times in profiler.times.items()}
+        self._context.profiler = _profiler(self._trt, {})
+        return {name: float(np.median(found)) for name, found in times.items()}
 
     @cached_property
     def inspection(self) -> list[dict[str, Any]]:
         """What the engine inspector says of every layer."""
         inspector = self._engine.create_engine_inspector()
         inspector.execution_context = self._context
-        text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
+        text = inspector.get_engine_information(self._trt.LayerInformationFormat.JSON)
         # TensorRT 8.6 writes line breaks into strings, which strict JSON forbids.
         layers = json.loads(text, strict=False)["Layers"]
         return [layer if isinstance(layer, dict) else {"Name": layer} for layer in layers]
@@ -200,13 +213,14 @@ class TensorRtRunner:
             raise CudaError(f"{self._plan.name}: TensorRT could not start an inference")
 
 
-class _Profiler(trt.IProfiler):  # type: ignore[misc]  # tensorrt ships no types
-    """Collects the times that TensorRT reports."""
+def _profiler(trt: Any, times: dict[str, list[float]]) -> Any:
+    """A profiler that adds to `times` what TensorRT reports, by engine layer, milliseconds."""
 
-    def __init__(self) -> None:
-        trt.IProfiler.__init__(self)
-        self.times: dict[str, list[float]] = {}
+    class Profiler(trt.IProfiler):  # type: ignore[misc]  # tensorrt ships no types
+        def __init__(self) -> None:
+            trt.IProfiler.__init__(self)
 
-    def report_layer_time(self, layer_name: str, ms: float) -> None:
-        """One layer of one inference took `ms`."""
-        self.times.setdefault(layer_name, []).append(ms)
+        def report_layer_time(self, layer_name: str, ms: float) -> None:
+            times.setdefault(layer_name, []).append(ms)
+
+    return Profiler()

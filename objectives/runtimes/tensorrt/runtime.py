@@ -90,13 +90,14 @@ class TensorRt(EngineBuilder):
             BuildError: It cannot be built.
         """
         from objectives.devices.cuda import switch_contexts
+        from objectives.runtimes.tensorrt.bindings import TensorRtBindings
         from objectives.runtimes.tensorrt.runner import TensorRtRunner
 
         plan, seconds = self.build(model if isinstance(model, bytes) else model.read_bytes(), graph)
         outputs = tuple(graph.outputs) if graph is not None else ()
         with ExitStack() as stack:
             with self.hold(alone=True):
-                load = partial(TensorRtRunner, plan, self._stream, outputs)
+                load = partial(TensorRtRunner, TensorRtBindings(), plan, self._stream, outputs)
                 settle = partial(switch_contexts, self.settings.device)
                 placed = stack.enter_context(fastest_place(load, settle))
             yield Opened(placed.runner, seconds, placed.spread)
