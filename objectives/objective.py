@@ -32,6 +32,7 @@ class Objective:
         text: A value as tables show it, without its unit.
         bound: Key of ``constraints`` that bounds it; empty where none does.
         timed: Whether schemes must be timed to know it.
+        built: Whether engines must be built to know it.
         quick: Of a cost, a figure of the same order that is known before the accuracy is; None where there is none,
             and then a study cannot screen. A function of a module, as `value`.
         note: Stands behind the title of an axis, in brackets.
@@ -48,6 +49,7 @@ class Objective:
     text: Callable[[float], str]
     bound: str = ""
     timed: bool = False
+    built: bool = False
     quick: Callable[[Latency | None, Size], float] | None = None
     note: str = ""
     short: str = ""
@@ -91,6 +93,10 @@ def _ratio(latency: Latency | None, size: Size) -> float:
 
 def _weight_mib(result: Scores | Screened) -> float:
     return result.size.weight_bytes / MIB
+
+
+def _engine_mib(result: Scores | Screened) -> float:
+    return result.engine_bytes / MIB
 
 
 def _bytes(latency: Latency | None, size: Size) -> float:
@@ -138,6 +144,19 @@ WEIGHT_MIB = Objective(
     short="weights",
 )
 
+ENGINE_MIB = Objective(
+    name="engine_mib",
+    label="engine size",
+    unit="MiB",
+    direction="minimize",
+    value=_engine_mib,
+    worst=1.5,  # engines of quantized layers also hold more kernels
+    prior="weights",
+    text="{:.2f}".format,
+    built=True,
+    short="engine",
+)
+
 #: Objectives by name; a package adds its own as an entry point that names an `Objective`.
 OBJECTIVES: Registry[Objective] = Registry(
     "objective",
@@ -145,6 +164,7 @@ OBJECTIVES: Registry[Objective] = Registry(
         "map_50_95": "objectives.objective:MAP_50_95",
         "latency_ms": "objectives.objective:LATENCY_MS",
         "weight_mib": "objectives.objective:WEIGHT_MIB",
+        "engine_mib": "objectives.objective:ENGINE_MIB",
     },
     "tuner.objectives",
 )

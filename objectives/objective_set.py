@@ -69,6 +69,11 @@ class ObjectiveSet:
         return any(objective.timed for objective in self.objectives)
 
     @property
+    def built(self) -> bool:
+        """Whether engines are built."""
+        return any(objective.built for objective in (*self.objectives, *self.bounds))
+
+    @property
     def sized(self) -> bool:
         """Whether a smaller weight gains something by itself, in an objective or towards a bound."""
         return any(objective.prior == "weights" for objective in (*self.objectives, *self.bounds))

@@ -127,6 +127,7 @@ class Scores:
         broken: Whether the accuracy is below 10 % of the reference's.
         seconds: Wall time of each step: materialize, build, time, look, compare, evaluate.
         reused: Id of the run that accuracy and agreement are from; empty where they were scored here.
+        engine_bytes: Size of the built engine; 0 where the runtime builds none, or the run is from before 2026-11-28.
     """
 
     accuracy: Accuracy
@@ -138,6 +139,7 @@ class Scores:
     broken: bool = False
     seconds: Mapping[str, float] = field(default_factory=dict)
     reused: str = ""
+    engine_bytes: int = 0
 
     @property
     def metrics(self) -> Mapping[str, float]:
@@ -198,6 +200,7 @@ class Screened:
         agreement: As of `Scores`, on the images of the first look.
         artifact: SHA-256 of the serialized model.
         seconds: Wall time of each step: materialize, build, time, look, compare.
+        engine_bytes: As of `Scores`.
     """
 
     look: FirstLook
@@ -207,6 +210,7 @@ class Screened:
     agreement: float
     artifact: str
     seconds: Mapping[str, float] = field(default_factory=dict)
+    engine_bytes: int = 0
 
     @property
     def saved(self) -> float:

@@ -18,13 +18,14 @@ from objectives.evaluation.screening import Screener
 from objectives.evaluation.settings import EvaluatorSettings
 from objectives.latency import measure
 from objectives.quantization.calibration import CalibrationTable
+from objectives.quantization.dialect import Dialect
 from objectives.quantization.materialize import Materializer
 from objectives.quantization.recovery import load_recovered
 from objectives.runners.runner import Runner, RuntimeUnavailable
 from objectives.runtimes.engine_builder import EngineBuilder
 from objectives.runtimes.probing import LayerCosts, layer_costs
 from objectives.runtimes.reference import reference_model
-from objectives.runtimes.registry import open_runtime
+from objectives.runtimes.registry import default_runtime, open_runtime
 from objectives.runtimes.runtime import Opened
 from objectives.scores import Accuracy, Failure, FirstLook, Latency, Outcome, Scores, Screened, Size
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
@@ -35,7 +36,7 @@ from objectives.tasks.detection.prediction_file import merge_predictions, save_p
 from objectives.tasks.detection.predictions import Predictions
 from search_spaces.allocation import Allocation
 from search_spaces.durable import write_durably
-from search_spaces.formats import UNQUANTIZED
+from search_spaces.formats import FORMATS, UNQUANTIZED
 from search_spaces.model_graph import ModelGraph
 
 REFERENCE = "reference"  # name of the reference's predictions
@@ -48,9 +49,11 @@ class Built:
 
     Attributes:
         seconds: Time of its build; 0 where it lay there before.
+        bytes: Its size.
     """
 
     seconds: float
+    bytes: int = 0
 
 
 class Bench:
@@ -64,6 +67,8 @@ class Bench:
         self._settings = settings
         self._graph = ModelGraph(settings.model, batch=settings.runtime.batch)
         self._runtime = open_runtime(settings.runtime)
+        # Where the engines cannot run here, ONNX Runtime computes what they would.
+        self._runs = default_runtime(settings.runtime.batch) if self._runtime.emulated else self._runtime
         self._images = PreprocessedImages.build(
             settings.dataset.images, settings.contract.preprocessing, settings.cache
         )
@@ -85,10 +90,21 @@ class Bench:
 
     @cached_property
     def _materializer(self) -> Materializer:
+        """Makes the artifacts."""
+        return self._materializer_of(self._runtime.dialect())
+
+    @cached_property
+    def _twins(self) -> Materializer:
+        """Makes what is run: the artifacts, or what computes the same where they are emulated."""
+        if not self._runtime.emulated:
+            return self._materializer
+        return self._materializer_of(self._runtime.portable_dialect(list(FORMATS.values())))
+
+    def _materializer_of(self, dialect: Dialect) -> Materializer:
         table = CalibrationTable.from_json(self._settings.calibration.read_text())
         path = self._settings.recovered
         recovered = load_recovered(path) if path is not None else None
-        return Materializer(self._graph, table, self._runtime.dialect(), self._settings.weights, recovered)
+        return Materializer(self._graph, table, dialect, self._settings.weights, recovered)
 
     @cached_property
     def _unquantized(self) -> Allocation:
@@ -97,8 +113,8 @@ class Bench:
     @cached_property
     def _reference(self) -> Opened:
         """The unquantized model: the file itself, or its engine."""
-        model = reference_model(self._runtime, self._graph, lambda: self._materializer)
-        return self._stack.enter_context(self._runtime.open(model, self._graph))
+        model = reference_model(self._runs, self._graph, lambda: self._twins)
+        return self._stack.enter_context(self._runs.open(model, self._graph))
 
     @cached_property
     def _expected(self) -> tuple[Predictions, Accuracy]:
@@ -165,7 +181,8 @@ class Bench:
             artifact = self._materializer.materialize(allocation)
         with self._runtime.hold(alone=False), ExitStack() as stack:
             with _step(steps, "build"):
-                opened = stack.enter_context(self._runtime.open(artifact.engine_model, self._graph))
+                twin = artifact if self._runs is self._runtime else self._twins.materialize(allocation)
+                opened = stack.enter_context(self._runs.open(twin.engine_model, self._graph))
             latency: Latency | None = None
             if self._settings.timing is not None:  # before it is scored: its costs tell whom to compare it with
                 with _step(steps, "time"):
@@ -202,9 +219,9 @@ class Bench:
                     close = agreement(found, expected)
             self._keep(found, allocation.digest)
             _, best = self._expected
-            if isinstance(self._runtime, EngineBuilder) and self._settings.engines is not None:
+            if isinstance(self._runs, EngineBuilder) and self._settings.engines is not None:
                 with _step(steps, "inspect"), self._runtime.hold(alone=True):  # it times each layer
-                    report = self._runtime.inspect(opened, self._graph, allocation, artifact.folded)
+                    report = self._runs.inspect(opened, self._graph, allocation, artifact.folded)
                 write_durably(self._settings.engines / f"{allocation.digest}.json", json.dumps(report.to_json()))
         broken = accuracy.map_50_95 < BROKEN_SHARE * best.map_50_95
         return Scores(
@@ -237,7 +254,8 @@ class Bench:
         with runtime.hold(alone=False):
             if allocation is not None:
                 fault_at("build")
-            return Built(runtime.build(artifact.engine_model, self._graph)[1])
+            plan, seconds = runtime.build(artifact.engine_model, self._graph)
+            return Built(seconds, plan.stat().st_size)
 
     def costs(self, allocation: Allocation) -> LayerCosts | Failure:
         """Builds a scheme's engine and profiles it layer by layer.
@@ -247,6 +265,9 @@ class Bench:
         """
         runtime, graph = self._builder, self._graph
         artifact = self._materializer.materialize(allocation)
+        if runtime.emulated:  # whether it is built is all that can be found here
+            runtime.build(artifact.engine_model, graph)
+            return LayerCosts({}, 0.0, runtime.device_name, runtime.versions()[runtime.version_key.split(".")[-1]])
         with (
             runtime.hold(alone=False),
             runtime.open(artifact.engine_model, graph) as opened,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from objectives.quantization.materialize import Artifact
+from objectives.quantization.weights import WeightSettings
 from objectives.runtimes.engine_report import EngineReport
 from objectives.runtimes.runtime import Opened, Runtime
 from search_spaces.allocation import Allocation
@@ -50,11 +52,26 @@ class EngineBuilder(Runtime):
     """
 
     reference_is_scheme = True
+    #: Whether it builds for GPUs that this machine need not have, named by the setting ``compute_capability``.
+    ahead_of_time: ClassVar[bool] = False
 
     @property
     @abstractmethod
     def device_name(self) -> str:
         """The device's name, for the probe's table."""
+
+    @property
+    def target(self) -> str:
+        """Compute capability of the GPU that it builds for, e.g. ``12.0``; empty where it is this machine's."""
+        return ""
+
+    def command(self, engine: str) -> str:
+        """The line that builds an engine from ``model.onnx`` without us; empty where it needs more than a name.
+
+        Args:
+            engine: File to write.
+        """
+        return ""
 
     @abstractmethod
     def cached(self, model: bytes, graph: ModelGraph | None) -> Path | None:
@@ -89,8 +106,16 @@ class EngineBuilder(Runtime):
         """
 
     @abstractmethod
-    def never_built(self, graph: ModelGraph) -> dict[tuple[str, str], str]:
-        """``{(layer, format): reason}`` of pairs that the builder must not even be given."""
+    def never_built(
+        self, graph: ModelGraph, wanted: Mapping[str, Sequence[str]], weights: WeightSettings
+    ) -> dict[tuple[str, str], str]:
+        """``{(layer, format): reason}`` of pairs that the builder must not even be given with other layers.
+
+        Args:
+            graph: The unquantized model.
+            wanted: ``{format: layers that may take it}``.
+            weights: How weights are quantized.
+        """
 
     @abstractmethod
     def cache_folder(self) -> Path:

@@ -21,6 +21,7 @@ RUNTIMES: Registry[type[Runtime]] = Registry(
         "onnxruntime-cpu": "objectives.runtimes.onnxruntime.runtime:OnnxRuntimeCpu",
         "onnxruntime-cuda": "objectives.runtimes.onnxruntime.runtime:OnnxRuntimeCuda",
         "tensorrt": "objectives.runtimes.tensorrt.runtime:TensorRt",
+        "tensorrt-rtx": "objectives.runtimes.tensorrt_rtx.runtime:TensorRtRtx",
         "replay": "objectives.runtimes.replay.runtime:ReplayRuntime",
     },
     "tuner.runtimes",
@@ -35,6 +36,12 @@ def open_runtime(settings: RuntimeSettings) -> Runtime:
 def builds_engines(settings: RuntimeSettings) -> bool:
     """Whether the runtime that settings belong to compiles engines."""
     return issubclass(RUNTIMES.get(settings.name), EngineBuilder)
+
+
+def ahead_of_time_builder() -> str:
+    """Name of the runtime whose engines are built for GPUs that this machine need not have."""
+    kinds = ((name, RUNTIMES.get(name)) for name in RUNTIMES.names())
+    return next(name for name, kind in kinds if issubclass(kind, EngineBuilder) and kind.ahead_of_time)
 
 
 def default_runtime(batch: int = 1) -> Runtime:

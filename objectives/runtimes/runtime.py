@@ -151,14 +151,16 @@ class Runtime(ABC):
         """What it does with a format on this device."""
 
     @abstractmethod
-    def dialect(self, version: str | None = None) -> Dialect:
+    def dialect(self, version: str | None = None, capability: str | None = None) -> Dialect:
         """How it wants its graphs.
 
         Args:
             version: Of the runtime that is to read them; None for the installed one, or a usual one where none is.
+            capability: Compute capability of the GPU that is to run them, e.g. ``12.0``; None for that of the settings,
+                or of this machine's.
 
         Raises:
-            InputError: It is no version, or the files do not depend on it.
+            InputError: It is no version or capability, or the files do not depend on it.
         """
 
     @abstractmethod
@@ -172,6 +174,11 @@ class Runtime(ABC):
         Raises:
             InputError: It cannot be loaded.
         """
+
+    @property
+    def emulated(self) -> str:
+        """Why this machine cannot run schemes, whose accuracy then comes from ONNX Runtime; empty where it can."""
+        return ""
 
     def versions(self) -> dict[str, str]:
         """Versions of the packages of its own that can change a score, by package."""

@@ -49,11 +49,14 @@ def parse_runtime(name: str, pairs: list[str] | None = None) -> RuntimeObject:
         InputError: No such runtime, or a key or value is none of its section in a study.
         RuntimeUnavailable: The machine lacks what it needs.
     """
+    from objectives.runners.runner import RuntimeUnavailable
     from objectives.runtimes.registry import RUNTIMES, open_runtime
     from tuner.study.study_file import runtime_settings
 
     runtime = open_runtime(runtime_settings(RUNTIMES.check(name), pairs or []))
     runtime.check()
+    if runtime.emulated:
+        raise RuntimeUnavailable(f"--runtime {name}: {runtime.emulated}: `tuner build` builds them here, to run there")
     return runtime
 
 

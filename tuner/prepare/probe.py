@@ -16,6 +16,7 @@ from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
 from search_spaces.unsupported import Unsupported
 from tuner.prepare.calibration import read_calibration
+from tuner.prepare.weights import weight_settings
 from tuner.study.inputs import Inputs
 from tuner.study.run_folder import RunFolder, read_text
 from tuner.terminal.console import say
@@ -49,7 +50,8 @@ def ensure_probe(inputs: Inputs, run: RunFolder, steps: Steps, evaluator: StudyE
         table = ProbeTable.from_json(read_text(kept))
     else:
         with steps("probing formats", len(wanted)):
-            table = probe(evaluator, layers, wanted, say, runtime.never_built(inputs.graph))
+            never = runtime.never_built(inputs.graph, wanted, weight_settings(inputs.config.weights))
+            table = probe(evaluator, layers, wanted, say, never)
         write_durably(kept, table.to_json())
     for (layer, fmt), reason in table.blocked.pairs.items():
         run.log("blocked", layer=layer, format=fmt, reason=reason)

@@ -61,8 +61,13 @@ class Detector:
         images = ensure_images(self._inputs, self._run, missing, self._steps)
         runtime, parts = self._inputs.runtime, self._parts
         model: bytes | Path
+        if runtime.emulated:
+            runtime = default_runtime(self._inputs.config.runtime.batch)
         if allocation is None:
             model = reference_model(runtime, parts.graph, lambda: parts.materializer)
+        elif self._inputs.runtime.emulated:
+            made = float_materializer(self._inputs, parts.graph, parts.calibration, parts.weights)
+            model = made.materialize(allocation).engine_model
         else:
             model = parts.materializer.materialize(allocation).engine_model
         with (

@@ -48,7 +48,7 @@ def rescore(
     for count, allocation in enumerate(missing, 1):
         candidate = detector.predict(allocation, f"re-scoring {count}/{len(missing)}")
         found = _compare(data.full, unseen, candidate, reference, inputs.config.data.metrics)
-        if isinstance(inputs.runtime, EngineBuilder):
+        if isinstance(inputs.runtime, EngineBuilder) and not inputs.runtime.emulated:
             twin = detector.predict_in_onnxruntime(allocation, f"in ONNX Runtime {count}/{len(missing)}")
             found = replace(found, onnxruntime=score(data.full, twin, inputs.config.data.metrics, reference))
         write_durably(run.rescores / f"{allocation.digest}.json", json.dumps(found.to_json()))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from objectives.runtimes.engine_builder import EngineBuilder
 from objectives.runtimes.registry import open_runtime
 from objectives.runtimes.runtime import Runtime
 from objectives.runtimes.support import SupportKind
@@ -80,6 +81,7 @@ def read_inputs(config: StudyConfig) -> Inputs:
     """
     runtime = open_runtime(config.runtime)
     runtime.check()
+    _check_measurable(config, runtime)
     graph = read_model(config.model, runtime)
     space = build_space(config, runtime, graph)
     if not runtime.artifacts:
@@ -118,6 +120,17 @@ def read_contract(model: ModelSection, graph: ModelGraph) -> Detector:
         InputError: It is not one.
     """
     return recognise(graph, head=model.head, image_size=model.size, classes=model.classes)
+
+
+def _check_measurable(config: StudyConfig, runtime: Runtime) -> None:
+    wanted = config.objective_set
+    if wanted.timed and runtime.emulated:
+        raise InputError(
+            f"objectives: [{', '.join(config.objectives)}]: no latency can be measured here: {runtime.emulated}; "
+            "choose [map_50_95, weight_mib] or [map_50_95, engine_mib] here, and latency_ms there (`--new-device`)"
+        )
+    if wanted.built and not isinstance(runtime, EngineBuilder):
+        raise InputError(f"objectives: engine_mib: {runtime.name} builds no engines; choose weight_mib")
 
 
 def _check_metrics(metrics: Sequence[str]) -> None:

@@ -58,10 +58,11 @@ class OnnxRuntimeCpu(Runtime):
             return COMPUTES
         return Support(SupportKind.STORES, "weights are unpacked when the model loads: size only")
 
-    def dialect(self, version: str | None = None) -> Dialect:
-        """The same for all versions."""
-        if version is not None:
-            raise InputError(f"--runtime-version {version}: files for {self.name} do not depend on it; leave it out")
+    def dialect(self, version: str | None = None, capability: str | None = None) -> Dialect:
+        """The same for all versions and devices."""
+        for option, value in (("--runtime-version", version), ("--compute-capability", capability)):
+            if value is not None:
+                raise InputError(f"{option} {value}: files for {self.name} do not depend on it; leave it out")
         return ONNXRUNTIME
 
     @contextmanager

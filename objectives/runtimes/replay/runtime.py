@@ -48,7 +48,7 @@ class ReplayRuntime(Runtime):
         """Every format is scored."""
         return COMPUTES
 
-    def dialect(self, version: str | None = None) -> Dialect:
+    def dialect(self, version: str | None = None, capability: str | None = None) -> Dialect:
         """Nothing is written; a checkpoint is exported as for ONNX Runtime."""
         return ONNXRUNTIME
 

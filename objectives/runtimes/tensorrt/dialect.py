@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import onnx
 
+from objectives.quantization.calibration import CalibrationTable
 from objectives.quantization.dialect import Dialect
+from objectives.quantization.half_graph import is_half
+from objectives.quantization.materialize import Materializer
 from objectives.quantization.rewrites import join_splits
+from objectives.runtimes.support import SupportKind
 from objectives.runtimes.tensorrt.placement import TensorRtPlacement
-from objectives.runtimes.tensorrt.rules import refusal, strongly_typed
+from objectives.runtimes.tensorrt.rules import parse_capability, refusal, strongly_typed, support
+from search_spaces.allocation import Allocation
 from search_spaces.formats import Format
 from search_spaces.layers import Layer
+from search_spaces.model_graph import ModelGraph
 
 _WEAK_OPSET = 17
 
@@ -50,10 +58,49 @@ WEAKLY_TYPED = Dialect(
 )
 
 
-def dialect_of(version: str) -> Dialect:
-    """The dialect of a TensorRT version, e.g. ``10.13``.
+#: The strongly typed graph in float32, for ONNX Runtime: its fp16 QuantizeLinear truncates (1.24), and its weights
+#: would be unpacked at every inference.
+EMULATED = replace(
+    STRONGLY_TYPED,
+    name="TensorRT, emulated",
+    half_graph=False,
+    flat_blocks=False,
+    unpacked_at_load=True,
+    saturates=True,
+)
+
+
+def dialect_of(version: str, capability: str | None = None) -> Dialect:
+    """The dialect of a TensorRT version.
+
+    Args:
+        version: E.g. ``10.13``.
+        capability: Compute capability of the GPU, e.g. ``8.9``; None where any will do.
 
     Raises:
-        InputError: It is not a version.
+        InputError: It is not a version or capability.
     """
-    return STRONGLY_TYPED if strongly_typed(version) else WEAKLY_TYPED
+    made = STRONGLY_TYPED if strongly_typed(version) else WEAKLY_TYPED
+    if capability is None:
+        return made
+    gpu = parse_capability(capability)
+    return replace(made, refuses=lambda fmt: made.refuses(fmt) or _missing(fmt, version, gpu))
+
+
+def _missing(fmt: Format, version: str, gpu: tuple[int, int]) -> str:
+    found = support(fmt, version, gpu)
+    return f"cannot be had: {found.text}; choose int8 or w8a16" if found.kind is SupportKind.IMPOSSIBLE else ""
+
+
+def unquantized(graph: ModelGraph, dialect: Dialect) -> bytes:
+    """A model file as an engine builder takes it.
+
+    Args:
+        graph: Plain, or with Q/DQ or in fp16 already: an exported scheme, which stays as it is.
+        dialect: Of the builder.
+    """
+    quantized = any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.nodes())
+    if quantized or is_half(graph.model):
+        return bytes(graph.model.SerializeToString(deterministic=True))
+    nothing = CalibrationTable(graph.digest, "max", 0, {"max": {}})
+    return Materializer(graph, nothing, dialect).materialize(Allocation(())).engine_model

@@ -67,6 +67,18 @@ def parse_version(version: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
+def parse_capability(text: str) -> tuple[int, int]:
+    """``"8.9"``, ``"89"`` or ``"sm_89"`` to ``(8, 9)``.
+
+    Raises:
+        InputError: It is no compute capability.
+    """
+    found = re.fullmatch(r"(?:sm_?)?(\d{1,2})\.?(\d)", text.strip().lower())
+    if found is None:
+        raise InputError(f"compute capability {text!r}: is none; give one such as 8.9 (RTX 4090) or 12.0 (RTX 5090)")
+    return int(found[1]), int(found[2])
+
+
 def strongly_typed(version: str) -> bool:
     """Whether this TensorRT is given graphs whose own types are the engine's."""
     return parse_version(version) >= (10, 0)

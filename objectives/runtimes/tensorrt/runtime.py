@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import cached_property, lru_cache, partial
@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from objectives.devices.gpu import Gpu, GpuState, find_gpu, gpu_facts, read_state
 from objectives.devices.lock import give_way
-from objectives.quantization.calibration import CalibrationTable
 from objectives.quantization.dialect import Dialect
-from objectives.quantization.half_graph import is_half
-from objectives.quantization.materialize import Artifact, Materializer
+from objectives.quantization.materialize import Artifact
 from objectives.quantization.placement import decoding
+from objectives.quantization.weights import WeightSettings
 from objectives.runners.runner import RuntimeUnavailable
 from objectives.runtimes.engine_builder import BuildError, EngineBuilder, EngineExport
 from objectives.runtimes.engine_cache import EngineCache
@@ -23,7 +22,7 @@ from objectives.runtimes.engine_report import EngineReport
 from objectives.runtimes.runtime import GPU_TIMING, Finding, Opened
 from objectives.runtimes.support import Support
 from objectives.runtimes.tensorrt.attention import never_built
-from objectives.runtimes.tensorrt.dialect import WEAKLY_TYPED, dialect_of
+from objectives.runtimes.tensorrt.dialect import EMULATED, WEAKLY_TYPED, dialect_of, unquantized
 from objectives.runtimes.tensorrt.engine_report import read_engine
 from objectives.runtimes.tensorrt.findings import tensorrt_findings
 from objectives.runtimes.tensorrt.memory_places import PLACES, fastest_place
@@ -69,18 +68,18 @@ class TensorRt(EngineBuilder):
         """By version and compute capability."""
         return support(fmt, self.version, self._gpu.compute_capability)
 
-    def dialect(self, version: str | None = None) -> Dialect:
-        """Strongly typed from TensorRT 10 on."""
+    def dialect(self, version: str | None = None, capability: str | None = None) -> Dialect:
+        """Strongly typed from TensorRT 10 on; for a GPU that is named, less the formats that it lacks."""
         if version is None:
             try:
                 version = self.version
             except RuntimeUnavailable:  # made here for another machine
                 version = _USUAL_VERSION
-        return dialect_of(version if "." in version else f"{version}.0")
+        return dialect_of(version if "." in version else f"{version}.0", capability)
 
     def portable_dialect(self, formats: Sequence[Format]) -> Dialect:
-        """Of its two the one in float32, which runs faster and exactly there; it has no fp8."""
-        return self.dialect() if any(WEAKLY_TYPED.refuses(fmt) for fmt in formats) else WEAKLY_TYPED
+        """Of its two the one in float32, which runs faster and exactly there; it has no fp8: then the other's twin."""
+        return EMULATED if any(WEAKLY_TYPED.refuses(fmt) for fmt in formats) else WEAKLY_TYPED
 
     @contextmanager
     def open(self, model: bytes | Path, graph: ModelGraph | None = None) -> Iterator[Opened]:
@@ -134,7 +133,9 @@ class TensorRt(EngineBuilder):
         size, seconds = runner.plan_bytes, opened.build_seconds
         return EngineReport(layers, unmet, size, seconds, self.version, folded, runner.method, opened.place_spread)
 
-    def never_built(self, graph: ModelGraph) -> dict[tuple[str, str], str]:
+    def never_built(
+        self, graph: ModelGraph, wanted: Mapping[str, Sequence[str]], weights: WeightSettings
+    ) -> dict[tuple[str, str], str]:
         """Attention in int8, before TensorRT 10."""
         return never_built(graph, self.version)
 
@@ -158,11 +159,7 @@ class TensorRt(EngineBuilder):
 
     def file_model(self, graph: ModelGraph) -> bytes | Path:
         """A plain model in the engine's types; one with Q/DQ or in fp16, an exported scheme, as it is."""
-        quantized = any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.nodes())
-        if quantized or is_half(graph.model):
-            return bytes(graph.model.SerializeToString(deterministic=True))
-        nothing = CalibrationTable(graph.digest, "max", 0, {"max": {}})
-        return Materializer(graph, nothing, self.dialect()).materialize(Allocation(())).engine_model
+        return unquantized(graph, self.dialect())
 
     def versions(self) -> dict[str, str]:
         """TensorRT's."""

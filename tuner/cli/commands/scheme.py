@@ -69,6 +69,12 @@ def materialize(
             help="Of the runtime that the file is for, where it decides the file; else the installed one, or 10.",
         ),
     ] = None,
+    capability: Annotated[
+        str | None,
+        typer.Option(
+            "--compute-capability", metavar="X.Y", help="Of the GPU that the file is for, e.g. 8.9; else this one's."
+        ),
+    ] = None,
     head: Head = None,
     image_size: ImageSize = None,
     as_json: Json = False,
@@ -110,7 +116,7 @@ def materialize(
         raise InputError(f"--by {by!r}: is not one of onnx, torch{nearest(by, ('onnx', 'torch'))}")
     settings = WeightSettings(weights, Granularity(granularity))
     target = open_runtime(parse_settings({"name": RUNTIMES.check(runtime)}))
-    dialect = target.dialect(version)
+    dialect = target.dialect(version, capability)
     graph = ModelGraph(onnx_file(model, head=head, image_size=parse_size(image_size), runtime=target))
     contract = recognise(graph, head=head, image_size=parse_size(image_size))
     if scheme is None:
