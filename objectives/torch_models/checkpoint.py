@@ -75,26 +75,51 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Loads a checkpoint by PyTorch's restricted unpickler and Ultralytics' list of known classes.
 
     Raises:
-        InputError: The file is missing, damaged, asks for anything outside that list (which is then never called), or
-            holds no detector.
+        InputError: The file is missing, damaged, asks for anything outside that list (which is then never called),
+            holds no detector, or one with quantizers in it.
         RuntimeUnavailable: The `torch` extra is missing.
     """
+    checkpoint, quantizers = _load(path)
+    if quantizers:
+        raise InputError(
+            f"{path}: was trained with quantizers in it; give the checkpoint from before "
+            f"(`tuner rivals RUN ultralytics-qat:{path}` measures this one beside a run)"
+        )
+    return checkpoint
+
+
+def load_qat_checkpoint(path: Path) -> Checkpoint:
+    """Loads the detector of quantization-aware training, as `load_checkpoint` does; its quantizers are left out.
+
+    Raises:
+        InputError: As of `load_checkpoint`; or it has no quantizers, or a ModelOpt state that does more than quantize.
+        RuntimeUnavailable: The `torch` extra is missing.
+    """
+    checkpoint, quantizers = _load(path)
+    if not quantizers:
+        raise InputError(f"{path}: holds no quantizers; give a checkpoint of `yolo train quantize=8`")
+    foreign = sorted(mode for mode in quantizers if mode != "quantize" and not mode.endswith("_calibrate"))
+    if foreign:
+        raise InputError(f"{path}: refused: its ModelOpt state asks for {', '.join(foreign)}; get it from its maker")
+    return checkpoint
+
+
+def _load(path: Path) -> tuple[Checkpoint, list[str]]:
+    """The checkpoint without its quantizers, and the modes of ModelOpt that bring these back; none for most."""
     if not is_file(path):
         raise InputError(f"model {str(path)!r}: no such file; give the path of an Ultralytics checkpoint")
     require_ultralytics(str(path))
     _check_archive(path)
     content = _unpickle(path)
     try:
-        module = _detector(content)
+        module, quantizers = _detector(content), _modes(content)
     except Exception as error:  # whatever a pickle's objects say when they are looked at
         kind = type(error).__name__
         raise InputError(f"{path}: not an Ultralytics checkpoint, or damaged ({kind}); get it again") from None
     if module is None:
         raise InputError(f"{path}: holds no Ultralytics detector; give a checkpoint of a YOLO `detect` model")
-    if content.get("modelopt"):
-        raise InputError(f"{path}: was trained with quantizers in it; give the checkpoint from before")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Checkpoint(path, digest, module)
+    return Checkpoint(path, digest, module), quantizers
 
 
 def _detector(content: Any) -> Any:
@@ -114,6 +139,12 @@ def _detector(content: Any) -> Any:
         return None
     found.fused(False)
     return module
+
+
+def _modes(content: Any) -> list[str]:
+    """Names of the changes that ModelOpt is to make to the module again, as Ultralytics keeps them beside it."""
+    state = content.get("modelopt") if isinstance(content, dict) else None
+    return [str(name) for name, _ in state["modelopt"]["modelopt_state_dict"]] if state else []
 
 
 def _check_archive(path: Path) -> None:

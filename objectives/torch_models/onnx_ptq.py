@@ -36,6 +36,17 @@ class OnnxPtq:
     seconds: float
 
 
+def check_choice(mode: str, method: str) -> None:
+    """Refuses what the command line does not know.
+
+    Raises:
+        InputError: The mode is not of `MODES`, or the method not of `METHODS`.
+    """
+    for value, known in ((mode, MODES), (method, METHODS)):
+        if value not in known:
+            raise InputError(f"ModelOpt ONNX {value!r}: is not one of {', '.join(known)}{nearest(value, known)}")
+
+
 def quantize_onnx(model: Path, images: PreprocessedImages, mode: str, method: str, folder: Path) -> OnnxPtq:
     """Writes the calibration tensor that the command line wants, and runs it.
 
@@ -50,9 +61,7 @@ def quantize_onnx(model: Path, images: PreprocessedImages, mode: str, method: st
         InputError: Mode or method is unknown, or ModelOpt refuses the model; names its last lines.
         RuntimeUnavailable: ModelOpt is missing.
     """
-    for value, known in ((mode, MODES), (method, METHODS)):
-        if value not in known:
-            raise InputError(f"ModelOpt ONNX {value!r}: is not one of {', '.join(known)}{nearest(value, known)}")
+    check_choice(mode, method)
     require("modelopt.onnx", "ModelOpt's ONNX quantization")
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / CALIBRATION, images.batch(0, len(images)))

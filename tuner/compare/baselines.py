@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,14 +19,15 @@ from objectives.tasks.detection.metrics.scoring import score
 from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
 from search_spaces.formats import get_number
+from search_spaces.layers import Layer
 from search_spaces.model_graph import ModelGraph
 from tuner.prepare.evaluators import timing_protocol
 from tuner.prepare.images import data_of, ensure_images
 from tuner.prepare.predicting import detect
 from tuner.prepare.prepared import ensure_parts
-from tuner.results.loaded import load_run
+from tuner.results.loaded import LoadedRun, load_run
 from tuner.results.reporting import read_baselines, write_report_of
-from tuner.search.records import Baseline
+from tuner.search.records import Baseline, BaselineOutcome
 from tuner.study.inputs import read_inputs
 from tuner.terminal.progress import Steps, silent
 
@@ -42,9 +44,7 @@ def add_baseline(path: Path, model: Path, name: str, steps: Steps = silent) -> B
     Raises:
         InputError: The run has no reference yet, the model is no such detector, or cannot be timed here.
     """
-    loaded = load_run(path)
-    if loaded.reference is None:
-        raise InputError(f"run {str(path)!r}: its reference is not scored yet; `tuner resume {path}` goes on")
+    loaded = open_scored(path)
     inputs = read_inputs(loaded.config)
     data, runtime = data_of(inputs), inputs.runtime
     graph = ModelGraph(model, allow_quantized=True)
@@ -68,12 +68,36 @@ def add_baseline(path: Path, model: Path, name: str, steps: Steps = silent) -> B
     if isinstance(timed, Failure):
         raise InputError(f"{model}: {timed.kind}: {timed.message}")
     accuracy = score(data.search, found)
-    milliseconds = loaded.reference.latency_ms * timed.ratio
+    milliseconds = loaded.reference.latency_ms * timed.ratio if loaded.reference else 0.0
     baseline = Baseline(name, accuracy.map_50_95, milliseconds, _weight_bytes(graph), timed.noisy)
-    others = [other for other in read_baselines(loaded.run) if other.name != name]
-    write_durably(loaded.run.baselines, json.dumps([asdict(entry) for entry in [*others, baseline]], indent=1))
-    write_report_of(load_run(path), inputs.graph.layers)
+    keep(path, baseline, inputs.graph.layers)
     return baseline
+
+
+def open_scored(path: Path) -> LoadedRun:
+    """Loads a run whose reference is scored.
+
+    Raises:
+        InputError: It is no run, or has no reference yet.
+    """
+    loaded = load_run(path)
+    if loaded.reference is None:
+        raise InputError(f"run {str(path)!r}: its reference is not scored yet; `tuner resume {path}` goes on")
+    return loaded
+
+
+def keep(path: Path, outcome: BaselineOutcome, layers: Sequence[Layer] | None = None) -> None:
+    """Puts an outcome among a run's baselines, in the place of one of the same name, and renews the report.
+
+    Args:
+        path: The run folder.
+        outcome: Measured or failed.
+        layers: Of the run's model; read from its file where not given.
+    """
+    loaded = load_run(path)
+    others = [other for other in read_baselines(loaded.run) if other.name != outcome.name]
+    write_durably(loaded.run.baselines, json.dumps([asdict(entry) for entry in [*others, outcome]], indent=1))
+    write_report_of(loaded, layers)
 
 
 def _weight_bytes(graph: ModelGraph) -> int:

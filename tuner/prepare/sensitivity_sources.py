@@ -125,11 +125,17 @@ def checkpoint_path(config: StudyConfig) -> Path:
     Raises:
         InputError: There is none.
     """
-    if Path(config.model.path).suffix == CHECKPOINT_SUFFIX:
-        return Path(config.model.path)
-    if config.sensitivity.checkpoint is None:
+    path = named_checkpoint(config)
+    if path is None:
         raise InputError(
             "sensitivity.checkpoint: missing; ModelOpt scores a PyTorch model: name the .pt that model.path was "
             "exported from, or set model.path to it"
         )
-    return Path(config.sensitivity.checkpoint)
+    return path
+
+
+def named_checkpoint(config: StudyConfig) -> Path | None:
+    """The checkpoint of a study, as `checkpoint_path`; None where there is none."""
+    if Path(config.model.path).suffix == CHECKPOINT_SUFFIX:
+        return Path(config.model.path)
+    return Path(config.sensitivity.checkpoint) if config.sensitivity.checkpoint is not None else None

@@ -19,7 +19,7 @@ from tuner.report.server import DashboardServer, serve
 from tuner.report.tables import front_markdown
 from tuner.report.view import Run, recommendation
 from tuner.samplers.optuna_compat import study_attr, trial_id, update_study_attr
-from tuner.search.records import Baseline, FrontMember, RunSummary, TrialRecord
+from tuner.search.records import BaselineOutcome, FrontMember, RunSummary, TrialRecord
 from tuner.study.artifacts import Artifacts
 
 __all__ = ["DashboardServer", "attach", "serve"]
@@ -35,7 +35,7 @@ def attach(
     summary: RunSummary,
     records: Sequence[TrialRecord],
     front: Sequence[FrontMember],
-    baselines: Sequence[Baseline],
+    baselines: Sequence[BaselineOutcome],
     artifacts: Artifacts,
     report: Path,
 ) -> None:
@@ -48,7 +48,7 @@ def attach(
         summary: Facts of the run.
         records: All trials.
         front: The front's members.
-        baselines: Points to compare with.
+        baselines: Points to compare with, and what came to nothing.
         artifacts: Where the files go.
         report: The report.html; ``front.json`` and ``schemes/<trial>/`` are looked for beside it.
 

@@ -22,7 +22,7 @@ from tuner.report.screened import screened_html
 from tuner.report.style import CSS
 from tuner.report.view import Run, recommendation
 from tuner.search.learned import Learned
-from tuner.search.records import Baseline, FrontMember, Preview, RunSummary, TrialRecord
+from tuner.search.records import BaselineOutcome, FrontMember, Preview, RunSummary, TrialRecord
 
 # The browser itself refuses any request that this page could make.
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
@@ -33,7 +33,7 @@ def write_report(
     summary: RunSummary,
     records: Sequence[TrialRecord],
     front: Sequence[FrontMember],
-    baselines: Sequence[Baseline],
+    baselines: Sequence[BaselineOutcome],
     layers: Sequence[Layer],
     table: SensitivityTable | None,
     previews: Sequence[Preview],
@@ -48,7 +48,7 @@ def write_report(
         summary: Facts of the run.
         records: All trials.
         front: The front's members, in any order.
-        baselines: Points to compare with.
+        baselines: Points to compare with, and what came to nothing.
         layers: The model's layers, in model order.
         table: The sensitivity table; None leaves out its two sections.
         previews: Images side by side; may be empty.

@@ -118,6 +118,9 @@ def front_html(run: Run) -> str:
         if baseline.weight_bytes:
             cells[-2 - len(run.objectives.further)] = f"{baseline.weight_bytes / MIB:.2f}"
         rows.append(("other", [html.escape(baseline.name), *cells, '<span class="muted">baseline</span>']))
+    for failed in run.failed_baselines:
+        why = f'<span class="muted">failed: {html.escape(failed.failure.message)}</span>'
+        rows.append(("other", [html.escape(failed.name), *["–"] * blank, why]))
     return table_html(front_head(run), rows, "front")
 
 

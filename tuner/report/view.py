@@ -8,7 +8,7 @@ from functools import cached_property
 
 from objectives.objective_set import ObjectiveSet
 from objectives.scores import Scores
-from tuner.search.records import Baseline, FrontMember, RunSummary, TrialRecord
+from tuner.search.records import Baseline, BaselineOutcome, FailedBaseline, FrontMember, RunSummary, TrialRecord
 
 
 def points(value: float) -> str:
@@ -36,25 +36,29 @@ class Run:
         records: All trials.
         members: The front, from the cheapest to the dearest in `cost`.
         baselines: Points to compare with.
+        failed_baselines: Those that came to nothing.
     """
 
     summary: RunSummary
     records: tuple[TrialRecord, ...]
     members: tuple[FrontMember, ...]
     baselines: tuple[Baseline, ...]
+    failed_baselines: tuple[FailedBaseline, ...] = ()
 
     @staticmethod
     def of(
         summary: RunSummary,
         records: Sequence[TrialRecord],
         front: Sequence[FrontMember],
-        baselines: Sequence[Baseline],
+        baselines: Sequence[BaselineOutcome],
     ) -> Run:
         """Builds the view; front members without scores are left out."""
-        run = Run(summary, tuple(records), (), tuple(baselines))
+        measured = tuple(one for one in baselines if isinstance(one, Baseline))
+        failed = tuple(one for one in baselines if isinstance(one, FailedBaseline))
+        run = Run(summary, tuple(records), (), measured, failed)
         scored = [member for member in front if member.record.scores is not None]
         scored.sort(key=run.latest_cost)
-        return Run(summary, tuple(records), tuple(scored), tuple(baselines))
+        return replace(run, members=tuple(scored))
 
     @property
     def timed(self) -> bool:

@@ -28,7 +28,7 @@ from tuner.results.loaded import LoadedRun
 from tuner.search.front import hypervolume_history
 from tuner.search.learned import Learned
 from tuner.search.progress_view import duration
-from tuner.search.records import NOISY_MARK, Baseline, FrontMember, Preview, RunSummary, noise_of
+from tuner.search.records import NOISY_MARK, BaselineOutcome, FrontMember, Preview, RunSummary, noise_of
 from tuner.search.screening import summarize
 from tuner.study.inputs import Inputs, read_model
 from tuner.study.run_folder import RunFolder, read_json, read_text
@@ -132,13 +132,13 @@ def run_summary(loaded: LoadedRun) -> RunSummary:
     return RunSummary(config.name, model, facts, tuple(config.objectives), history, config.constraints)
 
 
-def read_baselines(run: RunFolder) -> list[Baseline]:
-    """Reads ``baselines.json``: a list of `Baseline` objects.
+def read_baselines(run: RunFolder) -> list[BaselineOutcome]:
+    """Reads ``baselines.json``: a list of `Baseline` and `FailedBaseline` objects.
 
     Raises:
         InputError: It is not such a list.
     """
-    return read_json(run.baselines, list[Baseline]) if run.baselines.exists() else []
+    return read_json(run.baselines, list[BaselineOutcome]) if run.baselines.exists() else []
 
 
 def read_engines(run: RunFolder) -> dict[str, EngineReport]:

@@ -153,6 +153,27 @@ class Baseline:
 
 
 @dataclass(frozen=True)
+class FailedBaseline:
+    """A baseline that came to nothing.
+
+    Attributes:
+        name: Shown in the report.
+        failure: Why.
+    """
+
+    name: str
+    failure: Failure
+
+    def __str__(self) -> str:
+        """One line: what went wrong."""
+        return f"{self.name}: failed: {self.failure.message}"
+
+
+#: What comes of measuring a baseline.
+BaselineOutcome = Baseline | FailedBaseline
+
+
+@dataclass(frozen=True)
 class Preview:
     """One evaluation image with detections drawn side by side.
 

@@ -1,4 +1,4 @@
-"""Commands of a study: run, resume, worker, status, front, export, baseline, report, dashboard."""
+"""Commands of a study: run, resume, worker, status, front, export, baseline, rivals, report, dashboard."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from tuner.cli.commands.rivals import rivals
 from tuner.cli.options import Json, Model, Ray, RayShare, Run, Study, Trials, Workers, ray_cluster
 from tuner.terminal.console import say, show, show_table
 
@@ -238,41 +239,6 @@ def baseline(
 
     found = add_baseline(run, model, name, bar)
     say(str(found))
-
-
-def rivals(
-    run: Run,
-    modelopt: Annotated[
-        list[str] | None,
-        typer.Option("--modelopt", metavar="MODE:METHOD", help="ModelOpt's ONNX quantization, e.g. int8:entropy."),
-    ] = None,
-    bits: Annotated[
-        list[float] | None, typer.Option("--bits", metavar="B", help="ModelOpt's AutoQuantize at B effective bits.")
-    ] = None,
-    inc: Annotated[bool, typer.Option("--inc", help="Intel Neural Compressor's int8 flow.")] = False,
-    images: Annotated[int, typer.Option("--calibration-images", min=1, help="The first N of the run's.")] = 32,
-) -> None:
-    """Has other tools quantize the run's model, and shows their answers in its report and dashboard.
-
-    Their models, commands and schemes lie in RUN/baselines.
-
-    Example: tuner rivals runs/demo --modelopt int8:max --modelopt int8:entropy --bits 8 --bits 6 --inc
-    """
-    from search_spaces.errors import InputError
-    from tuner.compare.external_tools import auto_quantize, modelopt_onnx, neural_compressor
-    from tuner.terminal.progress import bar
-
-    if not (modelopt or bits or inc):
-        raise InputError("rivals: name at least one of --modelopt, --bits, --inc")
-    found = []
-    for entry in modelopt or []:
-        mode, _, method = entry.partition(":")
-        found.append(modelopt_onnx(run, mode, method or "entropy", images, bar))
-    found += [auto_quantize(run, budget, bar) for budget in bits or []]
-    if inc:
-        found.append(neural_compressor(run, images, bar))
-    for one in found:
-        say(str(one))
 
 
 def report(run: Run) -> None:

@@ -1,0 +1,85 @@
+"""The command that has other tools answer a run's question."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tuner.cli.options import Run
+from tuner.terminal.console import show_table
+
+if TYPE_CHECKING:
+    from tuner.results.loaded import LoadedRun
+    from tuner.search.records import BaselineOutcome
+
+
+def rivals(
+    run: Run,
+    asked: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RIVAL]...",
+            help="modelopt:MODE:METHOD, autoquantize:BITS, inc, ultralytics-int8[:FILE.pt], ultralytics-qat:FILE.pt.",
+            show_default=False,
+        ),
+    ] = None,
+    modelopt: Annotated[
+        list[str] | None,
+        typer.Option("--modelopt", metavar="MODE:METHOD", help="ModelOpt's ONNX quantization, e.g. int8:entropy."),
+    ] = None,
+    bits: Annotated[
+        list[float] | None, typer.Option("--bits", metavar="B", help="ModelOpt's AutoQuantize at B effective bits.")
+    ] = None,
+    inc: Annotated[bool, typer.Option("--inc", help="Intel Neural Compressor's int8 flow.")] = False,
+    images: Annotated[int, typer.Option("--calibration-images", min=1, help="The first N of the run's.")] = 32,
+) -> None:
+    """Has other tools quantize the run's model, and shows their answers in its report and dashboard.
+
+    Their models, commands and schemes lie in RUN/baselines. What a tool or the runtime refuses is told in the table.
+
+    Example: tuner rivals runs/demo modelopt:int8:max ultralytics-int8 ultralytics-qat:best.pt --bits 8 --inc
+    """
+    from search_spaces.errors import InputError
+    from tuner.compare.rivals.asking import ask_rivals
+    from tuner.results.loaded import load_run
+    from tuner.search.records import Baseline, FailedBaseline
+    from tuner.terminal.progress import bar
+
+    names = [*(asked or []), *(f"modelopt:{entry}" for entry in modelopt or [])]
+    names += [f"autoquantize:{budget:g}" for budget in bits or []] + ["inc"] * inc
+    found = ask_rivals(run, names, images, bar)
+    _show(load_run(run), found)
+    if not any(isinstance(one, Baseline) for one in found):
+        raise InputError("; ".join(str(one) for one in found if isinstance(one, FailedBaseline)))
+
+
+def _show(loaded: LoadedRun, found: list[BaselineOutcome]) -> None:
+    """The reference, the run's uniform schemes and the rivals, side by side."""
+    from objectives.objective import MIB, milliseconds
+    from objectives.scores import Scores
+    from tuner.search.records import NOISY_MARK, Baseline, FailedBaseline
+
+    reference = loaded.reference
+    if reference is None:
+        return
+    whole = reference.latency_ms
+
+    def row(name: str, one: Scores | Baseline, noisy: bool, weight_bytes: int) -> list[str]:
+        value = one.map_50_95 if isinstance(one, Baseline) else one.accuracy.map_50_95
+        cells = [name, f"{value:.4f}", f"{100 * (reference.accuracy.map_50_95 - value):.2f}"]
+        if whole:
+            cells += [milliseconds(one.latency_ms) + NOISY_MARK * noisy, f"{one.latency_ms / whole:.3f}"]
+        return [*cells, f"{weight_bytes / MIB:.2f}" if weight_bytes else "-"]
+
+    head = ["model", "mAP50-95", "loss, points", *(["ms", "ratio"] if whole else []), "MiB"]
+    rows = [row("reference", reference, False, reference.size.weight_bytes)]
+    for record in loaded.records:
+        if record.scores is not None and record.origin.startswith("uniform:"):
+            name = f"all {record.origin.removeprefix('uniform:')}"
+            rows.append(row(name, record.scores, record.noisy, record.scores.size.weight_bytes))
+    rows += [row(one.name, one, one.noisy, one.weight_bytes) for one in found if isinstance(one, Baseline)]
+    show_table(head, rows, left={"model"})
+    for one in found:
+        if isinstance(one, FailedBaseline):
+            print(one)
