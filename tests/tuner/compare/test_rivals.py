@@ -17,6 +17,7 @@ from search_spaces.errors import InputError
 from tuner.compare.rivals.asking import ask_rivals
 from tuner.compare.rivals.registry import RIVALS
 from tuner.compare.rivals.rival import Rival
+from tuner.search.records import Baseline
 
 #: ONNX Runtime's own static quantization, a rival that cannot be loaded, and one that refuses the model.
 MODULE = """
@@ -178,3 +179,33 @@ def test_without_the_extra_it_is_named(package: Path, tmp_path: Path, rival: str
 @pytest.mark.parametrize("name", RIVALS.built_in())
 def test_every_rival_is_one(name: str) -> None:
     assert issubclass(RIVALS.get(name), Rival)
+
+
+@pytest.mark.slow
+@pytest.mark.shared_data
+def test_ultralytics_int8_of_a_real_detector_keeps_most_of_its_accuracy(shared_data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ultralytics", reason="the torch extra is not installed")
+    study = {
+        "name": "real",
+        "model": {"path": str(shared_data / "models" / "yolov8n.onnx")},
+        "data": {
+            "images": str(shared_data / "coco" / "val"),
+            "annotations": str(shared_data / "coco" / "instances_val.json"),
+            "calibration": str(shared_data / "coco" / "calib.txt"),
+            "search_images": 16,
+        },
+        "space": {"formats": ["int8"], "rules": [{"layers": "*", "formats": ["int8"]}]},
+        "calibration": {"images": 4, "method": "max"},
+        "weights": {"method": "rtn"},
+        "objectives": ["map_50_95", "weight_mib"],
+        "sensitivity": {"images": 1, "checkpoint": str(shared_data / "models" / "yolov8n.pt")},
+        "search": {"trials": 1, "sampler": "nsga2"},
+    }
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    run = tmp_path / "run"
+    assert tuner(tmp_path, "run", tmp_path / "study.yaml", "--run", run).returncode == 0
+    (found,) = ask_rivals(run, ["ultralytics-int8"], 4)
+    assert isinstance(found, Baseline), found
+    reference = json.loads((run / "reference.json").read_text())["accuracy"]["map_50_95"]
+    assert reference - 0.12 < found.map_50_95 < reference + 0.05 and found.latency_ms == 0
+    assert 2.9 < found.weight_bytes / 2**20 < 3.6  # a fourth of 12 MiB
