@@ -31,7 +31,10 @@ class NumberSpec:
         opset: The first ONNX opset whose Q/DQ knows it, with scales per channel.
         quantized: Whether it needs a scale at all.
         granularity: Of a weight's scales, where the study leaves the choice.
-        block_scale: NumPy's name of the type that scales of blocks are stored in.
+        block_size: Input channels of a block, where blocks are part of the format: a weight then has them whatever the
+            study's granularity, or not this format. 0: the study's `weights` decide.
+        block_scale: Number format that scales of blocks are stored in; None: float32. One that needs a scale itself has
+            a single one for the whole weight, float32: two levels.
         recovered: Whether a weight loses accuracy by plain rounding, so that `auto` looks for better codes.
     """
 
@@ -44,18 +47,24 @@ class NumberSpec:
     opset: int = 13
     quantized: bool = True
     granularity: Granularity = Granularity.PER_CHANNEL
-    block_scale: str = "float32"
+    block_size: int = 0
+    block_scale: NumberSpec | None = None
     recovered: bool = False
 
     @property
     def is_integer(self) -> bool:
-        """Whether the elements are integers (they then need rounding, so weights may be recovered by GPTQ)."""
+        """Whether the elements are integers, on an even grid."""
         return self.exponent == 0
 
     @property
     def unsigned_onnx(self) -> str:
         """ONNX's name of the unsigned integers of the same size."""
         return f"U{self.onnx}"
+
+    @property
+    def least_normal(self) -> float:
+        """Of a float, the least magnitude that has all bits of the mantissa, with IEEE's bias of the exponent."""
+        return float(2.0 ** (2 - 2 ** (self.exponent - 1)))
 
     @property
     def packing(self) -> int:
@@ -69,9 +78,24 @@ class Number:
     FP16 = NumberSpec("fp16", "FLOAT16", 16, -65504.0, 65504.0, exponent=5, quantized=False)
     INT8 = NumberSpec("int8", "INT8", 8, -127.0, 127.0)
     INT4 = NumberSpec(
-        "int4", "INT4", 4, -8.0, 7.0, opset=21, granularity=Granularity.BLOCK, block_scale="float16", recovered=True
+        "int4", "INT4", 4, -8.0, 7.0, opset=21, granularity=Granularity.BLOCK, block_scale=FP16, recovered=True
     )
     FP8 = NumberSpec("fp8", "FLOAT8E4M3FN", 8, -448.0, 448.0, exponent=4, opset=19)
+    #: Sources: NVIDIA, "Introducing NVFP4 for Efficient and Accurate Low-Precision Inference", 2025; for its elements
+    #: Rouhani et al., "OCP Microscaling Formats (MX) Specification", 2023.
+    NVFP4 = NumberSpec(
+        "nvfp4",
+        "FLOAT4E2M1",
+        4,
+        -6.0,
+        6.0,
+        exponent=2,
+        opset=23,
+        granularity=Granularity.BLOCK,
+        block_size=16,
+        block_scale=FP8,
+        recovered=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -112,6 +136,7 @@ FORMATS: dict[str, Format] = {
         Format("fp8", Number.FP8, Number.FP8),
         Format("w8a8f", Number.INT8, Number.FP8),
         Format("w4a8", Number.INT4, Number.FP8),
+        Format("nvfp4", Number.NVFP4, Number.FP16),
     )
 }
 #: What a study searches that names none.

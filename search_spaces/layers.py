@@ -6,6 +6,8 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from search_spaces.formats import Format
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -53,6 +55,25 @@ class Layer:
     def depthwise(self) -> bool:
         """Whether every group has one input channel."""
         return self.op == "Conv" and self.groups > 1 and self.weight_shape[1] == 1
+
+    @property
+    def block_axis(self) -> int | None:
+        """Axis of the weight that holds input channels, or None where blocks of them make no sense."""
+        return None if self.op == "ConvTranspose" else 1 - self.channel_axis
+
+    def lacks(self, fmt: Format) -> str:
+        """Why the layer cannot have a format whose weights come in blocks of one size; empty where it can."""
+        size, axis = fmt.weight.block_size, self.block_axis
+        if not size:
+            return ""
+        if axis is None:
+            return (
+                f"a {self.op} has no blocks of {size} input channels, as {fmt.name} needs them; choose another format"
+            )
+        channels = self.weight_shape[axis]
+        if channels % size:
+            return f"{fmt.name} needs whole blocks of {size} input channels, not {channels}; choose another format"
+        return ""
 
     @property
     def block(self) -> str:

@@ -62,7 +62,16 @@ class SearchSpace:
         quantizable = [layer for layer in layers if layer.quantizable]
         if not quantizable:
             raise InputError("the model has no quantizable layer; `tuner layers MODEL` lists the reasons")
-        allowed = {layer.name: tuple(dict.fromkeys(formats)) for layer in quantizable}
+        by_name = {layer.name: layer for layer in quantizable}
+
+        def possible(names: Sequence[str], layer: Layer, key: str) -> tuple[str, ...]:
+            lacking = {name: why for name in names if (why := layer.lacks(get_format(name)))}
+            left = tuple(name for name in dict.fromkeys(names) if name not in lacking)
+            if not left:
+                raise InputError(f"{key}: no format is left for layer {layer.name!r}: {next(iter(lacking.values()))}")
+            return left
+
+        allowed = {layer.name: possible(formats, layer, "space.formats") for layer in quantizable}
         for rule in rules:
             for name in rule.formats:
                 get_format(name)
@@ -76,7 +85,7 @@ class SearchSpace:
                 raise InputError(f"space.rules: {rule.layers!r} matches no quantizable layer{hint}")
             if not rule.formats:
                 raise InputError(f"space.rules: {rule.layers!r} allows no format; name at least one")
-            allowed.update({name: tuple(rule.formats) for name in matched})
+            allowed.update({name: possible(rule.formats, by_name[name], "space.rules") for name in matched})
         groups = group_layers(quantizable, granularity)
         choices = []
         for group in groups:

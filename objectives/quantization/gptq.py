@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.blas import ssyrk
 
+from objectives.quantization.grid import round_codes
 from objectives.quantization.scales import Sharing, search
+from search_spaces.formats import NumberSpec
 
 DAMPING = 0.01  # of the mean diagonal, as in the paper
 LEAF = 16  # columns that are gone through one by one
@@ -93,7 +95,7 @@ class Activity:
         return Activity(hessian.astype(np.float32), order, feedback, pivots)
 
     def feed_back(
-        self, weight: NDArray[np.float32], step: NDArray[np.float32], bounds: tuple[float, float]
+        self, weight: NDArray[np.float32], step: NDArray[np.float32], number: NumberSpec
     ) -> NDArray[np.float32]:
         """GPTQ: codes by falling activity, each column making up for those before it.
 
@@ -102,7 +104,7 @@ class Activity:
         Args:
             weight: ``(groups, K, rows)``.
             step: Size of one step of every element, likewise.
-            bounds: Least and largest code.
+            number: Format of the codes.
 
         Returns:
             Codes, float32, ``(groups, K, rows)``.
@@ -121,7 +123,7 @@ class Activity:
                 round_columns(middle, end)
                 return
             for index in range(begin, end):
-                code = np.clip(np.rint((rest[:, index] + moved[:, index]) / steps[:, index]), *bounds)
+                code = round_codes(np, (rest[:, index] + moved[:, index]) / steps[:, index], number)
                 codes[:, index] = code
                 rest[:, index] -= code * steps[:, index]  # from here on the difference that the code leaves
                 moved[:, index + 1 : end] += feedback[:, index, index + 1 : end, None] * rest[:, index, None]
@@ -132,22 +134,22 @@ class Activity:
         return found
 
     def search(
-        self, weight: NDArray[np.float32], scale: NDArray[np.float32], sharing: Sharing, bounds: tuple[float, float]
-    ) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
+        self, weight: NDArray[np.float32], scale: NDArray[np.float32], sharing: Sharing, number: NumberSpec
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """`scales.search` on these inputs.
 
         Args:
             weight: ``(groups, rows, K)``.
             scale: Where the search begins, ``(groups, rows, scales)``.
             sharing: Which elements share a scale.
-            bounds: Least and largest code.
+            number: Format of the codes.
 
         Returns:
-            Codes and scales, in the shapes of `weight` and `scale`.
+            Codes, as floats, and scales, in the shapes of `weight` and `scale`.
         """
         columns = np.ascontiguousarray(weight.transpose(0, 2, 1))
-        codes, found = search(np, columns, scale.transpose(0, 2, 1), sharing, bounds, self)
-        return codes.transpose(0, 2, 1).astype(np.int16), found.transpose(0, 2, 1)
+        codes, found = search(np, columns, scale.transpose(0, 2, 1), sharing, number, self)
+        return codes.transpose(0, 2, 1), found.transpose(0, 2, 1)
 
 
 def output_error(difference: NDArray[np.floating], hessian: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from objectives.quantization.gptq import DAMPING, LEAF
+from objectives.quantization.grid import round_codes
 from objectives.quantization.scales import Sharing, search
 from search_spaces.errors import InputError
+from search_spaces.formats import NumberSpec
 
 try:
     import torch
@@ -89,7 +91,7 @@ class TorchActivity:
         pivots = torch.empty_like(squares).scatter_(1, order, squares)
         return TorchActivity(hessian.float(), order, feedback, pivots.float())
 
-    def feed_back(self, weight: torch.Tensor, step: torch.Tensor, bounds: tuple[float, float]) -> torch.Tensor:
+    def feed_back(self, weight: torch.Tensor, step: torch.Tensor, number: NumberSpec) -> torch.Tensor:
         """Codes as of `gptq.Activity.feed_back`: tensors ``(groups, K, rows)``."""
         order = self.order[:, :, None].expand_as(weight)
         rest = weight.double().gather(1, order)
@@ -104,7 +106,7 @@ class TorchActivity:
                 round_columns(middle, end)
                 return
             for index in range(begin, end):
-                code = ((rest[:, index] + moved[:, index]) / steps[:, index]).round().clamp(*bounds)
+                code = round_codes(torch, (rest[:, index] + moved[:, index]) / steps[:, index], number)
                 codes[:, index] = code
                 rest[:, index] -= code * steps[:, index]
                 moved[:, index + 1 : end] += self.feedback[:, index, index + 1 : end, None] * rest[:, index, None]
@@ -113,11 +115,11 @@ class TorchActivity:
         return torch.empty_like(codes).scatter_(1, order, codes)
 
     def search(
-        self, weight: NDArray[np.float32], scale: NDArray[np.float32], sharing: Sharing, bounds: tuple[float, float]
-    ) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
+        self, weight: NDArray[np.float32], scale: NDArray[np.float32], sharing: Sharing, number: NumberSpec
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Chooses codes and scales as `gptq.Activity.search` does, arrays of the same shapes."""
-        codes, found = search(torch, self._columns(weight), self._columns(scale), sharing, bounds, self)
-        return _rows(codes.to(torch.int16)), _rows(found)
+        codes, found = search(torch, self._columns(weight), self._columns(scale), sharing, number, self)
+        return _rows(codes), _rows(found)
 
     def _columns(self, rows: NDArray[np.float32]) -> torch.Tensor:
         return torch.tensor(rows, device=self.hessian.device).transpose(1, 2).contiguous()

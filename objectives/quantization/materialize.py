@@ -164,8 +164,7 @@ class Materializer:
         if not FORMATS[fmt].quantizes_weight:
             return FORMATS[fmt].weight.bits // 8 * layer.parameters
         weight = self.weight(layer, fmt)
-        scale_bytes = self._dialect.scale_bytes or weight.scale.itemsize
-        return weight.code_bytes + scale_bytes * weight.scale.size
+        return weight.code_bytes + weight.scale_bytes(self._dialect.scale_bytes or weight.scale.itemsize)
 
     def weight(self, layer: Layer, fmt: str) -> QuantizedWeight:
         """The quantized weight of a layer, computed once per number format and granularity.
@@ -289,6 +288,8 @@ class Materializer:
                 reason = next((layer.reason for layer in self._graph.layers if layer.name == name), None)
                 why = f"cannot be quantized: {reason}" if reason else "is not in the model"
                 raise InputError(f"scheme: layer {name!r} {why}{nearest(name, self._layers)}")
+            if lack := self._layers[name].lacks(FORMATS[fmt]):
+                raise InputError(f"scheme: layer {name!r}: {lack}")
 
     def _opset(self, allocation: Allocation, folded: frozenset[str]) -> int:
         """The least opset that has everything the artifact holds, and that its reader knows."""
@@ -326,7 +327,9 @@ class Materializer:
                 model = self._converted(opset)
             bare = onnx.ModelProto()
             bare.CopyFrom(model)
-            bare.ir_version = max(model.ir_version, 10 if opset >= 21 else 9 if opset >= 19 else 8)
+            bare.ir_version = max(
+                model.ir_version, 11 if opset >= 23 else 10 if opset >= 21 else 9 if opset >= 19 else 8
+            )
             self._dialect.rewrite(bare, opset)
             known = {tensor.name for tensor in self._graph.model.graph.initializer}
             added = [t for t in bare.graph.initializer if t.name not in known]

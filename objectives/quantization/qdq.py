@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from objectives.quantization.grid import code_type
 from objectives.quantization.weights import QuantizedWeight
 from search_spaces.formats import NumberSpec, get_number
 
@@ -95,9 +96,7 @@ class QdqWriter:
         if flat and weight.block_size and weight.axis is not None and len(shape) > weight.axis + 2:
             weight = weight.flattened()
             return self._reshape(self.weight(name, weight), shape, f"{name}_shaped")
-        inputs = [self._codes(name, weight), f"{name}_scale"]
-        # float32 whatever the weight stores: the type of the output is the scale's.
-        self.array(f"{name}_scale", weight.scale.astype(np.float32))
+        inputs = [self._codes(name, weight), self._block_scales(name, weight)]
         zero_shape = weight.scale.shape
         zero = helper.make_tensor(
             f"{name}_zero_point",
@@ -124,17 +123,41 @@ class QdqWriter:
         )
         return f"{name}_dequantized"
 
+    def _block_scales(self, name: str, weight: QuantizedWeight) -> str:
+        """Adds the scales of a weight, float32 whatever it stores: the type of a DQ's output is its scale's."""
+        if not weight.tensor_scale:
+            self.array(f"{name}_scale", weight.scale.astype(np.float32))
+            return f"{name}_scale"
+        self._scale_codes(name, weight)
+        self.array(f"{name}_tensor_scale", np.float32(weight.tensor_scale))
+        inputs = [f"{name}_scale", f"{name}_tensor_scale"]
+        output = f"{name}_block_scale"
+        self.nodes.append(helper.make_node("DequantizeLinear", inputs, [output], name=f"{output}_DequantizeLinear"))
+        return output
+
+    def _scale_codes(self, name: str, weight: QuantizedWeight) -> None:
+        """Adds the scales of blocks as multiples of the weight's one scale, in their own format."""
+        assert weight.scale_number is not None
+        codes = (weight.scale / np.float32(weight.tensor_scale)).astype(code_type(weight.scale_number))
+        kind = _onnx_type(weight.scale_number.onnx)
+        self.initializers.append(helper.make_tensor(f"{name}_scale", kind, codes.shape, codes.tobytes(), raw=True))
+
     def folded_weight(self, name: str, weight: QuantizedWeight) -> str:
         """Adds a quantized weight for a layer that computes in float, as Cast and Mul (Reshapes around it by block).
 
         ONNX Runtime never folds a DequantizeLinear and would run it on every inference (yolov10s: 15 to 20 % slower);
-        Cast and Mul of constants it folds once, when it loads.
+        Cast and Mul of constants it folds once, when it loads. Floats of less than a byte it does not know (1.24):
+        their bits are the places of their values in a table.
         """
-        codes = self._codes(name, weight)
-        self.nodes.append(
-            helper.make_node("Cast", [codes], [f"{name}_cast"], name=f"{name}_Cast", to=TensorProto.FLOAT)
-        )
-        cast, scale = f"{name}_cast", weight.scale
+        small = not weight.number.is_integer and weight.number.packing > 1
+        codes = self._codes(name, weight, f"UINT{weight.number.bits}" if small else weight.number.onnx)
+        target = TensorProto.INT32 if small else TensorProto.FLOAT
+        cast, scale = self._cast(codes, f"{name}_cast", target, name), weight.scale
+        if small:
+            places = np.arange(2**weight.number.bits, dtype=np.uint8)
+            self.array(f"{name}_values", places.view(code_type(weight.number)).astype(np.float32))
+            inputs, cast = [f"{name}_values", cast], f"{name}_looked_up"
+            self.nodes.append(helper.make_node("Gather", inputs, [cast], name=f"{name}_Gather"))
         if weight.block_size:
             assert weight.axis is not None
             axis, shape = weight.axis, list(weight.codes.shape)
@@ -143,13 +166,17 @@ class QdqWriter:
             scale = np.expand_dims(scale, axis + 1)
         elif weight.axis is not None:
             scale = scale.reshape([-1 if axis == weight.axis else 1 for axis in range(weight.codes.ndim)])
-        self.array(f"{name}_scale", scale)
         factor = f"{name}_scale"
-        if scale.dtype == np.float16:
-            factor = f"{name}_scale_cast"
-            self.nodes.append(
-                helper.make_node("Cast", [f"{name}_scale"], [factor], name=f"{factor}_Cast", to=TensorProto.FLOAT)
-            )
+        if weight.tensor_scale:
+            self._scale_codes(name, replace(weight, scale=scale))
+            self.array(f"{name}_tensor_scale", np.float32(weight.tensor_scale))
+            inputs = [self._cast(factor, f"{factor}_cast", TensorProto.FLOAT, f"{factor}_cast"), f"{name}_tensor_scale"]
+            factor = f"{name}_block_scale"
+            self.nodes.append(helper.make_node("Mul", inputs, [factor], name=f"{factor}_Mul"))
+        else:
+            self.array(factor, scale)
+            if scale.dtype == np.float16:
+                factor = self._cast(factor, f"{factor}_cast", TensorProto.FLOAT, f"{factor}_cast")
         self.nodes.append(helper.make_node("Mul", [cast, factor], [f"{name}_scaled"], name=f"{name}_Mul"))
         if weight.block_size:
             return self._reshape(f"{name}_scaled", list(weight.codes.shape), f"{name}_dequantized")
@@ -161,8 +188,13 @@ class QdqWriter:
         self.nodes.append(helper.make_node("Reshape", inputs, [output], name=f"{output}_Reshape"))
         return output
 
-    def _codes(self, name: str, weight: QuantizedWeight) -> str:
-        self.initializers.append(_codes_tensor(f"{name}_quantized", weight))
+    def _cast(self, tensor: str, output: str, target: int, label: str) -> str:
+        self.nodes.append(helper.make_node("Cast", [tensor], [output], name=f"{label}_Cast", to=target))
+        return output
+
+    def _codes(self, name: str, weight: QuantizedWeight, kind: str = "") -> str:
+        """Adds codes, as ONNX's type `kind` of the same size where one is named."""
+        self.initializers.append(_codes_tensor(f"{name}_quantized", weight, kind or weight.number.onnx))
         return f"{name}_quantized"
 
     def bias(self, name: str, bias: NDArray[np.float32], input_scale: float, weight: QuantizedWeight) -> str:
@@ -187,10 +219,7 @@ class QdqWriter:
     def half(self, name: str, weight: NDArray[np.float32]) -> str:
         """Stores an unquantized weight as fp16 with a Cast, which every runtime folds when it loads."""
         self.array(f"{name}_half", weight.astype(np.float16))
-        self.nodes.append(
-            helper.make_node("Cast", [f"{name}_half"], [f"{name}_float"], name=f"{name}_Cast", to=TensorProto.FLOAT)
-        )
-        return f"{name}_float"
+        return self._cast(f"{name}_half", f"{name}_float", TensorProto.FLOAT, name)
 
     def array(self, name: str, values: NDArray[np.generic]) -> None:
         """Adds an initializer."""
@@ -222,11 +251,12 @@ def _packed_bytes(elements: int, number: NumberSpec) -> int:
     return -(-elements * number.bits // 8)
 
 
-def _codes_tensor(name: str, weight: QuantizedWeight) -> onnx.TensorProto:
+def _codes_tensor(name: str, weight: QuantizedWeight, kind: str) -> onnx.TensorProto:
     codes = np.ascontiguousarray(weight.codes)
     number, each = weight.number, weight.number.packing
     if each > 1:  # the first element in the lowest bits
-        flat = codes.ravel().astype(np.uint8) & np.uint8(2**number.bits - 1)
+        whole = codes.astype(np.uint8) if number.is_integer else codes.view(np.uint8)
+        flat = whole.ravel() & np.uint8(2**number.bits - 1)
         flat = np.append(flat, np.zeros(-flat.size % each, np.uint8))
         packed = flat[::each]
         for place in range(1, each):  # a loop: NumPy reduces along a short axis three times slower
@@ -234,4 +264,4 @@ def _codes_tensor(name: str, weight: QuantizedWeight) -> onnx.TensorProto:
         raw = packed.tobytes()
     else:
         raw = codes.tobytes()
-    return helper.make_tensor(name, _onnx_type(number.onnx), codes.shape, raw, raw=True)
+    return helper.make_tensor(name, _onnx_type(kind), codes.shape, raw, raw=True)

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 
 from objectives.quantization.columns import Geometry, as_rows, from_rows, read_columns, read_geometry
 from objectives.quantization.gptq import Moments
+from objectives.quantization.grid import code_type
 from objectives.quantization.scales import Sharing
 from objectives.quantization.stages import lowest, split_stages, with_weights
 from objectives.quantization.weights import QuantizedWeight, WeightSettings, quantize_weight, weight_key
 from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
 from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
-from search_spaces.formats import Format, get_number
+from search_spaces.formats import Format, NumberSpec, get_number
 from search_spaces.layers import Layer
 from search_spaces.model_graph import ModelGraph
 
@@ -48,8 +49,8 @@ class _Activity(Protocol):
     """What `gptq.Activity` and `gptq_torch.Activity` have in common, as `_Moments` for the sums that they come from."""
 
     def search(
-        self, weight: NDArray[np.float32], scale: NDArray[np.float32], sharing: Sharing, bounds: tuple[float, float]
-    ) -> tuple[NDArray[np.int16], NDArray[np.float32]]: ...
+        self, weight: NDArray[np.float32], scale: NDArray[np.float32], sharing: Sharing, number: NumberSpec
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
 
 
 class _Moments(Protocol):
@@ -201,8 +202,7 @@ def _solve(
     final = plain
     if settings.method != "bias":
         first, sharing = scales_as_rows(plain, layer)
-        bounds = (plain.number.least, plain.number.largest)
-        codes, scale = activity(correctable).search(rows, first, sharing, bounds)
+        codes, scale = activity(correctable).search(rows, first, sharing, plain.number)
         final = replace(
             plain, codes=from_rows(codes.astype(plain.codes.dtype), layer), scale=scales_from_rows(scale, plain, layer)
         )
@@ -219,7 +219,8 @@ def scales_as_rows(plain: QuantizedWeight, layer: Layer) -> tuple[NDArray[np.flo
     if plain.block_size:
         scale = np.asarray(as_rows(plain.scale, layer), dtype=np.float32)
         taps = int(np.prod(layer.weight_shape[2:])) if layer.op == "Conv" else 1
-        sharing = Sharing(width // taps // plain.block_size, plain.block_size, taps, plain.scale.dtype == np.float16)
+        blocks = width // taps // plain.block_size
+        sharing = Sharing(blocks, plain.block_size, taps, plain.scale_number, plain.tensor_scale or 1.0)
         return scale, sharing
     scale = np.broadcast_to(plain.scale, groups * rows).reshape(groups, rows, 1).astype(np.float32)
     return scale, Sharing(1, width, 1, free=plain.axis is not None)
@@ -252,7 +253,8 @@ def save_recovered(path: Path, found: Mapping[str, Recovered]) -> bytes:
     for place, (key, entry) in enumerate(found.items()):
         weight = entry.weight
         index.append([key, weight.axis, weight.block_size, weight.number.name])
-        arrays[f"codes{place}"], arrays[f"scale{place}"] = weight.codes, weight.scale
+        codes = weight.codes if weight.number.is_integer else weight.codes.view(np.uint8)  # NumPy knows no small floats
+        arrays[f"codes{place}"], arrays[f"scale{place}"] = codes, weight.scale
         if entry.shift is not None:
             arrays[f"shift{place}"] = entry.shift
     arrays["index"] = np.frombuffer(json.dumps(index).encode(), np.uint8)
@@ -273,7 +275,9 @@ def load_recovered(path: Path) -> dict[str, Recovered]:
         with np.load(path, allow_pickle=False) as data:
             found = {}
             for place, (key, axis, block, number) in enumerate(json.loads(bytes(data["index"]))):
-                weight = QuantizedWeight(data[f"codes{place}"], data[f"scale{place}"], axis, block, get_number(number))
+                held = get_number(number)
+                codes = data[f"codes{place}"] if held.is_integer else data[f"codes{place}"].view(code_type(held))
+                weight = QuantizedWeight(codes, data[f"scale{place}"], axis, block, held)
                 name = f"shift{place}"
                 shift = data[name] if name in data.files else None
                 found[key] = Recovered(weight, shift)

@@ -11,14 +11,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from objectives.quantization.grid import round_codes
+from search_spaces.formats import NumberSpec
+
 SHRINK = tuple(1 - 0.05 * step for step in range(12))  # of the scale that makes the largest weight the largest code
 SWEEPS = 2  # a third one takes another half per cent off the output error
 LEAF = 32  # columns that are gone through one by one
-_LEAST = {True: float(np.finfo(np.float16).tiny), False: float(np.finfo(np.float32).tiny)}
-_MOST = {True: float(np.finfo(np.float16).max), False: float(np.finfo(np.float32).max)}
+_FP32 = np.finfo(np.float32)
 
 Array = Any  # numpy.ndarray or torch.Tensor
-Bounds = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,16 @@ class Sharing:
         blocks: Blocks in a row.
         size: Input channels of a block.
         taps: Kernel taps, each with scales of its own; 1 where a whole row shares one scale.
-        half: Scales are stored as float16.
+        number: Format that scales are stored in; None: float32.
+        unit: What stored scales are multiples of.
         free: Each scale may change for itself; not where one scale serves all rows.
     """
 
     blocks: int
     size: int
     taps: int
-    half: bool = False
+    number: NumberSpec | None = None
+    unit: float = 1.0
     free: bool = True
 
     def spread(self, scale: Array) -> Array:
@@ -58,8 +61,21 @@ class Sharing:
 
     def stored(self, xp: Any, scale: Array) -> Array:
         """Scales as the artifact can hold them."""
-        scale = xp.clip(scale, _LEAST[self.half], _MOST[self.half])
-        return xp.asarray(xp.asarray(scale, dtype=xp.float16), dtype=xp.float32) if self.half else scale
+        return round_scales(xp, scale, self.number, self.unit)
+
+
+def round_scales(xp: Any, scale: Array, number: NumberSpec | None, unit: float = 1.0) -> Array:
+    """The nearest scales that can be stored; none is below the least normal number, which would lose its bits.
+
+    Args:
+        xp: ``numpy`` or ``torch``.
+        scale: Positive, float32.
+        number: Format that they are stored in; None: float32.
+        unit: What stored scales are multiples of, a power of two.
+    """
+    if number is None:
+        return xp.clip(scale, float(_FP32.tiny), float(_FP32.max))
+    return round_codes(xp, xp.clip(scale / unit, number.least_normal, number.largest), number) * unit
 
 
 class Solver(Protocol):
@@ -73,12 +89,12 @@ class Solver(Protocol):
     def pivots(self) -> Array:
         """What a difference of an element costs once those after it have made up for it, ``(groups, K)``."""
 
-    def feed_back(self, weight: Array, step: Array, bounds: Bounds) -> Array:
+    def feed_back(self, weight: Array, step: Array, number: NumberSpec) -> Array:
         """GPTQ's codes."""
 
 
 def search(
-    xp: Any, weight: Array, scale: Array, sharing: Sharing, bounds: Bounds, solver: Solver
+    xp: Any, weight: Array, scale: Array, sharing: Sharing, number: NumberSpec, solver: Solver
 ) -> tuple[Array, Array]:
     """Chooses scales and codes of a weight for the least output error.
 
@@ -90,7 +106,7 @@ def search(
         weight: ``(groups, K, rows)``.
         scale: Where the search begins, ``(groups, scales, rows)``.
         sharing: Which elements share a scale.
-        bounds: Least and largest code.
+        number: Format of the codes.
         solver: Knows the inputs.
 
     Returns:
@@ -98,17 +114,17 @@ def search(
     """
     hessian = solver.hessian
     step = sharing.spread(scale)
-    codes = xp.clip(xp.round(weight / step), *bounds)
+    codes = round_codes(xp, weight / step, number)
     error = _error(xp, weight - codes * step, hessian)
     starts = [scale]
     if sharing.free:
-        starts.append(_shrink(xp, weight, scale, sharing, bounds, solver.pivots))
+        starts.append(_shrink(xp, weight, scale, sharing, number, solver.pivots))
     for tried in starts:
-        found = solver.feed_back(weight, sharing.spread(tried), bounds)
+        found = solver.feed_back(weight, sharing.spread(tried), number)
         codes, scale, error = _best(xp, (found, tried), (codes, scale, error), weight, sharing, hessian)
     found, fitted = codes, scale
     for _ in range(SWEEPS):
-        found = _move_codes(xp, weight, found, sharing.spread(fitted), bounds, hessian)
+        found = _move_codes(xp, weight, found, sharing.spread(fitted), number, hessian)
         if sharing.free:
             fitted = _fit_scales(xp, weight, found, fitted, sharing, hessian)
     return _best(xp, (found, fitted), (codes, scale, error), weight, sharing, hessian)[:2]
@@ -135,7 +151,7 @@ def _error(xp: Any, difference: Array, hessian: Array) -> Array:
     return ((hessian @ difference) * difference).sum(axis=1)
 
 
-def _shrink(xp: Any, weight: Array, scale: Array, sharing: Sharing, bounds: Bounds, pivots: Array) -> Array:
+def _shrink(xp: Any, weight: Array, scale: Array, sharing: Sharing, number: NumberSpec, pivots: Array) -> Array:
     """The factor of every scale that leaves the least ``sum of pivot x difference^2`` after plain rounding.
 
     That sum is the output error of codes found with feedback, whose differences are about those of plain rounding
@@ -145,14 +161,14 @@ def _shrink(xp: Any, weight: Array, scale: Array, sharing: Sharing, bounds: Boun
     for factor in SHRINK:
         tried = sharing.stored(xp, scale * factor)
         step = sharing.spread(tried)
-        difference = xp.clip(xp.round(weight / step), *bounds) * step - weight
+        difference = round_codes(xp, weight / step, number) * step - weight
         noise = sharing.total(pivots[:, :, None] * difference * difference)
         better = noise < least
         chosen, least = xp.where(better, tried, chosen), xp.where(better, noise, least)
     return chosen
 
 
-def _move_codes(xp: Any, weight: Array, codes: Array, step: Array, bounds: Bounds, hessian: Array) -> Array:
+def _move_codes(xp: Any, weight: Array, codes: Array, step: Array, number: NumberSpec, hessian: Array) -> Array:
     """One sweep over the columns: each takes the code that is best for what all others leave.
 
     With the difference d and its gradient ``H d``, column k alone is best at ``d_k - (H d)_k / H_kk``; the error is a
@@ -169,7 +185,7 @@ def _move_codes(xp: Any, weight: Array, codes: Array, step: Array, bounds: Bound
         before = codes[:, begin:end] + 0.0
         for column in range(begin, end):
             moved = gradient[:, column] * inverse[:, column] / step[:, column]
-            code = xp.clip(xp.round(codes[:, column] + moved), *bounds)
+            code = round_codes(xp, codes[:, column] + moved, number)
             change = (codes[:, column] - code) * step[:, column]
             gradient[:, begin:end] += hessian[:, begin:end, column, None] * change[:, None]
             codes[:, column] = code

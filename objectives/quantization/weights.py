@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from objectives.quantization.columns import PRODUCTS
+from objectives.quantization.grid import code_type, round_codes
+from objectives.quantization.scales import round_scales
 from search_spaces.errors import InputError, nearest
 from search_spaces.formats import Format, Granularity, NumberSpec
 from search_spaces.layers import Layer
@@ -27,7 +28,7 @@ class WeightSettings:
             of the least output error on calibration images, with a corrected bias; ``auto``: gptq for 4 bits, rtn for
             8, where it loses nothing (`NumberSpec.recovered`).
         granularity: Elements that share a scale.
-        block_size: Input channels of one block.
+        block_size: Input channels of one block, of formats that leave it open.
         device: Who solves gptq: ``cpu``, by NumPy, or a PyTorch device such as ``cuda``; the same within rounding.
         sequential: Stages of layers in model order; each is quantized for the inputs that the weights of the stages
             before it leave. 1: all for the inputs in full precision.
@@ -42,11 +43,11 @@ class WeightSettings:
     def recovers(self, layer: Layer, fmt: Format) -> bool:
         """Whether the weight's codes come from `recovery` and not from plain rounding.
 
-        Float codes have no even grid, and a ConvTranspose adds overlapping products: both are rounded.
+        Eight bits of a float are enough as they are, and a ConvTranspose adds overlapping products: both are rounded.
         """
-        wanted = fmt.weight.is_integer and (
-            self.method in ("bias", "gptq") or (self.method == "auto" and fmt.weight.recovered)
-        )
+        number = fmt.weight
+        gains = number.is_integer or number.recovered
+        wanted = gains and (self.method in ("bias", "gptq") or (self.method == "auto" and number.recovered))
         return wanted and layer.op in PRODUCTS and (layer.op == "Conv" or len(layer.weight_shape) == 2)
 
     def __post_init__(self) -> None:
@@ -65,9 +66,10 @@ class QuantizedWeight:
     """A weight as an artifact stores it.
 
     Attributes:
-        codes: The weight's shape; of integers one per element, whatever a file packs, e.g. int8 holding int4 codes.
-        scale: float32, or where blocks share one ``number.block_scale``; shape ``()``, ``(channels,)``, or the weight's
-            shape with `axis` divided by `block_size`.
+        codes: The weight's shape; one element each, whatever a file packs, e.g. int8 holding int4 codes.
+        scale: float32, or float16 where blocks share one and that is their format; shape ``()``, ``(channels,)``, or
+            the weight's shape with `axis` divided by `block_size`. Where block scales have a scale themselves, their
+            product, which float32 holds exactly.
         axis: Channel axis of `scale`, or the blocked axis; None per tensor.
         block_size: 0 unless blocked.
         number: Number format of `codes`.
@@ -82,7 +84,25 @@ class QuantizedWeight:
     @property
     def stored_bytes(self) -> int:
         """Bytes of codes (packed as in a file) and scales; symmetric codes need no zero point."""
-        return self.code_bytes + self.scale.nbytes
+        return self.code_bytes + self.scale_bytes(self.scale.itemsize)
+
+    def scale_bytes(self, each: int) -> int:
+        """Bytes of the scales, where a float scale takes `each`."""
+        if self.tensor_scale and self.scale_number is not None:
+            return self.scale.size * self.scale_number.bits // 8 + 4
+        return self.scale.size * each
+
+    @property
+    def scale_number(self) -> NumberSpec | None:
+        """Format that scales are stored in; None: float32."""
+        kind = self.number.block_scale if self.block_size else None
+        return kind if kind is None or kind.quantized or self.scale.dtype == np.float16 else None
+
+    @property
+    def tensor_scale(self) -> float:
+        """What stored scales of blocks are multiples of; 0 where they stand for themselves."""
+        number = self.scale_number
+        return _unit(float(self.scale.max()), number) if number is not None and number.quantized else 0.0
 
     @property
     def code_bytes(self) -> int:
@@ -111,13 +131,16 @@ class QuantizedWeight:
 def resolve_granularity(layer: Layer, fmt: Format, settings: WeightSettings) -> Granularity:
     """The granularity that a layer really gets.
 
-    Blocks run along input channels. A layer stays per channel where its input channels are fewer than one block or no
-    multiple of it (every depthwise Conv), where groups hide the axis (ConvTranspose), where the weight is a float, and
-    where activations are integers too: integer kernels sum over all input channels before they scale.
+    Blocks run along input channels; a format that fixes their size has no other granularity. Else a layer stays per
+    channel where its input channels are fewer than one block or no multiple of it (every depthwise Conv), where groups
+    hide the axis (ConvTranspose), where the weight is a float, and where activations are integers too: integer kernels
+    sum over all input channels before they scale.
     """
+    if fmt.weight.block_size:
+        return Granularity.BLOCK
     if settings.granularity is Granularity.PER_TENSOR or settings.granularity is Granularity.PER_CHANNEL:
         return settings.granularity
-    axis = block_axis(layer)
+    axis = layer.block_axis
     fits = axis is not None and layer.weight_shape[axis] % settings.block_size == 0
     wanted = Granularity.BLOCK in (settings.granularity, fmt.weight.granularity)
     scales_late = fmt.activation.is_integer
@@ -130,13 +153,6 @@ def weight_key(layer: Layer, fmt: Format, settings: WeightSettings) -> str:
     return f"{layer.name} {fmt.weight.name} {resolve_granularity(layer, fmt, settings).value}"
 
 
-def block_axis(layer: Layer) -> int | None:
-    """Axis of the weight that holds input channels, or None where blocks make no sense."""
-    if layer.op == "ConvTranspose":
-        return None
-    return 1 - layer.channel_axis
-
-
 def quantize_weight(
     weight: NDArray[np.float32], layer: Layer, fmt: Format, settings: WeightSettings
 ) -> QuantizedWeight:
@@ -147,7 +163,12 @@ def quantize_weight(
         layer: Tells axes and groups.
         fmt: Must quantize the weight.
         settings: Method, granularity and block size.
+
+    Raises:
+        InputError: The format has blocks of its own, and the layer's input channels do not fill them.
     """
+    if why := layer.lacks(fmt):
+        raise InputError(f"layer {layer.name!r}: {why}")
     granularity = resolve_granularity(layer, fmt, settings)
     axis: int | None
     if granularity is Granularity.PER_TENSOR:
@@ -158,26 +179,33 @@ def quantize_weight(
         others = tuple(i for i in range(weight.ndim) if i != axis)
         peak = np.abs(weight).max(axis=others)
     else:
-        axis, block = block_axis(layer), settings.block_size
+        axis, block = layer.block_axis, fmt.weight.block_size or settings.block_size
         assert axis is not None
         split = [*weight.shape[:axis], weight.shape[axis] // block, block, *weight.shape[axis + 1 :]]
         peak = np.abs(weight).reshape(split).max(axis=axis + 1)
     number = fmt.weight
-    # A dead channel keeps scale 1: its codes are 0 whatever the scale.
-    scale = np.asarray(np.where(peak > 0, peak / number.largest, 1.0), dtype=np.float32)
+    # A dead channel's codes are 0 whatever the scale; one that is shared must not grow for it.
+    shared = number.block_scale is not None and number.block_scale.quantized and peak.max() > 0
+    dead = peak.max() / number.largest if shared else 1.0
+    scale = np.asarray(np.where(peak > 0, peak / number.largest, dead), dtype=np.float32)
     scale = np.maximum(scale, np.finfo(np.float32).tiny)
-    stored = _halved(scale) if block and number.block_scale == "float16" else scale
+    stored: NDArray[np.floating[Any]] = scale
+    if block and number.block_scale is not None:
+        kind = number.block_scale
+        stored = round_scales(np, scale, kind, _unit(float(scale.max()), kind)) if kind.quantized else _halved(scale)
     unit = QuantizedWeight(np.ones_like(weight, dtype=np.int8), stored, axis, block, number).dequantized()
-    scaled = weight / unit
-    codes = np.clip(np.rint(scaled) if number.is_integer else scaled, number.least, number.largest)
-    return QuantizedWeight(codes.astype(_code_type(number)), stored, axis, block, number)
+    codes = round_codes(np, weight / unit, number)
+    return QuantizedWeight(codes.astype(code_type(number)), stored, axis, block, number)
 
 
-def _code_type(number: NumberSpec) -> np.dtype[np.generic]:
-    """What holds one code in memory: whole bytes."""
-    if number.is_integer:
-        return np.dtype(f"int{max(8, number.bits)}")
-    return onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.DataType.Value(number.onnx))
+def _unit(peak: float, number: NumberSpec) -> float:
+    """The least power of two of which `peak` is no larger multiple than `number` can hold.
+
+    A power of two spares rounding: the product of the scales is the same in float32 and float16. For the same reason it
+    is no subnormal float16, unless the weight is so small that float16 has no room for it.
+    """
+    unit = float(2.0 ** np.ceil(np.log2(peak / number.largest)))
+    return max(unit, float(_FP16.tiny)) if peak >= _FP16.tiny else unit
 
 
 def _halved(scale: NDArray[np.float32]) -> NDArray[np.floating[Any]]:

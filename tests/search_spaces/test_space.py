@@ -26,7 +26,7 @@ def test_a_cost_table_survives_json_and_a_damaged_one_is_named() -> None:
 
 
 def test_the_seven_formats() -> None:
-    assert list(FORMATS) == ["fp16", "w8a16", "w4a16", "int8", "fp8", "w8a8f", "w4a8"]
+    assert list(FORMATS) == ["fp16", "w8a16", "w4a16", "int8", "fp8", "w8a8f", "w4a8", "nvfp4"]
     with pytest.raises(InputError, match="did you mean 'int8'"):
         get_format("in8")
 

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 
 from objectives.runtimes.support import COMPUTES, Support, SupportKind
 from search_spaces.errors import InputError
-from search_spaces.formats import Format
+from search_spaces.formats import Format, NumberSpec
 
 #: ``{ONNX type of quantized activations: (TensorRT, compute capability)}`` from which on there are kernels.
 _KERNELS = {"INT8": ((0, 0), (6, 1)), "FLOAT8E4M3FN": ((10, 0), (8, 9))}
+#: Likewise of quantized weights alone; on older GPUs TensorRT-RTX 1.7.1 ends with "HW-specific datatypes: fp4_e2m1".
+_STORED = {"FLOAT4E2M1": ((10, 8), (10, 0))}
 
 
 @dataclass(frozen=True)
@@ -124,14 +126,11 @@ def support(fmt: Format, version: str, compute_capability: tuple[int, int]) -> S
     number = fmt.activation
     if number.quantized and number.onnx not in _KERNELS:
         return Support(SupportKind.IMPOSSIBLE, f"TensorRT does not compute in {number.name}")
-    if number.quantized:
-        least_version, least_capability = _KERNELS[number.onnx]
-        if parse_version(version) < least_version:
-            text = f"{number.name} needs TensorRT >= {least_version[0]} (this is {version})"
-            return Support(SupportKind.IMPOSSIBLE, text)
-        if compute_capability < least_capability:
-            needed, own = ("sm_{}{}".format(*pair) for pair in (least_capability, compute_capability))
-            return Support(SupportKind.IMPOSSIBLE, f"{number.name} needs {needed} or newer (this is {own})")
+    if number.quantized and (why := _too_old(number, _KERNELS[number.onnx], version, compute_capability)):
+        return Support(SupportKind.IMPOSSIBLE, why)
+    stored = _STORED.get(fmt.weight.onnx) if strongly_typed(version) else None  # before, the builder gets floats
+    if stored and (why := _too_old(fmt.weight, stored, version, compute_capability)):
+        return Support(SupportKind.IMPOSSIBLE, why)
     if fmt.weight == number:
         return COMPUTES
     if strongly_typed(version) and (why := refusal(fmt)):
@@ -141,3 +140,20 @@ def support(fmt: Format, version: str, compute_capability: tuple[int, int]) -> S
     else:
         text = "weights are stored packed and computed with in fp16: size only"
     return Support(SupportKind.STORES, text)
+
+
+def _too_old(
+    number: NumberSpec,
+    least: tuple[tuple[int, int], tuple[int, int]],
+    version: str,
+    compute_capability: tuple[int, int],
+) -> str:
+    """Why this TensorRT or GPU does not know a number format yet; empty where both do."""
+    least_version, least_capability = least
+    if parse_version(version) < least_version:
+        needed = ".".join(map(str, least_version)).removesuffix(".0")
+        return f"{number.name} needs TensorRT >= {needed} (this is {version})"
+    if compute_capability < least_capability:
+        needed, own = ("sm_{}{}".format(*pair) for pair in (least_capability, compute_capability))
+        return f"{number.name} needs {needed} or newer (this is {own})"
+    return ""

@@ -8,6 +8,7 @@ from objectives.quantization.gptq import Activity, Moments, output_error
 from objectives.quantization.scales import Sharing
 from objectives.quantization.weights import WeightSettings
 from search_spaces.errors import InputError
+from search_spaces.formats import Number
 
 
 def _columns(groups: int, width: int, seed: int = 0) -> NDArray[np.float32]:
@@ -52,7 +53,7 @@ def test_halves_of_halves_round_as_the_plain_loop(groups: int, width: int) -> No
     second = exact.transpose(0, 2, 1) @ exact / 700
     np.testing.assert_allclose(known.hessian, second, rtol=1e-4, atol=1e-4 * second.max())
     weight, unit = _weight(groups, 12, width)
-    ours = known.feed_back(weight.swapaxes(1, 2), unit.swapaxes(1, 2), (-8, 7)).swapaxes(1, 2)
+    ours = known.feed_back(weight.swapaxes(1, 2), unit.swapaxes(1, 2), Number.INT4).swapaxes(1, 2)
     np.testing.assert_array_equal(ours, _plain_loop(weight, unit, known))
 
 
@@ -67,13 +68,13 @@ def test_pivots_are_what_is_left_of_an_input_that_the_others_foretell() -> None:
         assert known.pivots[0, column] == pytest.approx(damped[column, column] - told, rel=1e-4)
 
 
-SHARED = [(1, 5, Sharing(1, 5, 1)), (1, 200, Sharing(5, 20, 2, half=True)), (6, 9, Sharing(1, 9, 1))]
+SHARED = [(1, 5, Sharing(1, 5, 1)), (1, 200, Sharing(5, 20, 2, number=Number.FP16)), (6, 9, Sharing(1, 9, 1))]
 
 
 def _scales(weight: NDArray[np.float32], sharing: Sharing) -> NDArray[np.float32]:
     split = np.abs(weight).reshape(*weight.shape[:2], sharing.blocks, sharing.size, sharing.taps)
     scale = split.max(axis=3).reshape(*weight.shape[:2], -1) / 7
-    return scale.astype(np.float16).astype(np.float32) if sharing.half else scale
+    return np.asarray(sharing.stored(np, scale), np.float32)
 
 
 def test_searched_scales_leave_far_less_error_than_gptq_with_those_of_the_largest_weights() -> None:
@@ -81,8 +82,8 @@ def test_searched_scales_leave_far_less_error_than_gptq_with_those_of_the_larges
     known.add(_columns(1, 200))
     activity = known.activity(centred=True)
     weight, unit = _weight(1, 12, 200)
-    codes = activity.feed_back(weight.swapaxes(1, 2), unit.swapaxes(1, 2), (-8, 7)).swapaxes(1, 2)
-    found, scale = activity.search(weight, unit[:, :, :1], Sharing(1, 200, 1), (-8, 7))
+    codes = activity.feed_back(weight.swapaxes(1, 2), unit.swapaxes(1, 2), Number.INT4).swapaxes(1, 2)
+    found, scale = activity.search(weight, unit[:, :, :1], Sharing(1, 200, 1), Number.INT4)
     ours, today = (output_error(one - weight, activity.hessian).sum() for one in (found * scale, codes * unit))
     assert ours < 0.8 * today
 
@@ -103,7 +104,7 @@ def test_pytorch_gives_numpys_weights_within_rounding(groups: int, width: int, s
     known, other = ours.activity(centred), theirs.activity(centred)
     weight, _ = _weight(groups, 12, width)
     start = _scales(weight, sharing)
-    results = [one.search(weight, start, sharing, (-8, 7)) for one in (known, other)]
+    results = [one.search(weight, start, sharing, Number.INT4) for one in (known, other)]
     (codes, scale), (twin, other_scale) = results
     same = (codes == twin).all(axis=2)
     assert (codes == twin).mean() > 0.95 and same.any()  # a sum in another order may turn a tie, and what follows it

@@ -108,15 +108,15 @@ def test_the_output_error_of_a_row_is_never_above_gptqs_or_roundings(
     steps = sharing.spread(scale.swapaxes(1, 2)).swapaxes(1, 2)
     np.testing.assert_array_equal(steps * as_rows(plain.codes, layer), as_rows(plain.dequantized(), layer))
     activity = Activity.of(hessian)
-    codes, found = activity.search(rows, scale, sharing, (-8, 7))
-    assert codes.shape == rows.shape and codes.dtype == np.int16 and codes.min() >= -8 and codes.max() <= 7
+    codes, found = activity.search(rows, scale, sharing, Number.INT4)
+    assert codes.shape == rows.shape and (codes == np.rint(codes)).all() and codes.min() >= -8 and codes.max() <= 7
     assert found.shape == scale.shape and np.isfinite(found).all() and (found > 0).all()
     if plain.axis is None:
         np.testing.assert_array_equal(found, scale)
     if plain.scale.dtype == np.float16:
         np.testing.assert_array_equal(found.astype(np.float16), found)
     new = sharing.spread(found.swapaxes(1, 2)).swapaxes(1, 2)
-    greedy = activity.feed_back(rows.swapaxes(1, 2), steps.swapaxes(1, 2), (-8, 7)).swapaxes(1, 2)
+    greedy = activity.feed_back(rows.swapaxes(1, 2), steps.swapaxes(1, 2), Number.INT4).swapaxes(1, 2)
     ours, today, nearest = (
         output_error(values - rows.astype(np.float64), hessian)
         for values in (codes * new, greedy * steps, as_rows(plain.dequantized(), layer))
@@ -132,7 +132,7 @@ def test_gptq_is_far_better_where_inputs_are_correlated() -> None:
     hessian = (inputs.T @ inputs / len(inputs))[None]
     weight = random.standard_normal((1, 64, 32)).astype(np.float32)
     step = np.broadcast_to(np.abs(weight).max(axis=1, keepdims=True) / 7, weight.shape).astype(np.float32)
-    codes = Activity.of(hessian).feed_back(weight, step, (-8, 7))
+    codes = Activity.of(hessian).feed_back(weight, step, Number.INT4)
     ours, plain = (
         output_error((found * step - weight).swapaxes(1, 2), hessian).sum() for found in (codes, np.rint(weight / step))
     )

@@ -1,5 +1,6 @@
 import dataclasses
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -29,13 +30,19 @@ def _weight(layer: Layer, seed: int = 0) -> np.ndarray:
 def test_the_error_is_at_most_half_a_step(kind: str, fmt: str, granularity: Granularity) -> None:
     layer = KINDS[kind]
     weight = _weight(layer)
+    if layer.lacks(FORMATS[fmt]):
+        with pytest.raises(InputError, match=f"layer '{layer.name}'.*16 input channels"):
+            quantize_weight(weight, layer, FORMATS[fmt], WeightSettings(granularity=granularity))
+        return
     found = quantize_weight(weight, layer, FORMATS[fmt], WeightSettings(granularity=granularity))
     step = dataclasses.replace(found, codes=np.ones_like(weight, dtype=np.int8)).dequantized()
     error = np.abs(found.dequantized() - weight)
     if FORMATS[fmt].weight.is_integer:
         assert (error <= 0.5001 * step).all()
-    else:  # e4m3 has three mantissa bits: half a unit is 1/16 of the value, or half the least subnormal
-        assert (error <= np.maximum(np.abs(weight) / 16, 0.5 * 2**-9 * step) * 1.001).all()
+    else:  # half a unit: with three mantissa bits 1/16 of the value, or half the least subnormal
+        number = FORMATS[fmt].weight
+        unit = 2.0 ** (number.exponent + 1 - number.bits)
+        assert (error <= np.maximum(np.abs(weight) * unit / 2, 0.5 * unit * number.least_normal * step) * 1.001).all()
     assert found.codes.shape == weight.shape
 
 
@@ -65,6 +72,21 @@ def test_a_dead_channel_stays_exactly_zero() -> None:
         found = quantize_weight(weight, CONV, FORMATS[fmt], WeightSettings())
         assert np.isfinite(found.scale).all()
         assert (found.dequantized()[3] == 0.0).all()
+
+
+@pytest.mark.parametrize("factor", [1.0, 1e-3, 1e3, 1e-7])
+def test_two_levels_of_scales_are_stored_exactly(factor: float) -> None:
+    weight = _weight(CONV) * np.float32(factor)
+    weight[0] = 0.0
+    found = quantize_weight(weight, CONV, FORMATS["nvfp4"], WeightSettings(block_size=32))
+    assert found.block_size == 16 and found.scale.shape == (16, 4, 3, 3)
+    assert found.stored_bytes == weight.size // 2 + weight.size // 16 + 4
+    multiples = found.scale / np.float32(found.tensor_scale)
+    assert np.log2(found.tensor_scale) % 1 == 0 and multiples.max() <= 448
+    np.testing.assert_array_equal(multiples.astype(ml_dtypes.float8_e4m3fn).astype(np.float32), multiples)
+    if factor > 1e-6:  # in float16 too: no rounding is left to the graph's type
+        np.testing.assert_array_equal(found.scale.astype(np.float16), found.scale)
+        np.testing.assert_array_equal(found.dequantized().astype(np.float16), found.dequantized())
 
 
 def test_settings_are_checked() -> None:

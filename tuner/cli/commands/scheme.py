@@ -96,7 +96,7 @@ def materialize(
     from objectives.tasks.detection.detector import recognise
     from search_spaces.allocation import Allocation
     from search_spaces.errors import nearest
-    from search_spaces.formats import FORMATS, Granularity
+    from search_spaces.formats import FORMATS, UNQUANTIZED, Granularity, get_format
     from search_spaces.model_graph import ModelGraph
     from tuner.prepare.torch_scheme import difference, materialize_by_torch
     from tuner.study.model_file import onnx_file
@@ -121,7 +121,12 @@ def materialize(
     contract = recognise(graph, head=head, image_size=parse_size(image_size))
     if scheme is None:
         assert uniform is not None
-        allocation = Allocation.uniform([layer.name for layer in graph.quantizable], uniform)
+        fmt = get_format(uniform)
+        lacking = {layer.name: why for layer in graph.quantizable if (why := layer.lacks(fmt))}
+        fitting = [layer.name for layer in graph.quantizable if layer.name not in lacking]
+        allocation = Allocation.uniform(fitting, uniform)
+        for name, why in lacking.items():
+            say(f"{name} stays {UNQUANTIZED}: {why.partition(';')[0]}")
     else:
         allocation = Allocation.from_text(_read(scheme))
     records = load_calibration(calibration, images).images
