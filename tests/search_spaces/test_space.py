@@ -25,7 +25,7 @@ def test_a_cost_table_survives_json_and_a_damaged_one_is_named() -> None:
             CostTable.from_json(damaged)
 
 
-def test_the_seven_formats() -> None:
+def test_the_formats() -> None:
     assert list(FORMATS) == ["fp16", "w8a16", "w4a16", "int8", "fp8", "w8a8f", "w4a8", "nvfp4"]
     with pytest.raises(InputError, match="did you mean 'int8'"):
         get_format("in8")
@@ -39,6 +39,18 @@ def test_groups_cover_every_quantizable_layer_once(graph: ModelGraph, granularit
     allocation = space.allocation(space.project("int8"))
     assert space.choices(allocation) == space.project("int8")
     assert [name for name, _ in allocation.items] == list(space.layers)
+
+
+def test_formats_that_a_layer_cannot_have_are_left_out(graph: ModelGraph) -> None:
+    space = SearchSpace.build(graph.layers, ["fp16", "nvfp4"])
+    for layer in graph.quantizable:
+        fits = layer.block_axis is not None and layer.weight_shape[layer.block_axis] % 16 == 0
+        assert space.parameters()[layer.name] == (("fp16", "nvfp4") if fits else ("fp16",))
+    stem = graph.quantizable[0].name
+    with pytest.raises(InputError, match=f"space.formats: no format is left for layer '{stem}': nvfp4 needs whole"):
+        SearchSpace.build(graph.layers, ["nvfp4"])
+    with pytest.raises(InputError, match=f"space.rules: no format is left for layer '{stem}'"):
+        SearchSpace.build(graph.layers, ["fp16"], rules=[Rule(stem, ("nvfp4",))])
 
 
 def test_later_rules_win_and_fingerprints_differ(graph: ModelGraph) -> None:

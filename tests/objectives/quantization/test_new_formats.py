@@ -43,6 +43,7 @@ NEW = [
     Format("w3a16", INT3, Number.FP16),
 ]
 NAMES = [fmt.name for fmt in NEW]
+BLOCKED = [name for name, fmt in FORMATS.items() if fmt.weight.block_size]  # not of every layer
 
 
 class Room:
@@ -53,7 +54,7 @@ class Room:
         self.table: CalibrationTable = calibrate(graph, iter(self.images), "max")
 
     def uniform(self, fmt: str) -> Allocation:
-        return Allocation.uniform([layer.name for layer in self.graph.quantizable], fmt)
+        return Allocation.uniform([x.name for x in self.graph.quantizable if not x.lacks(FORMATS[fmt])], fmt)
 
     def materializer(self, runtime: str = "onnxruntime") -> Materializer:
         return Materializer(self.graph, self.table, DIALECTS[runtime], WeightSettings("rtn", block_size=8))
@@ -122,7 +123,7 @@ def test_onnx_runtime_runs_it_and_more_bits_mean_less_error(room: Room) -> None:
 def test_layers_of_all_formats_in_one_model(room: Room) -> None:
     layers = [layer.name for layer in room.graph.quantizable]
     for seed in range(3):
-        drawn = np.random.default_rng(seed).choice(list(FORMATS), len(layers))
+        drawn = np.random.default_rng(seed).choice([x for x in FORMATS if x not in BLOCKED], len(layers))
         assert room.error(Allocation.of(dict(zip(layers, map(str, drawn), strict=True)))) > 0
 
 

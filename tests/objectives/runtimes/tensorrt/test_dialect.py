@@ -21,7 +21,12 @@ from search_spaces.errors import InputError
 from search_spaces.formats import FORMATS, Format, Granularity, NumberSpec
 from search_spaces.model_graph import ModelGraph
 
-_BLOCKS = [("w4a16", Granularity.AUTO), ("w4a16", Granularity.BLOCK), ("w8a16", Granularity.BLOCK)]
+_BLOCKS = [
+    ("nvfp4", Granularity.AUTO),
+    ("w4a16", Granularity.AUTO),
+    ("w4a16", Granularity.BLOCK),
+    ("w8a16", Granularity.BLOCK),
+]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +49,7 @@ def _settings(granularity: Granularity) -> WeightSettings:
 
 
 def _uniform(graph: ModelGraph, fmt: str) -> Allocation:
-    return Allocation.uniform([layer.name for layer in graph.quantizable], fmt)
+    return Allocation.uniform([layer.name for layer in graph.quantizable if not layer.lacks(FORMATS[fmt])], fmt)
 
 
 @pytest.mark.parametrize(("fmt", "granularity"), _BLOCKS)
@@ -55,15 +60,24 @@ def test_blocked_weights_stay_packed_and_block_the_second_last_axis(
     assert artifact.build is None and artifact.folded == ()
     artifact.check()
     model = onnx.load_model_from_string(artifact.data)
-    assert model.opset_import[0].version == 21
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    number = FORMATS[fmt].weight
+    assert model.opset_import[0].version == max(21, number.opset)
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    shapes = {name: tuple(tensor.dims) for name, tensor in tensors.items()}
+    made = {node.output[0]: node for node in model.graph.node}
     blocked = [n for n in model.graph.node if any(a.name == "block_size" and a.i for a in n.attribute)]
     assert len(blocked) > 3
     for node in blocked:
         axis = next(entry.i for entry in node.attribute if entry.name == "axis")
-        codes, scales = shapes[node.input[0]], shapes[node.input[1]]
+        scale = node.input[1]
+        if number.block_scale is not None and number.block_scale.quantized:
+            levels = [tensors[name] for name in made[scale].input]
+            assert levels[0].data_type == onnx.TensorProto.FLOAT8E4M3FN and not levels[1].dims
+            scale = levels[0].name
+        codes, scales = shapes[node.input[0]], shapes[scale]
+        assert tensors[node.input[0]].data_type == onnx.TensorProto.DataType.Value(number.onnx)
         assert axis >= len(codes) - 2
-        assert codes[axis] == 8 * scales[axis]
+        assert codes[axis] == (number.block_size or 8) * scales[axis]
 
 
 @pytest.mark.parametrize(("fmt", "granularity"), _BLOCKS)
@@ -105,3 +119,12 @@ def test_the_packed_file_is_smaller(graph: ModelGraph, table: CalibrationTable, 
     made = {f: Materializer(graph, table, TRT, _settings(Granularity.AUTO)) for f in ("fp16", "w8a16", "w4a16")}
     sizes = [len(materializer.materialize(_uniform(graph, name)).data) for name, materializer in made.items()]
     assert sizes[0] > sizes[1] > sizes[2]
+
+
+def test_a_layer_whose_channels_are_no_whole_blocks_is_refused_by_name(
+    graph: ModelGraph, table: CalibrationTable
+) -> None:
+    [stem] = [layer.name for layer in graph.quantizable if layer.weight_shape[1] == 3]
+    for dialect in (TRT, TRT8, ONNXRUNTIME):
+        with pytest.raises(InputError, match=f"layer '{stem}': nvfp4 needs whole blocks of 16 .*, not 3; choose"):
+            Materializer(graph, table, dialect).materialize(Allocation.uniform([stem], "nvfp4"))

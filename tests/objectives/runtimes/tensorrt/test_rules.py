@@ -38,6 +38,15 @@ def test_formats_by_version_and_gpu() -> None:
     assert old["w4a16"].kind is SupportKind.STORES and "size only" in old["w4a16"].text
 
 
+def test_four_bit_floats_need_a_blackwell_gpu() -> None:
+    fmt = FORMATS["nvfp4"]
+    found = support(fmt, "10.13.2", (12, 0))
+    assert found.kind is SupportKind.STORES and "size only" in found.text
+    assert "nvfp4 needs sm_100 or newer (this is sm_90)" in support(fmt, "10.13.2", (9, 0)).text
+    assert "nvfp4 needs TensorRT >= 10.8 (this is 10.3.0)" in support(fmt, "10.3.0", (12, 0)).text
+    assert support(fmt, "8.6.0", (9, 0)).kind is SupportKind.STORES  # there the builder gets them unpacked
+
+
 @pytest.mark.parametrize(
     ("name", "layer"),
     [
