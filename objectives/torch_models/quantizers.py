@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from search_spaces.errors import InputError
 from search_spaces.formats import FORMATS, Format, NumberSpec
 
 PER_LAYER, PER_CHANNEL = "per_layer", "per_channel"
@@ -35,6 +36,9 @@ def uniform_config(fmt: str, granularity: str) -> dict[str, Any]:
     Args:
         fmt: A quantizing format.
         granularity: ``per_layer`` (one scale per weight) or ``per_channel`` (one per output channel).
+
+    Raises:
+        InputError: The format is made of blocks.
     """
     return {"quant_cfg": [_OFF, *_entries("", FORMATS[fmt], granularity)], "algorithm": "max"}
 
@@ -45,6 +49,9 @@ def scheme_config(formats: Mapping[str, str], granularity: str) -> dict[str, Any
     Args:
         formats: ``{module: format}``; modules that it leaves out stay unquantized.
         granularity: As in `uniform_config`.
+
+    Raises:
+        InputError: As it does.
     """
     entries: list[dict[str, Any]] = [_OFF]
     for module, name in formats.items():
@@ -59,6 +66,11 @@ def _bits(number: NumberSpec) -> int | tuple[int, int]:
 
 
 def _entries(prefix: str, fmt: Format, granularity: str) -> list[dict[str, Any]]:
+    if fmt.weight.block_size:  # its blocks lie along a weight's last axis: a row of the kernel, not input channels
+        raise InputError(
+            f"{fmt.name}: its blocks of {fmt.weight.block_size} input channels are none of ModelOpt's; use the ONNX "
+            "way (sensitivity.method: onnx, --by onnx)"
+        )
     pattern = prefix or "*"
     axis = 0 if granularity == PER_CHANNEL else None
     weights: dict[str, Any] = {"cfg": {"num_bits": _bits(fmt.weight), "axis": axis}}

@@ -33,7 +33,7 @@ AXIS = {
 }
 
 # In the order of the table of formats.
-_FORMAT_COLOURS = ("#dde2e8", "#8cbbe0", "#f2a541", "#2f6fb3", "#1f8a70", "#8fd0b8", "#c8452f")
+_FORMAT_COLOURS = ("#dde2e8", "#8cbbe0", "#f2a541", "#2f6fb3", "#1f8a70", "#8fd0b8", "#c8452f", "#e5989b")
 _SPARE_COLOURS = ("#7a4fbf", "#b0578d", "#6b705c", "#3d405b")
 STEPS = ("#2f6fb3", "#8cbbe0", "#1f8a70", "#f2a541", "#7a4fbf", "#c8452f", "#a9b6c4")
 

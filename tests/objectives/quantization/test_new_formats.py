@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -12,7 +13,7 @@ from onnx import TensorProto
 from tiny_detectors import build_detector, write_calibration
 
 from objectives.quantization.calibration import CalibrationTable, calibrate
-from objectives.quantization.materialize import Materializer
+from objectives.quantization.materialize import Artifact, Materializer
 from objectives.quantization.recovery import load_recovered, recover, save_recovered
 from objectives.quantization.weights import WeightSettings
 from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
@@ -60,7 +61,9 @@ class Room:
         return Materializer(self.graph, self.table, DIALECTS[runtime], WeightSettings("rtn", block_size=8))
 
     def error(self, allocation: Allocation) -> float:
-        artifact = self.materializer().materialize(allocation)
+        return self.error_of(self.materializer().materialize(allocation))
+
+    def error_of(self, artifact: Artifact) -> float:
         artifact.check()
         total = 0.0
         with OnnxRuntimeRunner(artifact.data) as found, OnnxRuntimeRunner(self.graph.path) as expected:
@@ -144,6 +147,26 @@ def test_weights_are_recovered_and_kept(room: Room, tmp_path: Path) -> None:
     assert three and all(codes.min() >= -4 and codes.max() <= 3 for codes in three)
 
 
+def test_float_codes_are_recovered_and_kept(room: Room, tmp_path: Path) -> None:
+    fmt, settings = FORMATS["nvfp4"], WeightSettings("auto")
+    wanted = [(x, fmt) for x in room.graph.quantizable if not x.lacks(fmt) and settings.recovers(x, fmt)]
+    assert len(wanted) > 3
+    found = recover(room.graph, lambda: iter(room.images), wanted, settings)
+    save_recovered(tmp_path / "weights.npz", found)
+    kept = load_recovered(tmp_path / "weights.npz")
+    for key, entry in found.items():
+        weight, again = entry.weight, kept[key].weight
+        assert again.codes.dtype == weight.codes.dtype and again.tensor_scale == weight.tensor_scale > 0
+        np.testing.assert_array_equal(again.dequantized(), weight.dequantized())
+        levels = weight.scale / np.float32(weight.tensor_scale)
+        np.testing.assert_array_equal(levels, levels.astype(ml_dtypes.float8_e4m3fn).astype(np.float32))
+    scheme = Allocation.uniform([layer.name for layer, _ in wanted], "nvfp4")
+    made = Materializer(room.graph, room.table, DIALECTS["onnxruntime"], settings, kept)
+    artifacts = {"gptq": made.materialize(scheme), "rtn": room.materializer().materialize(scheme)}
+    assert artifacts["gptq"].size == artifacts["rtn"].size
+    assert room.error_of(artifacts["gptq"]) < room.error_of(artifacts["rtn"])
+
+
 def test_it_has_a_sensitivity_and_costs(room: Room, tmp_path: Path) -> None:
     records = load_calibration(write_calibration(tmp_path, 2)).images
     images = PreprocessedImages.build(records, Preprocessing(room.graph.input_shape[2:]), tmp_path / "cache")
@@ -182,5 +205,7 @@ def test_modelopt_and_the_report_name_it() -> None:
     assert config_name("w4a8i") == "INT4_WEIGHT_INT8_ACT_CFG"
     weights, inputs = uniform_config("w8a16i", "per_channel")["quant_cfg"][1:]
     assert (weights["cfg"]["num_bits"], inputs["cfg"]["num_bits"]) == (8, 16)
+    with pytest.raises(InputError, match=r"nvfp4: its blocks of 16 input channels .*onnx"):
+        uniform_config("nvfp4", "per_channel")
     assert format_order(["w4a8i", "?", "int8"]) == ["int8", "w4a8i", "?"]
     assert format_colour("w4a8i") != format_colour("int8")

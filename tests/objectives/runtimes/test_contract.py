@@ -77,7 +77,7 @@ def runnable(runtime: Runtime) -> Runtime:
 
 
 def _uniform(graph: ModelGraph, fmt: str) -> Allocation:
-    return Allocation.uniform([layer.name for layer in graph.quantizable], fmt)
+    return Allocation.uniform([layer.name for layer in graph.quantizable if not layer.lacks(FORMATS[fmt])], fmt)
 
 
 @pytest.mark.parametrize("name", NAMES)
