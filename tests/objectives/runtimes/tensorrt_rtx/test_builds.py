@@ -48,12 +48,17 @@ class Room:
         assert artifact.build is None  # the file itself is what is built
         return len(build_engine(artifact.data, parse_capability(target))[0])
 
+    def uniform(self, fmt: str) -> Allocation:
+        """Every layer that can have the format."""
+        return Allocation.uniform([x.name for x in self.graph.quantizable if not x.lacks(FORMATS[fmt])], fmt)
+
     def drawn(self, target: str, count: int) -> list[Allocation]:
         """Random mixes of what the target is not refused."""
         draw = np.random.default_rng(0)
         dialect = _runtime(target).dialect()
-        formats = [name for name, fmt in FORMATS.items() if not dialect.refuses(fmt)]
-        return [Allocation.of({name: str(draw.choice(formats)) for name in self.names}) for _ in range(count)]
+        built = [fmt for fmt in FORMATS.values() if not dialect.refuses(fmt)]
+        formats = {x.name: [fmt.name for fmt in built if not x.lacks(fmt)] for x in self.graph.quantizable}
+        return [Allocation.of({n: str(draw.choice(formats[n])) for n in self.names}) for _ in range(count)]
 
 
 def _runtime(target: str) -> TensorRtRtx:
@@ -75,7 +80,7 @@ def test_every_uniform_format_builds_or_is_refused_by_its_rule(room: Room, fmt: 
         assert "choose" in why and FORMATS[fmt].activation.name in why + FORMATS[fmt].weight.name
         return
     for granularity in Granularity:
-        assert room.build(target, Allocation.uniform(room.names, fmt), granularity) > 0
+        assert room.build(target, room.uniform(fmt), granularity) > 0
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -92,7 +97,7 @@ def test_real_detectors_build(shared_data: Path, name: str, target: str) -> None
     sizes = {}
     for fmt in [name for name, fmt in FORMATS.items() if not dialect.refuses(fmt)]:
         for granularity in Granularity if FORMATS[fmt].quantizes_weight else [Granularity.AUTO]:
-            sizes[fmt, granularity] = real.build(target, Allocation.uniform(real.names, fmt), granularity)
+            sizes[fmt, granularity] = real.build(target, real.uniform(fmt), granularity)
     for allocation in real.drawn(target, 12):
         assert real.build(target, allocation) > 0
     assert sizes["w4a16", Granularity.AUTO] < sizes[UNQUANTIZED, Granularity.AUTO]
@@ -103,10 +108,11 @@ def test_what_a_gpu_lacks_is_refused_before_it_is_built(room: Room) -> None:
     from objectives.runtimes.tensorrt_rtx.build import build_engine
 
     made = Materializer(room.graph, room.table, STRONGLY_TYPED, WeightSettings("rtn"))
-    artifact = made.materialize(Allocation.uniform(room.names, "fp8"))
-    with pytest.raises(BuildError, match="HW-specific datatypes"):
-        build_engine(artifact.data, (8, 6))
-    assert "compute capability 8.9 on (this is 8.6)" in _runtime("8.6").dialect().refuses(FORMATS["fp8"])
+    for fmt, least, gpu in (("fp8", "8.9", "8.6"), ("nvfp4", "12.0", "8.9")):
+        artifact = made.materialize(room.uniform(fmt))
+        with pytest.raises(BuildError, match="HW-specific datatypes"):
+            build_engine(artifact.data, parse_capability(gpu))
+        assert f"capability {least} on (this is {gpu})" in _runtime(gpu).dialect().refuses(FORMATS[fmt])
 
 
 def test_what_does_not_parse_names_the_layer(room: Room) -> None:
