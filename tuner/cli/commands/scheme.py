@@ -135,6 +135,8 @@ def materialize(
         artifact = Materializer(graph, table, dialect, settings, recovered).materialize(allocation)
         seconds = time.perf_counter() - started
         artifact.check()
+        for line in artifact.precision.lines():
+            say(line)
         compared: Mapping[str, float] = {}
         try:
             if by == "torch":
@@ -153,7 +155,7 @@ def materialize(
         **compared,
     }
     if as_json:
-        show(figures)
+        show({**figures, "fp32": artifact.precision.to_json()})
         return
     for name, value in figures.items():
         print(f"{name:20} {value:.3f}" if isinstance(value, float) else f"{name:20} {value}")
