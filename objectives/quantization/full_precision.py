@@ -61,7 +61,8 @@ def full_precision(graph: ModelGraph, table: CalibrationTable, known: Collection
             nodes.append(FloatNode(node.name, *reason))
     missing = ""
     if not table.images:
-        missing = "ranges of activations: no calibration images"
+        seen = " but noise" if table.extremes else ""
+        missing = f"ranges of activations on images{seen}; `tuner materialize` and studies calibrate on yours"
     elif table.extremes is None:
         missing = "offsets and divisors: the ranges were measured by an earlier version; calibrate again in a new run"
     names = [graph.input, *graph.producer]
@@ -178,7 +179,7 @@ class _Search:
                 self._keep(node, name, f"reaches {top:.3g} (fp16 ends at {LARGEST:.0f})")
             elif lost(values, whole=layer or name != divided_by(self._graph, node)):
                 self._keep(node, name, f"is lost in fp16, of at most {top:.3g}")
-                if not self._table.images and not layer:
+                if not self._table.extremes and not layer:
                     self._widen(node.output[0], f"holds what fp16 loses of {name!r}")
 
     def _look_at_divisor(self, node: onnx.NodeProto) -> None:

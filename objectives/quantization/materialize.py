@@ -150,9 +150,8 @@ class Materializer:
             for name in extra_outputs
             if name not in self._graph.outputs
         )
-        precision = FullPrecision()
+        precision = self.precision
         if self._dialect.half_graph:
-            precision = self.precision
             model, scaled = to_half(model, self._late | precision.names, precision.tensors)
             precision = replace(precision, nodes=(*precision.nodes, *scaled))
         return bytes(model.SerializeToString(deterministic=True)), precision
@@ -286,7 +285,9 @@ class Materializer:
 
     @cached_property
     def precision(self) -> FullPrecision:
-        """What fp16 cannot hold of the model, whatever the scheme."""
+        """What fp16 cannot hold of the model, whatever the scheme; of a float32 graph nothing."""
+        if not self._dialect.half_graph:
+            return FullPrecision()
         return full_precision(self._graph, self._table, self._late)
 
     @cached_property

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from objectives.devices.gpu import Gpu, GpuState, find_gpu, gpu_facts, read_state
 from objectives.devices.lock import give_way
-from objectives.quantization.calibration import CalibrationTable
+from objectives.quantization.calibration import CalibrationTable, calibrate
 from objectives.quantization.dialect import Dialect
 from objectives.quantization.half_graph import is_half
 from objectives.quantization.materialize import Artifact, Materializer
@@ -37,6 +40,7 @@ from search_spaces.model_graph import ModelGraph
 if TYPE_CHECKING:
     from objectives.runtimes.tensorrt.runner import TensorRtRunner
 
+_NOISE_IMAGES = 2
 _ARITHMETIC = ("Add", "Sub", "Mul", "Div")
 #: What graphs are written for where no TensorRT is installed: those of 10 and later are alike.
 _USUAL_VERSION = "10.0"
@@ -161,8 +165,12 @@ class TensorRt(EngineBuilder):
         quantized = any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.nodes())
         if quantized or is_half(graph.model):
             return bytes(graph.model.SerializeToString(deterministic=True))
-        nothing = CalibrationTable(graph.digest, "max", 0, {"max": {}})
-        return Materializer(graph, nothing, self.dialect()).materialize(Allocation(())).engine_model
+        dialect = self.dialect()
+        table = noise_ranges(graph) if dialect.half_graph else CalibrationTable(graph.digest, "max", 0, {"max": {}})
+        artifact = Materializer(graph, table, dialect).materialize(Allocation(()))
+        for line in artifact.precision.lines():
+            print(f"{graph.path}: {line}", file=sys.stderr, flush=True)
+        return artifact.engine_model
 
     def versions(self) -> dict[str, str]:
         """TensorRT's."""
@@ -220,6 +228,15 @@ class TensorRt(EngineBuilder):
 
     def _key(self, model: bytes, graph: ModelGraph | None) -> str:
         return self.cache.key(model, asdict(self.settings.builder), sorted(fp32_layers(graph, self.version)))
+
+
+def noise_ranges(graph: ModelGraph) -> CalibrationTable:
+    """Ranges of a model that comes without calibration images, as noise shows them; none where its size is open."""
+    if not all(graph.input_shape):
+        return CalibrationTable(graph.digest, "max", 0, {"max": {}})
+    draw = np.random.default_rng(0)
+    found = calibrate(graph, (draw.random(graph.input_shape, dtype=np.float32) for _ in range(_NOISE_IMAGES)), "max")
+    return replace(found, images=0)  # no calibration images: whoever reads it says so
 
 
 @lru_cache(maxsize=4)

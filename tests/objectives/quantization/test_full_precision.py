@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from objectives.quantization.calibration import CalibrationTable, calibrate
-from objectives.quantization.full_precision import FullPrecision
+from objectives.quantization.float_nodes import FullPrecision
+from objectives.quantization.full_precision import full_precision
+from objectives.quantization.histogram import METHODS
 from objectives.quantization.materialize import Materializer
 from objectives.quantization.weights import WeightSettings
 from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
@@ -198,3 +201,83 @@ def test_true_fp16_agrees_with_float32(tmp_path: Path, tried: str, fmt: str) -> 
         assert np.quantile(errors, 0.99) <= 0.01 * BOX and errors.max() <= 0.04 * BOX
     else:
         assert errors.max() <= 0.01 * BOX
+
+
+def test_the_nodes_and_the_reasons_are_named(tmp_path: Path) -> None:
+    graph = _Body().write(tmp_path / "m.onnx", TRIED["moved when large"])
+    _, found = _errors(graph, _table(graph), "fp16")
+    assert [entry.node for entry in found.nodes] == ["Mul_2", "Reshape_3", "Mul_4"]
+    assert {entry.tensor for entry in found.nodes} == {"Mul_2_out"} and found.missing == ""
+    assert all("fp16 ends at 65504" in entry.reason for entry in found.nodes)
+    (line,) = found.lines()
+    assert "3 nodes stay in fp32: Mul_2, Reshape_3, Mul_4: 'Mul_2_out' reaches" in line
+    assert json.loads(json.dumps(found.to_json()))["nodes"][0]["node"] == "Mul_2"
+
+
+def test_an_ordinary_model_stays_in_fp16(tmp_path: Path) -> None:
+    graph = _Body().write(tmp_path / "m.onnx", TRIED["nothing"])
+    for fmt in ("fp16", "int8", "w8a16"):
+        _, found = _errors(graph, _table(graph), fmt)
+        assert found == FullPrecision()
+
+
+def test_ranges_of_any_method_are_judged_by_the_extremes(tmp_path: Path) -> None:
+    graph = _Body().write(tmp_path / "m.onnx", TRIED["offset"])
+    for method in METHODS:
+        assert full_precision(graph, _table(graph, method)).names == {"Add_2", "Sub_3"}
+
+
+def test_ranges_of_an_earlier_version_say_what_they_lack(tmp_path: Path) -> None:
+    graph = _Body().write(tmp_path / "m.onnx", TRIED["large"])
+    old = json.loads(_table(graph).to_json())
+    del old["extremes"], old["least"]
+    found = full_precision(graph, CalibrationTable.from_json(json.dumps(old)))
+    assert found.names == {"Mul_2", "Mul_3"} and "earlier version" in found.missing
+    assert "earlier version" in found.lines()[-1]
+
+
+def test_without_images_constants_decide(tmp_path: Path) -> None:
+    graph = _Body().write(tmp_path / "m.onnx", TRIED["epsilon of a norm"])
+    found = full_precision(graph, CalibrationTable(graph.digest, "max", 0, {"max": {}}))
+    assert {"Add_5", "Sqrt_6"} <= found.names and "images" in found.missing
+
+
+def test_a_pair_of_small_values_stays_with_its_layer(tmp_path: Path) -> None:
+    graph = _Body().write(tmp_path / "m.onnx", TRIED["small between pairs"])
+    _, found = _errors(graph, _table(graph), "int8")
+    (entry,) = found.nodes
+    assert entry.node == "Conv_3" and "scale" in entry.reason
+
+
+def test_no_cast_comes_between_a_pair_or_a_weight_and_its_layer(tmp_path: Path) -> None:
+    for tried in ("large", "large inputs of a layer", "large by a convolution", "weight", "small between pairs"):
+        graph = _Body().write(tmp_path / "m.onnx", TRIED[tried])
+        for fmt in ("int8", "w8a16", "fp8"):
+            scheme = Allocation.uniform([layer.name for layer in graph.quantizable], fmt)
+            artifact = Materializer(graph, _table(graph), TRT, _ROUNDED).materialize(scheme)
+            model = onnx.load_model_from_string(artifact.data)
+            casts = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "Cast"}
+            unpacked = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+            for node in model.graph.node:
+                if node.op_type == "Conv":
+                    assert not any(casts.get(name) in unpacked for name in node.input), (tried, fmt)
+
+
+def test_types_follow_casts_to_whole_numbers_and_back(tmp_path: Path) -> None:
+    """As torchvision's exports have them; the model's last node is a Cast."""
+
+    def tried(b: _Body, x: str) -> str:
+        whole = b.op("Cast", b.op("Mul", x, 100.0), to=TensorProto.INT64)
+        back = b.op("Cast", b.op("Sub", whole, b.op("Cast", x, to=TensorProto.INT64)), to=TensorProto.FLOAT)
+        wide = b.op("Cast", b.op("Mul", back, 0.005), to=TensorProto.DOUBLE)
+        narrow = b.op("Cast", b.op("Add", wide, wide), to=TensorProto.FLOAT)
+        return b.op("Concat", b.op("Slice", narrow, np.array([0]), np.array([4]), np.array([1])),
+                    b.op("Slice", x, np.array([4]), np.array([8]), np.array([1])), axis=1)  # fmt: skip
+
+    graph = _Body().write(tmp_path / "m.onnx", tried)
+    graph.model.graph.node[-1].op_type = "Cast"
+    graph.model.graph.node[-1].attribute.append(helper.make_attribute("to", TensorProto.FLOAT))
+    onnx.save(graph.model, tmp_path / "cast.onnx")
+    for fmt in ("fp16", "int8", "w8a16"):
+        errors, _ = _errors(ModelGraph(tmp_path / "cast.onnx"), _table(graph), fmt)
+        assert np.quantile(errors, 0.97) <= 0.02 * BOX
