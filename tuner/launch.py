@@ -173,6 +173,8 @@ def _work(
                 manifest["linked"] = link.to_json()
             write_manifest(run, manifest)
         run.log("start", resumed=known, trials=total, workers=workers)
+        if inputs.graph.note:
+            say(inputs.graph.note)
         if inputs.dropped:
             reason = f"no gain in {', '.join(inputs.config.objectives)} on {inputs.config.runtime.name}"
             run.log("dropped", formats=inputs.dropped, reason=reason)

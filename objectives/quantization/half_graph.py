@@ -41,16 +41,6 @@ def to_half(
     return typing.run(), tuple(typing.scaled)
 
 
-def is_half(model: onnx.ModelProto) -> bool:
-    """Whether a model computes or stores in fp16 already: a Cast to fp16, or an initializer in it."""
-    return any(tensor.data_type == TensorProto.FLOAT16 for tensor in model.graph.initializer) or any(
-        attribute.name == "to" and attribute.i == TensorProto.FLOAT16
-        for node in model.graph.node
-        if node.op_type == "Cast"
-        for attribute in node.attribute
-    )
-
-
 class _Typing:
     """One run of `to_half`."""
 

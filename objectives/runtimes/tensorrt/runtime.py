@@ -16,7 +16,6 @@ from objectives.devices.gpu import Gpu, GpuState, find_gpu, gpu_facts, read_stat
 from objectives.devices.lock import give_way
 from objectives.quantization.calibration import CalibrationTable, calibrate
 from objectives.quantization.dialect import Dialect
-from objectives.quantization.half_graph import is_half
 from objectives.quantization.materialize import Artifact, Materializer
 from objectives.quantization.placement import decoding
 from objectives.runners.runner import RuntimeUnavailable
@@ -163,8 +162,8 @@ class TensorRt(EngineBuilder):
     def file_model(self, graph: ModelGraph) -> bytes | Path:
         """A plain model in the engine's types; one with Q/DQ or in fp16, an exported scheme, as it is."""
         quantized = any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.nodes())
-        if quantized or is_half(graph.model):
-            return bytes(graph.model.SerializeToString(deterministic=True))
+        if quantized or graph.narrow:
+            return bytes(graph.in_own_types().SerializeToString(deterministic=True))
         dialect = self.dialect()
         table = noise_ranges(graph) if dialect.half_graph else CalibrationTable(graph.digest, "max", 0, {"max": {}})
         artifact = Materializer(graph, table, dialect).materialize(Allocation(()))

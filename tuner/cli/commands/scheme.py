@@ -112,6 +112,8 @@ def materialize(
     target = open_runtime(parse_settings({"name": RUNTIMES.check(runtime)}))
     dialect = target.dialect(version)
     graph = ModelGraph(onnx_file(model, head=head, image_size=parse_size(image_size), runtime=target))
+    if graph.note:
+        say(graph.note)
     contract = recognise(graph, head=head, image_size=parse_size(image_size))
     if scheme is None:
         assert uniform is not None
