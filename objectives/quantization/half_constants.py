@@ -33,12 +33,13 @@ def lost(values: NDArray[np.float32], *, whole: bool) -> bool:
     """Whether fp16 changes constants by more than a hundredth of themselves.
 
     Args:
-        values: Any shape.
-        whole: All of them that are not 0, or the tensor's largest is meant; else any one counts.
+        values: Any shape, within fp16's range.
+        whole: Their norm is meant; else any one of them counts.
     """
-    size = np.abs(values)
-    changed = np.abs(half(values) - values) > _LOST * size
-    return bool((size > 0).any() and (changed[size > 0].all() if whole else changed.any()))
+    size, change = np.abs(values, dtype=np.float64), np.abs(half(values) - values, dtype=np.float64)
+    if whole:
+        return bool(np.linalg.norm(change) > _LOST * np.linalg.norm(size))
+    return bool((change > _LOST * size).any())
 
 
 def lost_epsilon(node: onnx.NodeProto, constants: Mapping[str, NDArray[np.generic]]) -> tuple[str, str] | None:

@@ -134,6 +134,8 @@ class _Typing:
     def _stays(self, node: onnx.NodeProto) -> bool:
         if node.name in self._keep or node.op_type in _FLOAT_ONLY or not self._untyped.isdisjoint(node.output):
             return True
+        if any(entry.g.node or entry.graphs for entry in node.attribute):
+            return True  # the graphs within are in float32
         exempt = _ALWAYS_FLOAT.get(node.op_type, ())
         reads = [name for index, name in enumerate(node.input) if self._is_float(name) and index not in exempt]
         makes = node.op_type == "Cast" and node.output[0] in self._floats

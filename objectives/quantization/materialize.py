@@ -16,6 +16,7 @@ from objectives.quantization.calibration import CalibrationTable
 from objectives.quantization.dialect import Dialect
 from objectives.quantization.float_nodes import FullPrecision
 from objectives.quantization.full_precision import full_precision
+from objectives.quantization.half_constants import LARGEST, lost
 from objectives.quantization.half_graph import to_half
 from objectives.quantization.placement import Placement, decoding
 from objectives.quantization.qdq import QdqWriter
@@ -30,7 +31,6 @@ from search_spaces.layers import Layer
 from search_spaces.model_graph import ModelGraph
 
 _BLOCKS = 21  # the first opset whose DequantizeLinear knows blocks
-_FP16_MAX = float(np.finfo(np.float16).max)
 
 
 @dataclass(frozen=True)
@@ -254,7 +254,8 @@ class Materializer:
         index = list(node.input).index(layer.weight)
         if not FORMATS[name].quantizes_weight:
             values = self._array(layer.weight)
-            if self._dialect.half_weights and np.abs(values).max(initial=0.0) <= _FP16_MAX:
+            held = np.abs(values).max(initial=0.0) <= LARGEST and not lost(values, whole=True)
+            if self._dialect.half_weights and held:
                 node.input[index] = writer.half(layer.weight, values)
             return
         weight = self.weight(layer, name)

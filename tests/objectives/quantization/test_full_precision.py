@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from dialects import TRT, TRT8
+from dialects import ORT, TRT, TRT8
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
@@ -281,3 +281,41 @@ def test_types_follow_casts_to_whole_numbers_and_back(tmp_path: Path) -> None:
     for fmt in ("fp16", "int8", "w8a16"):
         errors, _ = _errors(ModelGraph(tmp_path / "cast.onnx"), _table(graph), fmt)
         assert np.quantile(errors, 0.97) <= 0.02 * BOX
+
+
+@pytest.mark.parametrize("tried", ["weight", "small weight"])
+def test_a_weight_that_fp16_cannot_hold_is_not_stored_in_it(tmp_path: Path, tried: str) -> None:
+    graph = _Body().write(tmp_path / "m.onnx", TRIED[tried])
+    artifact = Materializer(graph, _table(graph), ORT).materialize(Allocation(()))
+    with OnnxRuntimeRunner(graph.path) as base, OnnxRuntimeRunner(artifact.data) as stored:
+        for image in _images():
+            assert np.abs(stored.infer(image)[0] - base.infer(image)[0]).max() <= 0.01 * BOX
+    kinds = {t.name: t.data_type for t in onnx.load_model_from_string(artifact.data).graph.initializer}
+    assert TensorProto.FLOAT16 in kinds.values() and kinds["Conv_2.1" if tried == "small weight" else "Conv_3.1"] == 1
+
+
+def test_what_a_graph_within_reads_stays_float32(tmp_path: Path) -> None:
+    def tried(b: _Body, x: str) -> str:
+        body = helper.make_graph(
+            [
+                helper.make_node("Mul", ["held", x], ["product"], "inner"),
+                helper.make_node("Identity", ["go"], ["go_on"], "again"),
+            ],
+            "body",
+            [
+                helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+                helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+                helper.make_tensor_value_info("held", TensorProto.FLOAT, None),
+            ],
+            [
+                helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+                helper.make_tensor_value_info("product", TensorProto.FLOAT, None),
+            ],
+        )
+        return b.op("Loop", np.array(2), np.array(True), b.op("Add", x, 1.0), body=body)
+
+    graph = _Body().write(tmp_path / "m.onnx", tried)
+    for fmt in ("fp16", "int8"):
+        errors, found = _errors(graph, _table(graph), fmt)
+        assert errors.max() <= 0.01 * BOX
+    assert any("within 'Loop_3'" in entry.reason for entry in found.nodes)
