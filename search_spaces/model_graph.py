@@ -26,6 +26,7 @@ class ModelGraph:
         path: Where the model was read.
         digest: SHA-256 of the file (and of its external data), hex; another one for every batch above 1.
         model: The normalised model: nodes have unique names, constants are initializers, the batch is fixed.
+        narrow: Whether the file is in half precision; `model` is in float32 all the same.
         shapes: ``{tensor: shape}`` for every activation whose shape is static.
         initializers: ``{name: array}``.
         producer: ``{tensor: node}``.
@@ -55,7 +56,8 @@ class ModelGraph:
             raise InputError(f"{self.path}: not a valid ONNX model: {reason[:300]}; export it again") from None
 
     def _read(self, allow_quantized: bool, batch: int) -> None:
-        self.model, self.digest = read_model(self.path, allow_quantized, batch)
+        self._batch = batch
+        self.model, self.digest, self.narrow = read_model(self.path, allow_quantized, batch)
         try:
             self.model = onnx.shape_inference.infer_shapes(self.model, strict_mode=True, data_prop=True)
             onnx.checker.check_model(self.model, full_check=True)
@@ -109,6 +111,15 @@ class ModelGraph:
         """Opset of the default domain."""
         versions = (entry.version for entry in self.model.opset_import if entry.domain in ("", "ai.onnx"))
         return int(next(versions))
+
+    def in_own_types(self) -> onnx.ModelProto:
+        """The model as its file computes: in half precision where `narrow`, with float32 inputs and outputs."""
+        return read_model(self.path, True, self._batch, own_types=True)[0] if self.narrow else self.model
+
+    @property
+    def note(self) -> str:
+        """A line on how the file was read, where that is not as it is; else empty."""
+        return f"{self.path}: is in half precision; read as float32, without its Casts" if self.narrow else ""
 
     @cached_property
     def metadata(self) -> dict[str, str]:

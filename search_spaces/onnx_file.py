@@ -11,33 +11,38 @@ import onnx
 from onnx import numpy_helper
 
 from search_spaces.errors import InputError
+from search_spaces.float32 import as_float32, float_borders, is_narrow, sort_nodes
 from search_spaces.reading import is_file
 
 _QUANTIZED_OPS = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger"}
 
 
-def read_model(path: Path, allow_quantized: bool, batch: int) -> tuple[onnx.ModelProto, str]:
+def read_model(
+    path: Path, allow_quantized: bool, batch: int, own_types: bool = False
+) -> tuple[onnx.ModelProto, str, bool]:
     """Reads and normalises a model.
 
     Args:
         path: The ONNX file.
         allow_quantized: Accept one that holds Q/DQ nodes.
         batch: Images of one inference.
+        own_types: Leave a half-precision model as it computes, with float32 borders.
 
     Returns:
-        The model, and the SHA-256 of the file and of its external data, hex; another one for every batch above 1.
+        The model; the SHA-256 of the file and of its external data, hex, another one for every batch above 1; and
+        whether the file is in half precision, and the model was read as float32.
 
     Raises:
         InputError: The file is missing, truncated, not an ONNX model, not a detector, already quantized or not float32.
     """
-    model, digest = _load(path, allow_quantized)
+    model, digest, narrow = _load(path, allow_quantized, own_types)
     _name_nodes(model.graph)
     _lift_constants(model.graph)
     _check_kernels(model.graph, path)
     _fix_batch(model.graph, path, batch)
     if batch > 1:
         digest = hashlib.sha256(f"{digest} batch {batch}".encode()).hexdigest()
-    return model, digest
+    return model, digest, narrow
 
 
 def dims(value: onnx.ValueInfoProto) -> tuple[int, ...]:
@@ -45,7 +50,7 @@ def dims(value: onnx.ValueInfoProto) -> tuple[int, ...]:
     return tuple(int(dim.dim_value) for dim in value.type.tensor_type.shape.dim)
 
 
-def _load(path: Path, allow_quantized: bool) -> tuple[onnx.ModelProto, str]:
+def _load(path: Path, allow_quantized: bool, own_types: bool) -> tuple[onnx.ModelProto, str, bool]:
     if not is_file(path):
         raise InputError(f"model {str(path)!r}: no such file; give the path of an ONNX detector")
     data = path.read_bytes()
@@ -69,6 +74,12 @@ def _load(path: Path, allow_quantized: bool) -> tuple[onnx.ModelProto, str]:
     found = {node.op_type for node in model.graph.node} & _QUANTIZED_OPS
     if found and not allow_quantized:
         raise InputError(f"{path}: already quantized (it holds {', '.join(sorted(found))}); give the float model")
+    sort_nodes(model.graph)
+    narrow = is_narrow(model) and not found
+    if narrow and not own_types:
+        as_float32(model)
+    else:
+        float_borders(model)
     known = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in known]
     if len(inputs) != 1 or len(dims(inputs[0])) != 4:
@@ -77,7 +88,7 @@ def _load(path: Path, allow_quantized: bool) -> tuple[onnx.ModelProto, str]:
     if inputs[0].type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
         kind = onnx.TensorProto.DataType.Name(inputs[0].type.tensor_type.elem_type).lower()
         raise InputError(f"{path}: input {inputs[0].name!r} is {kind}; export with float32 inputs and weights")
-    return model, digest.hexdigest()
+    return model, digest.hexdigest(), narrow
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

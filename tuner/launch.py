@@ -16,6 +16,7 @@ from search_spaces.errors import InputError
 from tuner.prepare.evaluators import open_evaluator
 from tuner.prepare.images import ensure_images
 from tuner.prepare.linked import Link, open_link, recorded_link
+from tuner.prepare.precision import record_precision
 from tuner.prepare.prepared import PreparedStudy, prepare_study
 from tuner.prepare.probe import ensure_probe
 from tuner.results.finalize import finish
@@ -172,6 +173,8 @@ def _work(
                 manifest["linked"] = link.to_json()
             write_manifest(run, manifest)
         run.log("start", resumed=known, trials=total, workers=workers)
+        if inputs.graph.note:
+            say(inputs.graph.note)
         if inputs.dropped:
             reason = f"no gain in {', '.join(inputs.config.objectives)} on {inputs.config.runtime.name}"
             run.log("dropped", formats=inputs.dropped, reason=reason)
@@ -208,6 +211,8 @@ def _search(
                 reference = score_reference(run, evaluator, inputs)
                 ensure_probe(inputs, run, steps, evaluator)
                 study = prepare_study(inputs, run, steps)
+                if study.parts is not None:
+                    record_precision(study.parts.materializer, run)
                 problem = study_problem(study, reference)
                 seeds = study_seeds(study, problem)
             session = _open_session(stack, study, problem, locks, evaluator, reference, interrupts, storage)

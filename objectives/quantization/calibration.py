@@ -4,30 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from objectives.quantization.divisors import divisors
 from objectives.quantization.histogram import METHODS, Histogram
+from objectives.quantization.movers import PASS_THROUGH
 from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
 from search_spaces.errors import InputError, nearest
 from search_spaces.model_graph import ModelGraph
 from search_spaces.reading import parse_json, record_of
-
-# Their output values are a subset of their input values, so they need no range of their own.
-PASS_THROUGH = (
-    "MaxPool",
-    "Resize",
-    "Transpose",
-    "Reshape",
-    "Split",
-    "Slice",
-    "Flatten",
-    "Squeeze",
-    "Unsqueeze",
-)
 
 
 @dataclass(frozen=True)
@@ -39,12 +28,17 @@ class CalibrationTable:
         method: The method that `range` uses.
         images: Number of calibration images.
         ranges: ``{method: {tensor: (low, high)}}``; every range contains 0.
+        extremes: ``{tensor: (least, greatest value seen)}``, which need not contain 0; None in a table of an earlier
+            version.
+        least: ``{tensor: least magnitude seen, zeros aside}`` of what `divisors` names; None likewise.
     """
 
     model: str
     method: str
     images: int
     ranges: Mapping[str, Mapping[str, tuple[float, float]]]
+    extremes: Mapping[str, tuple[float, float]] | None = None
+    least: Mapping[str, float] | None = None
 
     def range(self, tensor: str) -> tuple[float, float]:
         """Range ``(low, high)`` of a tensor by the chosen method."""
@@ -56,7 +50,7 @@ class CalibrationTable:
         Raises:
             InputError: `method` is unknown.
         """
-        return CalibrationTable(self.model, check_method(method), self.images, self.ranges)
+        return replace(self, method=check_method(method))
 
     def to_json(self) -> str:
         """Returns the table as JSON text."""
@@ -71,7 +65,9 @@ class CalibrationTable:
         """
         name, remedy = "calibration table", "delete the file to calibrate again"
         table = record_of(CalibrationTable, parse_json(text, name, remedy), name, remedy)
-        bounds = [bound for found in table.ranges.values() for pair in found.values() for bound in pair]
+        found = [*table.ranges.values(), table.extremes or {}]
+        bounds = [bound for entry in found for pair in entry.values() for bound in pair]
+        bounds += (table.least or {}).values()
         if table.method not in table.ranges or not np.isfinite(bounds).all():
             raise InputError(f"{name}: not one of ours: a range is missing or not finite; {remedy}")
         for method in table.ranges:
@@ -120,6 +116,7 @@ def calibrate(
         if name not in known and name != graph.input
     )
     histograms = {name: Histogram() for name in tensors}
+    least = dict.fromkeys((name for name in tensors if name in divisors(graph)), np.inf)
     count = 0
     with OnnxRuntimeRunner(probe.SerializeToString(), threads=threads) as runner:
         names = runner.output_names
@@ -132,13 +129,17 @@ def calibrate(
                         raise InputError(
                             f"{graph.path}: tensor {name!r} {error} on calibration image {count}"
                         ) from None
+                if name in least:
+                    least[name] = min(least[name], float(np.abs(values).min(where=values != 0, initial=np.inf)))
             count += 1
             if progress:
                 progress(count)
     if not count:
         raise InputError("calibration: no image; list at least one in data.calibration")
     ranges = {m: {name: h.range(m) for name, h in histograms.items()} for m in METHODS}
-    return CalibrationTable(graph.digest, method, count, ranges)
+    extremes = {name: (h.low, h.high) for name, h in histograms.items()}
+    small = {name: value for name, value in least.items() if np.isfinite(value)}
+    return CalibrationTable(graph.digest, method, count, ranges, extremes, small)
 
 
 def activations(graph: ModelGraph) -> tuple[str, ...]:

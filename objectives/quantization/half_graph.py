@@ -1,74 +1,76 @@
 """Types a float32 graph as fp16, for TensorRT's strongly typed networks: there the graph's types are the engine's.
 
 Inputs and outputs stay float32, and so do the nodes that compute pixel coordinates, where a half's step is up to half
-a pixel at 640. A Cast stands at each border, one per tensor. Q/DQ scales become fp16 as well: from opset 19 on the type
-of a DequantizeLinear's output is its scale's.
+a pixel at 640, and those that `full_precision` names. A Cast stands at each border, one per tensor. Q/DQ scales become
+fp16 as well: from opset 19 on the type of a DequantizeLinear's output is its scale's. No Cast comes between a
+DequantizeLinear and the layers that it feeds, as they would not fuse: a pair or a weight takes its readers' type.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from objectives.quantization.float_nodes import FloatNode
+
 _FP16 = np.finfo(np.float16)
+_PAIR = ("QuantizeLinear", "DequantizeLinear")
 # Inputs that ONNX defines as float32 whatever the type of the others.
 _ALWAYS_FLOAT = {"Resize": (1, 2)}
 _FLOAT_ONLY = ("NonMaxSuppression",)
 
 
-def to_half(model: onnx.ModelProto, keep: Collection[str]) -> onnx.ModelProto:
+def to_half(
+    model: onnx.ModelProto, keep: Collection[str], tensors: Collection[str] = ()
+) -> tuple[onnx.ModelProto, tuple[FloatNode, ...]]:
     """Types a model as fp16.
 
     Args:
         model: A float32 model without inner shapes, Q/DQ pairs included.
         keep: Names of the nodes that stay float32. A node whose constants exceed fp16's range stays so too.
+        tensors: Names of those that must not be fp16: whatever reads or makes one stays float32.
 
     Returns:
-        The typed model; the argument is not changed.
+        The typed model, the argument is not changed; and the nodes that stay float32 for the scale of a Q/DQ pair.
     """
-    return _Typing(model, keep).run()
-
-
-def is_half(model: onnx.ModelProto) -> bool:
-    """Whether a model computes or stores in fp16 already: a Cast to fp16, or an initializer in it."""
-    return any(tensor.data_type == TensorProto.FLOAT16 for tensor in model.graph.initializer) or any(
-        attribute.name == "to" and attribute.i == TensorProto.FLOAT16
-        for node in model.graph.node
-        if node.op_type == "Cast"
-        for attribute in node.attribute
-    )
+    typing = _Typing(model, keep, tensors)
+    return typing.run(), tuple(typing.scaled)
 
 
 class _Typing:
     """One run of `to_half`."""
 
-    def __init__(self, model: onnx.ModelProto, keep: Collection[str]) -> None:
+    def __init__(self, model: onnx.ModelProto, keep: Collection[str], tensors: Collection[str]) -> None:
         self._model = onnx.ModelProto()
         self._model.CopyFrom(model)
         inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
         values = [*inferred.input, *inferred.value_info, *inferred.output]
         self._floats = {v.name for v in values if v.type.tensor_type.elem_type == TensorProto.FLOAT}
         self._constants = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._untyped = {v.name for v in values if not v.type.HasField("tensor_type")}
         self._keep = set(keep)
+        self.scaled: list[FloatNode] = []
         self._added: dict[str, onnx.TensorProto] = {}
         self._names: dict[tuple[str, int], str] = {}
         self._types = {v.name: TensorProto.FLOAT for v in inferred.input}
         self._nodes: list[onnx.NodeProto] = []
+        self._maker: Mapping[str, onnx.NodeProto] = {name: node for node in model.graph.node for name in node.output}
+        self._float = self._float_nodes(set(tensors))
 
     def run(self) -> onnx.ModelProto:
         graph = self._model.graph
         outputs = {value.name for value in graph.output}
-        for node in list(graph.node):
-            kind = TensorProto.FLOAT if self._stays(node) else TensorProto.FLOAT16
+        for place, node in enumerate(list(graph.node)):
+            kind = TensorProto.FLOAT if place in self._float else TensorProto.FLOAT16
             if kind == TensorProto.FLOAT16:
                 self._halve_weight(node)
             for index, name in enumerate(node.input):
                 node.input[index] = self._read(node, index, name, kind)
-            if node.op_type == "Cast" and kind == TensorProto.FLOAT16:
+            if node.op_type == "Cast" and kind == TensorProto.FLOAT16 and node.output[0] in self._floats:
                 _set_target(node, TensorProto.FLOAT16)
             self._nodes.append(node)
             for index, name in enumerate(node.output):
@@ -89,9 +91,51 @@ class _Typing:
         graph.initializer.extend(kept)
         return self._model
 
+    def _float_nodes(self, tensors: set[str]) -> set[int]:
+        """Places of the nodes that stay float32."""
+        nodes = self._model.graph.node
+        found: set[int] = set()
+        pairs: dict[str, str] = {}  # what a pair that stays makes, and its scale
+        for index, node in enumerate(nodes):
+            scale = self._lost_scale(node)
+            given = next((pairs[name] for name in node.input if name in pairs), None)
+            if node.op_type in _PAIR and (scale or given or not tensors.isdisjoint(node.input)):
+                pairs[node.output[0]] = node.input[1]
+            elif given is not None and node.name not in self._keep and tensors.isdisjoint(node.input):
+                self.scaled.append(FloatNode(node.name, given, f"is a scale below fp16's {_FP16.tiny:.1e}"))
+            if scale or given or not tensors.isdisjoint([*node.input, *node.output]) or self._stays(node):
+                found.add(index)
+        readers: dict[str, list[int]] = {}
+        for index, node in reversed(list(enumerate(nodes))):
+            users = [reader for name in node.output for reader in readers.get(name, [])]
+            if users and found.issuperset(users) and (node.op_type in _PAIR or self._is_constant(node)):
+                found.add(index)
+            for name in node.input:
+                readers.setdefault(name, []).append(index)
+        return found
+
+    def _lost_scale(self, node: onnx.NodeProto) -> bool:
+        """Whether a pair of an activation would be coarser with a scale that is a normal half."""
+        if node.op_type not in _PAIR or node.input[0] in self._constants or node.input[1] not in self._constants:
+            return False
+        scale = numpy_helper.to_array(self._constants[node.input[1]])
+        return bool((scale < _FP16.tiny).any())
+
+    def _is_constant(self, node: onnx.NodeProto) -> bool:
+        """Whether a node computes something of constants alone, as the unpacking of a weight does."""
+        while all(name in self._constants or not name for name in node.input[1:]):
+            if not node.input or node.input[0] in self._constants:
+                return True
+            if (above := self._maker.get(node.input[0])) is None:
+                return False
+            node = above
+        return False
+
     def _stays(self, node: onnx.NodeProto) -> bool:
-        if node.name in self._keep or node.op_type in _FLOAT_ONLY:
+        if node.name in self._keep or node.op_type in _FLOAT_ONLY or not self._untyped.isdisjoint(node.output):
             return True
+        if any(entry.g.node or entry.graphs for entry in node.attribute):
+            return True  # the graphs within are in float32
         exempt = _ALWAYS_FLOAT.get(node.op_type, ())
         reads = [name for index, name in enumerate(node.input) if self._is_float(name) and index not in exempt]
         makes = node.op_type == "Cast" and node.output[0] in self._floats

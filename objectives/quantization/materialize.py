@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from objectives.quantization.calibration import CalibrationTable
 from objectives.quantization.dialect import Dialect
+from objectives.quantization.float_nodes import FullPrecision
+from objectives.quantization.full_precision import full_precision
+from objectives.quantization.half_constants import LARGEST, lost
 from objectives.quantization.half_graph import to_half
 from objectives.quantization.placement import Placement, decoding
 from objectives.quantization.qdq import QdqWriter
@@ -28,7 +31,6 @@ from search_spaces.layers import Layer
 from search_spaces.model_graph import ModelGraph
 
 _BLOCKS = 21  # the first opset whose DequantizeLinear knows blocks
-_FP16_MAX = float(np.finfo(np.float16).max)
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,14 @@ class Artifact:
         size: Weight size.
         build: The model for the engine builder, where it is another than `data`.
         folded: Layers whose weights are packed in `data` and unpacked in `build`.
+        precision: The nodes of an fp16 graph that stay float32, pixel coordinates aside.
     """
 
     data: bytes
     size: Size
     build: bytes | None = None
     folded: tuple[str, ...] = ()
+    precision: FullPrecision = field(default_factory=FullPrecision)
 
     @property
     def engine_model(self) -> bytes:
@@ -93,6 +97,7 @@ class Materializer:
         self._graph = graph
         self._settings = weights or WeightSettings()
         self._dialect = dialect
+        self._table = table
         self._rules = dialect.placement(graph, table)
         self._recovered = recovered or {}
         self._cache: dict[str, QuantizedWeight] = {}
@@ -112,10 +117,11 @@ class Materializer:
         self._check(allocation)
         folded = self._folded(allocation)
         size = self.size(allocation)
-        data = self._assemble(allocation, frozenset(), extra_outputs)
+        data, precision = self._assemble(allocation, frozenset(), extra_outputs)
         if not folded:
-            return Artifact(data, size)
-        return Artifact(data, size, self._assemble(allocation, frozenset(folded), extra_outputs), folded)
+            return Artifact(data, size, precision=precision)
+        build, _ = self._assemble(allocation, frozenset(folded), extra_outputs)
+        return Artifact(data, size, build, folded, precision)
 
     def _folded(self, allocation: Allocation) -> tuple[str, ...]:
         """Layers whose weights the engine builder must be given unpacked."""
@@ -125,8 +131,10 @@ class Materializer:
             if FORMATS[fmt].quantizes_weight and self._dialect.unpacks(self._layers[name], FORMATS[fmt])
         )
 
-    def _assemble(self, allocation: Allocation, folded: frozenset[str], extra_outputs: Sequence[str]) -> bytes:
-        """Serializes the model with the weights of the `folded` layers unpacked."""
+    def _assemble(
+        self, allocation: Allocation, folded: frozenset[str], extra_outputs: Sequence[str]
+    ) -> tuple[bytes, FullPrecision]:
+        """Serializes the model with the weights of the `folded` layers unpacked; and what of it stays float32."""
         placement = self._rules.place(allocation)
         model = onnx.ModelProto()
         model.CopyFrom(self._skeleton(self._opset(allocation, folded)))
@@ -142,9 +150,11 @@ class Materializer:
             for name in extra_outputs
             if name not in self._graph.outputs
         )
+        precision = self.precision
         if self._dialect.half_graph:
-            model = to_half(model, self._late)
-        return bytes(model.SerializeToString(deterministic=True))
+            model, scaled = to_half(model, self._late | precision.names, precision.tensors)
+            precision = replace(precision, nodes=(*precision.nodes, *scaled))
+        return bytes(model.SerializeToString(deterministic=True)), precision
 
     def size(self, allocation: Allocation) -> Size:
         """Weight size of an allocation, exact, without building it."""
@@ -243,7 +253,8 @@ class Materializer:
         index = list(node.input).index(layer.weight)
         if not FORMATS[name].quantizes_weight:
             values = self._array(layer.weight)
-            if self._dialect.half_weights and np.abs(values).max(initial=0.0) <= _FP16_MAX:
+            held = np.abs(values).max(initial=0.0) <= LARGEST and not lost(values, whole=True)
+            if self._dialect.half_weights and held:
                 node.input[index] = writer.half(layer.weight, values)
             return
         weight = self.weight(layer, name)
@@ -271,6 +282,13 @@ class Materializer:
         if shift is None:
             return self._array(name)
         return self._array(name).reshape(-1) + shift if name else shift
+
+    @cached_property
+    def precision(self) -> FullPrecision:
+        """What fp16 cannot hold of the model, whatever the scheme; of a float32 graph nothing."""
+        if not self._dialect.half_graph:
+            return FullPrecision()
+        return full_precision(self._graph, self._table, self._late)
 
     @cached_property
     def _late(self) -> frozenset[str]:

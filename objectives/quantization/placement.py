@@ -8,7 +8,8 @@ from typing import Protocol
 
 import onnx
 
-from objectives.quantization.calibration import PASS_THROUGH, CalibrationTable
+from objectives.quantization.calibration import CalibrationTable
+from objectives.quantization.movers import PASS_THROUGH, root
 from objectives.quantization.qdq import QuantParams
 from search_spaces.allocation import Allocation
 from search_spaces.formats import FORMATS, UNQUANTIZED, NumberSpec
@@ -43,13 +44,6 @@ class PlacementRules(Protocol):
 
     def place(self, allocation: Allocation) -> Placement:
         """Decides every Q/DQ pair of one allocation."""
-
-
-def root(graph: ModelGraph, tensor: str) -> str:
-    """The tensor whose elements `tensor` holds: looks up through operators that only move elements."""
-    while (node := graph.producer.get(tensor)) is not None and node.op_type in MOVERS:
-        tensor = node.input[0]
-    return tensor
 
 
 def activation_inputs(graph: ModelGraph, node: onnx.NodeProto) -> list[str]:

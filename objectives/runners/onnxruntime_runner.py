@@ -66,7 +66,9 @@ class OnnxRuntimeRunner:
                 f"onnxruntime-cuda: ONNX Runtime {ort.__version__} cannot load its CUDA provider; "
                 "install the CUDA and cuDNN that it was built for, or choose onnxruntime-cpu"
             )
-        self._input = self._session.get_inputs()[0].name
+        first = self._session.get_inputs()[0]
+        self._input = first.name
+        self._kind = np.float16 if first.type == "tensor(float16)" else np.float32
 
     def deactivate(self) -> None:
         """Frees the session."""
@@ -103,11 +105,15 @@ class OnnxRuntimeRunner:
         return tuple(output.name for output in self.session.get_outputs())
 
     def infer(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
-        """Runs one batch ``(N, 3, H, W)`` float32 and returns the outputs in graph order."""
+        """Runs one batch ``(N, 3, H, W)`` float32 and returns the outputs in graph order.
+
+        A model with a float16 input or output takes and gives the same numbers here in float32.
+        """
         session = self.session
         try:
-            return tuple(session.run(None, {self._input: images}))
+            found = session.run(None, {self._input: images.astype(self._kind, copy=False)})
         except Exception as error:  # ONNX Runtime raises many classes of its own
             if self._cuda or not type(error).__module__.startswith("onnxruntime"):
                 raise  # a device may fail whatever the model is
             raise InputError(f"ONNX Runtime cannot run the model: {str(error).splitlines()[0]}") from None
+        return tuple(values.astype(np.float32) if values.dtype == np.float16 else values for values in found)

@@ -215,7 +215,7 @@ class Runtime(ABC):
 
     def file_model(self, graph: ModelGraph) -> bytes | Path:
         """A model file, plain or an exported scheme, as `open` takes it."""
-        return graph.path if graph.input_shape[0] == 1 else bytes(graph.model.SerializeToString())
+        return graph.path if graph.input_shape[0] == 1 else bytes(graph.in_own_types().SerializeToString())
 
     def layer_costs(
         self, graph: ModelGraph, materializer: Materializer | None, image: Callable[[], NDArray[np.float32]]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import onnx
 
 from objectives.quantization.calibration import CalibrationTable
+from objectives.quantization.movers import root
 from objectives.quantization.placement import (
     MOVERS,
     Placement,
@@ -18,7 +19,6 @@ from objectives.quantization.placement import (
     decoding,
     float_reads,
     integer_activations,
-    root,
     shared_ranges,
     widest,
 )

@@ -6,18 +6,13 @@ from dataclasses import replace
 
 import onnx
 
-from objectives.quantization.calibration import CalibrationTable
 from objectives.quantization.dialect import Dialect
-from objectives.quantization.half_graph import is_half
-from objectives.quantization.materialize import Materializer
 from objectives.quantization.rewrites import join_splits
 from objectives.runtimes.support import SupportKind
 from objectives.runtimes.tensorrt.placement import TensorRtPlacement
 from objectives.runtimes.tensorrt.rules import parse_capability, refusal, strongly_typed, support
-from search_spaces.allocation import Allocation
 from search_spaces.formats import Format
 from search_spaces.layers import Layer
-from search_spaces.model_graph import ModelGraph
 
 _WEAK_OPSET = 17
 
@@ -90,17 +85,3 @@ def dialect_of(version: str, capability: str | None = None) -> Dialect:
 def _missing(fmt: Format, version: str, gpu: tuple[int, int]) -> str:
     found = support(fmt, version, gpu)
     return f"cannot be had: {found.text}; choose int8 or w8a16" if found.kind is SupportKind.IMPOSSIBLE else ""
-
-
-def unquantized(graph: ModelGraph, dialect: Dialect) -> bytes:
-    """A model file as an engine builder takes it.
-
-    Args:
-        graph: Plain, or with Q/DQ or in fp16 already: an exported scheme, which stays as it is.
-        dialect: Of the builder.
-    """
-    quantized = any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.nodes())
-    if quantized or is_half(graph.model):
-        return bytes(graph.model.SerializeToString(deterministic=True))
-    nothing = CalibrationTable(graph.digest, "max", 0, {"max": {}})
-    return Materializer(graph, nothing, dialect).materialize(Allocation(())).engine_model

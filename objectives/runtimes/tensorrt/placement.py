@@ -14,12 +14,12 @@ from collections.abc import Collection
 import onnx
 
 from objectives.quantization.calibration import CalibrationTable
+from objectives.quantization.movers import root
 from objectives.quantization.placement import (
     MOVERS,
     Placement,
     float_reads,
     integer_activations,
-    root,
     shared_ranges,
     widest,
 )

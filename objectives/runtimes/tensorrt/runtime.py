@@ -22,10 +22,11 @@ from objectives.runtimes.engine_report import EngineReport
 from objectives.runtimes.runtime import GPU_TIMING, Finding, Opened
 from objectives.runtimes.support import Support
 from objectives.runtimes.tensorrt.attention import never_built
-from objectives.runtimes.tensorrt.dialect import EMULATED, WEAKLY_TYPED, dialect_of, unquantized
+from objectives.runtimes.tensorrt.dialect import EMULATED, WEAKLY_TYPED, dialect_of
 from objectives.runtimes.tensorrt.engine_report import read_engine
 from objectives.runtimes.tensorrt.findings import tensorrt_findings
 from objectives.runtimes.tensorrt.memory_places import PLACES, fastest_place
+from objectives.runtimes.tensorrt.plain_model import unquantized
 from objectives.runtimes.tensorrt.rules import strongly_typed, support
 from objectives.runtimes.tensorrt.settings import TensorRtSettings
 from objectives.runtimes.tensorrt.trtexec import trtexec_command

@@ -21,9 +21,10 @@ from objectives.runtimes.engine_cache import EngineCache
 from objectives.runtimes.engine_report import EngineReport
 from objectives.runtimes.runtime import GPU_TIMING, Finding, Opened
 from objectives.runtimes.support import Support
-from objectives.runtimes.tensorrt.dialect import EMULATED, STRONGLY_TYPED, unquantized
+from objectives.runtimes.tensorrt.dialect import EMULATED, STRONGLY_TYPED
 from objectives.runtimes.tensorrt.engine_report import read_engine
 from objectives.runtimes.tensorrt.memory_places import PLACES, fastest_place
+from objectives.runtimes.tensorrt.plain_model import unquantized
 from objectives.runtimes.tensorrt_rtx.capability import (
     CAPABILITIES,
     Capability,

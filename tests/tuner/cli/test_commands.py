@@ -220,6 +220,26 @@ def test_a_materialized_graph_suits_the_tensorrt_that_is_named(
     assert refused.returncode == 2 and "do not depend on it" in refused.stderr
 
 
+def test_a_half_precision_model_is_said_and_its_fp32_nodes_are_named(tuner: Tuner, tmp_path: Path) -> None:
+    model = onnx.load(build_detector(tmp_path / "m.onnx"))
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            values = numpy_helper.to_array(tensor) * (6e4 if tensor.name == "model.3.conv.weight" else 1)
+            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), tensor.name))
+    del model.graph.value_info[:]
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    onnx.save(model, tmp_path / "half.onnx")
+    images = ("--calibration", write_calibration(tmp_path, 1), "--out", tmp_path / "q.onnx")
+    chosen = ("--uniform", "int8", "--runtime", "tensorrt", "--tensorrt", "10", "--json")
+    done = tuner("materialize", tmp_path / "half.onnx", *images, *chosen)
+    assert done.returncode == 0, done.stderr
+    assert "read as float32" in done.stderr and "stay in fp32" in done.stderr
+    nodes = json.loads(done.stdout)["fp32"]["nodes"]
+    assert "/model/3/conv/Conv" in {node["node"] for node in nodes} and all(node["reason"] for node in nodes)
+    assert "read as float32" in tuner("layers", tmp_path / "half.onnx").stderr
+
+
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [

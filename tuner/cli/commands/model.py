@@ -41,6 +41,8 @@ def layers(model: Model, as_json: Json = False) -> None:
     from tuner.study.model_file import onnx_file
 
     graph = ModelGraph(onnx_file(model))
+    if graph.note:
+        say(graph.note)
     if as_json:
         show(
             {
@@ -232,6 +234,8 @@ def _detector(model: Path, head: str | None, image_size: str | None) -> tuple[Mo
     from search_spaces.model_graph import ModelGraph
 
     graph = ModelGraph(model, allow_quantized=True)
+    if graph.narrow:
+        say(f"{model}: is in half precision, and runs so")
     return graph, recognise(graph, head=head, image_size=parse_size(image_size))
 
 

@@ -118,6 +118,8 @@ def materialize(
     target = open_runtime(parse_settings({"name": RUNTIMES.check(runtime)}))
     dialect = target.dialect(version, capability)
     graph = ModelGraph(onnx_file(model, head=head, image_size=parse_size(image_size), runtime=target))
+    if graph.note:
+        say(graph.note)
     contract = recognise(graph, head=head, image_size=parse_size(image_size))
     if scheme is None:
         assert uniform is not None
@@ -146,6 +148,8 @@ def materialize(
         artifact = Materializer(graph, table, dialect, settings, recovered).materialize(allocation)
         seconds = time.perf_counter() - started
         artifact.check()
+        for line in artifact.precision.lines():
+            say(line)
         compared: Mapping[str, float] = {}
         try:
             if by == "torch":
@@ -164,7 +168,7 @@ def materialize(
         **compared,
     }
     if as_json:
-        show(figures)
+        show({**figures, "fp32": artifact.precision.to_json()})
         return
     for name, value in figures.items():
         print(f"{name:20} {value:.3f}" if isinstance(value, float) else f"{name:20} {value}")
