@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from objectives.quantization.biases import as_vector, bias_scale, with_room
 from objectives.quantization.calibration import CalibrationTable
 from objectives.quantization.dialect import Dialect
 from objectives.quantization.half_graph import to_half
@@ -26,6 +27,7 @@ from search_spaces.errors import InputError, nearest
 from search_spaces.formats import FORMATS, UNQUANTIZED, NumberSpec
 from search_spaces.layers import Layer
 from search_spaces.model_graph import ModelGraph
+from search_spaces.subgraphs import reads
 
 _BLOCKS = 21  # the first opset whose DequantizeLinear knows blocks
 _FP16_MAX = float(np.finfo(np.float16).max)
@@ -130,7 +132,7 @@ class Materializer:
         placement = self._rules.place(allocation)
         model = onnx.ModelProto()
         model.CopyFrom(self._skeleton(self._opset(allocation, folded)))
-        writer = QdqWriter()
+        writer = QdqWriter(model.graph, self._graph.initializers)
         nodes, used = self._rewrite(model.graph.node, allocation, placement, writer, folded)
         del model.graph.node[:]
         model.graph.node.extend(nodes)
@@ -195,7 +197,7 @@ class Materializer:
         """Returns the new node list, and the names of the float initializers that it still reads."""
         nodes: list[onnx.NodeProto] = []
         names: dict[tuple[str, NumberSpec], str] = {}
-        used: set[str] = set()
+        used = set(self._graph.outputs)
         paired: dict[str, list[NumberSpec]] = {}
         for tensor, kind in placement.pairs:
             paired.setdefault(tensor, []).append(kind)
@@ -224,7 +226,7 @@ class Materializer:
                 if number is not None:
                     node.input[index] = names[name, number]
             nodes.append(node)
-            used.update(node.input)
+            used.update(reads(node))
             for name in node.output:
                 pairs_after(name)
             nodes.extend(writer.take())
@@ -247,30 +249,37 @@ class Materializer:
                 node.input[index] = writer.half(layer.weight, values)
             return
         weight = self.weight(layer, name)
+        entry = self._recovered.get(weight_key(layer, FORMATS[name], self._settings))
+        shift = entry.shift if entry is not None else None
+        bias = self._bias(node, layer, shift)
+        step = None
+        if layer.name in placement.integer_bias and bias is not None:
+            input_scale = placement.pairs[layer.input, FORMATS[name].activation].scale
+            roomy = with_room(weight, layer, bias, input_scale)
+            if roomy is not None:  # else the bias stays in float
+                weight, step = roomy, bias_scale(roomy, layer, input_scale)
         if layer.name in folded:
-            node.input[index] = f"{layer.weight}_unpacked"
-            writer.array(node.input[index], weight.dequantized())
+            node.input[index] = writer.array(f"{layer.weight}_unpacked", weight.dequantized())
         else:
             fold = self._dialect.unpacked_at_load and layer.name not in placement.integer_nodes
             if fold:
                 node.input[index] = writer.folded_weight(layer.weight, weight)
             else:
                 node.input[index] = writer.weight(layer.weight, weight, self._dialect.flat_blocks)
-        entry = self._recovered.get(weight_key(layer, FORMATS[name], self._settings))
-        shift = entry.shift if entry is not None else None
-        bias = node.input[2] if len(node.input) > 2 else ""
-        if layer.name in placement.integer_bias and (bias in self._graph.initializers or shift is not None):
-            scale = placement.pairs[layer.input, FORMATS[name].activation].scale
-            _set_bias(node, writer.bias(f"{layer.name}_bias", self._bias(bias, shift), scale, weight))
-        elif shift is not None:
-            writer.array(f"{layer.name}_bias_corrected", self._bias(bias, shift))
-            _set_bias(node, f"{layer.name}_bias_corrected")
+        if bias is not None and step is not None:
+            _set_bias(node, writer.bias(f"{layer.name}_bias", bias, step))
+        elif bias is not None and shift is not None:
+            _set_bias(node, writer.array(f"{layer.name}_bias_corrected", bias))
 
-    def _bias(self, name: str, shift: NDArray[np.float32] | None) -> NDArray[np.float32]:
-        """A layer's bias with what its recovered weight adds to it."""
-        if shift is None:
-            return self._array(name)
-        return self._array(name).reshape(-1) + shift if name else shift
+    def _bias(
+        self, node: onnx.NodeProto, layer: Layer, shift: NDArray[np.float32] | None
+    ) -> NDArray[np.float32] | None:
+        """A layer's constant bias with what its recovered weight adds to it, per output channel; None without one."""
+        name = node.input[2] if len(node.input) > 2 else ""
+        if name not in self._graph.initializers:
+            return shift
+        bias = as_vector(self._array(name), layer)
+        return bias if bias is None or shift is None else bias + shift
 
     @cached_property
     def _late(self) -> frozenset[str]:
