@@ -173,7 +173,9 @@ class ModelGraph:
         weight_index = 1 if 1 in constant or node.op_type != "MatMul" else (constant[0] if constant else 1)
         weight = node.input[weight_index] if constant else ""
         data = node.input[1 - weight_index] if node.op_type == "MatMul" else node.input[0]
-        shape = self.initializers[weight].shape if weight in self.initializers else ()
+        shape: tuple[int, ...] = self.initializers[weight].shape if weight in self.initializers else ()
+        if not constant and node.input[1] not in self._images:
+            shape = self.shapes.get(node.input[1], ())  # computed by what is never folded
         groups = int(attribute(node, "group", 1))
         inputs, output = self.shapes.get(data, ()), self.shapes.get(node.output[0], ())
         parameters = int(np.prod(shape)) if shape else 0

@@ -98,6 +98,16 @@ class StudyEvaluator(Protocol):
         """Scores the unquantized model."""
 
 
+def check_finite(outputs: Sequence[NDArray[np.generic]], title: str) -> None:
+    """Refuses outputs that hold NaN or infinity.
+
+    Raises:
+        InputError: One does.
+    """
+    if not all(np.isfinite(values).all() for values in outputs):
+        raise InputError(f"{title} computes values that are not finite with this scheme; choose other formats")
+
+
 class Runtime(ABC):
     """One runtime on one device of this machine, as its settings say.
 
@@ -216,6 +226,19 @@ class Runtime(ABC):
     def file_model(self, graph: ModelGraph) -> bytes | Path:
         """A model file, plain or an exported scheme, as `open` takes it."""
         return graph.path if graph.input_shape[0] == 1 else bytes(graph.model.SerializeToString())
+
+    def try_out(self, model: bytes, images: NDArray[np.float32]) -> None:
+        """Loads a scheme's file and runs it once, so that none is handed out that its runtime refuses.
+
+        Args:
+            model: Serialized ONNX in this runtime's dialect.
+            images: One batch ``(N, 3, H, W)``.
+
+        Raises:
+            InputError: It cannot be loaded or run, or what it computes is not finite.
+        """
+        with self.open(model) as opened:
+            check_finite(opened.runner.infer(images), self.title)
 
     def layer_costs(
         self, graph: ModelGraph, materializer: Materializer | None, image: Callable[[], NDArray[np.float32]]
