@@ -43,29 +43,30 @@ def bias_scale(weight: QuantizedWeight, layer: Layer, input_scale: float) -> NDA
 
 def with_room(
     weight: QuantizedWeight, layer: Layer, bias: NDArray[np.float32], input_scale: float
-) -> QuantizedWeight | None:
+) -> QuantizedWeight:
     """A weight whose scales leave room for its layer's bias.
 
     Where a layer's input hardly differs from 0, its bias is more than int32 holds in steps of input scale x weight
-    scale. The weight's scales of those channels grow then. Half a step of each of a sum's n products, times the largest
-    code of the input, is less than n / 2**23 of such a bias: that is all that the coarser codes change.
+    scale. The weight's scales of those channels grow then, each for itself: a weight with one scale gets one per
+    channel. Half a step of each of a sum's n products, times the largest code of the input, is less than n / 2**23 of
+    such a bias: that is all that the coarser codes change. The bias cannot be left in float instead: ONNX Runtime 1.24
+    then makes an int32 one by itself, and clips it.
 
     Args:
-        weight: As quantized for itself.
+        weight: As quantized for itself, not in blocks.
         layer: Whose it is.
         bias: Shape ``(output channels,)``.
         input_scale: Step of the layer's input.
 
     Returns:
-        `weight` itself where the bias fits; None where one scale serves all channels, whose products would be lost.
+        `weight` itself where the bias fits.
     """
-    needed = np.abs(bias.astype(np.float64)).reshape(-1, weight.scale.size).max(axis=0) / LARGEST_CODE / input_scale
+    channels = layer.weight_shape[layer.channel_axis]
+    needed = np.abs(bias.astype(np.float64)).reshape(-1, channels).max(axis=0) / LARGEST_CODE / input_scale
     if (needed <= weight.scale).all():
         return weight
-    if weight.axis is None:
-        return None
     scale = np.maximum(weight.scale, np.nextafter(needed.astype(np.float32), np.float32(np.inf)))
-    shape = [-1 if axis == weight.axis else 1 for axis in range(weight.codes.ndim)]
+    shape = [-1 if axis == layer.channel_axis else 1 for axis in range(weight.codes.ndim)]
     ratio = (weight.scale.astype(np.float64) / scale).reshape(shape)
     codes = np.rint(weight.codes.astype(np.float64) * ratio).astype(weight.codes.dtype)
-    return replace(weight, codes=codes, scale=scale)
+    return replace(weight, codes=codes, scale=scale, axis=layer.channel_axis)

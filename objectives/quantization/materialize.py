@@ -16,6 +16,7 @@ from objectives.quantization.biases import as_vector, bias_scale, with_room
 from objectives.quantization.calibration import CalibrationTable
 from objectives.quantization.dialect import Dialect
 from objectives.quantization.half_graph import to_half
+from objectives.quantization.opsets import at_opset
 from objectives.quantization.placement import Placement, decoding
 from objectives.quantization.qdq import QdqWriter
 from objectives.quantization.recovery import Recovered
@@ -255,9 +256,8 @@ class Materializer:
         step = None
         if layer.name in placement.integer_bias and bias is not None:
             input_scale = placement.pairs[layer.input, FORMATS[name].activation].scale
-            roomy = with_room(weight, layer, bias, input_scale)
-            if roomy is not None:  # else the bias stays in float
-                weight, step = roomy, bias_scale(roomy, layer, input_scale)
+            weight = with_room(weight, layer, bias, input_scale)
+            step = bias_scale(weight, layer, input_scale)
         if layer.name in folded:
             node.input[index] = writer.array(f"{layer.weight}_unpacked", weight.dequantized())
         else:
@@ -314,26 +314,13 @@ class Materializer:
         own, highest = self._graph.opset, self._dialect.highest_opset
         return max(needed, self._dialect.least_opset, own if highest is None else min(own, highest))
 
-    def _converted(self, opset: int) -> onnx.ModelProto:
-        """The model at another opset.
-
-        Raises:
-            InputError: An operator has no counterpart there.
-        """
-        try:
-            return onnx.version_converter.convert_version(self._graph.model, opset)
-        except Exception as error:  # the converter raises plain RuntimeErrors of C++
-            raise InputError(
-                f"{self._graph.path}: opset {self._graph.opset} cannot be brought to {opset} "
-                f"({str(error).strip().splitlines()[0]}); export it with opset={self._dialect.export_opset}"
-            ) from None
-
     def _skeleton(self, opset: int) -> onnx.ModelProto:
         """The model at an opset, without initializers and inner shapes, which change from scheme to scheme."""
         if opset not in self._base:
             model = self._graph.model
             if opset != self._graph.opset:
-                model = self._converted(opset)
+                remedy = f"export it with opset={self._dialect.export_opset}"
+                model = at_opset(model, opset, self._graph.path, remedy)
             bare = onnx.ModelProto()
             bare.CopyFrom(model)
             bare.ir_version = max(
