@@ -41,9 +41,7 @@ def bias_scale(weight: QuantizedWeight, layer: Layer, input_scale: float) -> NDA
     return np.tile(scale, layer.output_channels // scale.size) if scale.ndim else scale
 
 
-def with_room(
-    weight: QuantizedWeight, layer: Layer, bias: NDArray[np.float32], input_scale: float
-) -> QuantizedWeight:
+def with_room(weight: QuantizedWeight, layer: Layer, bias: NDArray[np.float32], input_scale: float) -> QuantizedWeight:
     """A weight whose scales leave room for its layer's bias.
 
     Where a layer's input hardly differs from 0, its bias is more than int32 holds in steps of input scale x weight
