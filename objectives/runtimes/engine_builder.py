@@ -58,8 +58,9 @@ class EngineBuilder(Runtime):
     #: Whether it builds for GPUs that this machine need not have, named by the setting ``compute_capability``.
     ahead_of_time: ClassVar[bool] = False
 
-    def try_out(self, model: bytes, images: NDArray[np.float32]) -> None:
-        """Nothing: an engine is built where it is to run, in minutes. What the ONNX checker knows is checked anyway."""
+    def try_out(self, model: bytes, images: NDArray[np.float32]) -> str:
+        """It is not run: that takes an engine, built in minutes on the device that it is for."""
+        return f"{self.title} builds an engine of it first, on the device that it is for"
 
     @property
     @abstractmethod

@@ -71,10 +71,11 @@ class OnnxRuntimeCpu(Runtime):
         with OnnxRuntimeRunner(model, self.settings.threads) as runner:
             yield Opened(runner)
 
-    def try_out(self, model: bytes, images: NDArray[np.float32]) -> None:
+    def try_out(self, model: bytes, images: NDArray[np.float32]) -> str:
         """On the CPU, which every machine has."""
         with OnnxRuntimeRunner(model, threads=0) as runner:
             check_finite(runner.infer(images), self.title)
+        return ""
 
     def versions(self) -> dict[str, str]:
         """Of the package that is installed."""

@@ -56,8 +56,9 @@ class ReplayRuntime(Runtime):
         """It cannot; raises `InputError`."""
         raise InputError(f"runtime {self.name!r} runs no model; choose another with --runtime")
 
-    def try_out(self, model: bytes, images: NDArray[np.float32]) -> None:
-        """Nothing: it runs no model."""
+    def try_out(self, model: bytes, images: NDArray[np.float32]) -> str:
+        """It runs no model."""
+        return f"{self.name} runs no model"
 
     def device(self) -> dict[str, Any]:
         """Any machine replays alike."""

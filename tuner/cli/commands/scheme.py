@@ -148,8 +148,9 @@ def materialize(
         artifact = Materializer(graph, table, dialect, settings, recovered).materialize(allocation)
         seconds = time.perf_counter() - started
         artifact.check()
-        if by == "onnx":
-            target.try_out(artifact.data, next(iter(pixels.singles())))
+        left = target.try_out(artifact.data, next(iter(pixels.singles()))) if by == "onnx" else ""
+        if left:
+            say(f"checked, but not run: {left}")
         compared: Mapping[str, float] = {}
         try:
             if by == "torch":
