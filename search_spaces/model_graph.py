@@ -198,6 +198,8 @@ class ModelGraph:
         )
 
     def _reason(self, node: onnx.NodeProto, weight: str, data: str) -> str | None:
+        if node.domain:
+            return f"an operator of {node.domain}, not ONNX's own"
         if weight not in self.initializers:
             return self._computed(node)
         if data in self.initializers:

@@ -16,6 +16,7 @@ from search_spaces.normalisations.constants import close_inputs, lift_constants
 from search_spaces.normalisations.folding import fold_weights
 from search_spaces.normalisations.functions import inline_functions
 from search_spaces.normalisations.naming import name_nodes
+from search_spaces.normalisations.spelling import spell_plainly
 from search_spaces.reading import is_file
 
 _QUANTIZED_OPS = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger"}
@@ -36,6 +37,7 @@ def read_model(path: Path, allow_quantized: bool, batch: int) -> tuple[onnx.Mode
         InputError: The file is missing, truncated, not an ONNX model, not a detector, already quantized or not float32.
     """
     model, digest = _load(path, allow_quantized)
+    spell_plainly(model)
     name_nodes(model.graph)
     lift_constants(model.graph)
     fold_weights(model)

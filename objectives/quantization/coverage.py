@@ -18,7 +18,7 @@ class Coverage:
         quantizable: Layers whose weight can be.
         layers: All layers with a weight.
         share: Of the elements of all weights, those of quantizable layers; 0 to 1.
-        reason: Why the largest of the other layers cannot be quantized, with its name; empty where there is none.
+        reason: Why the largest of the other weights cannot be quantized, with its node; empty where there is none.
     """
 
     quantizable: int
@@ -34,15 +34,13 @@ class Coverage:
             InputError: None can be quantized.
         """
         weighted = [layer for layer in graph.layers if layer.parameters]
-        refused = max((x for x in weighted if not x.quantizable), key=lambda x: x.parameters, default=None)
-        reason = f"{refused.name!r}: {refused.reason}" if refused is not None else ""
+        left = _left(graph)
+        largest = max(left, key=left.__getitem__, default="")
         if not graph.quantizable:
-            why = f", e.g. {reason}" if reason else ""
+            why = f", e.g. {largest}" if largest else ""
             raise InputError(f"{graph.path}: has no layer that can be quantized; `tuner layers` says why{why}")
         held = sum(layer.parameters for layer in graph.quantizable)
-        return Coverage(
-            len(graph.quantizable), len(weighted), held / sum(layer.parameters for layer in weighted), reason
-        )
+        return Coverage(len(graph.quantizable), len(weighted), held / (held + sum(left.values())), largest)
 
     @property
     def warning(self) -> str:
@@ -53,3 +51,19 @@ class Coverage:
             f"only {self.quantizable} of {self.layers} layers can be quantized, {self.share:.0%} of the weights; "
             f"`tuner layers` says why, e.g. {self.reason}"
         )
+
+
+def _left(graph: ModelGraph) -> dict[str, int]:
+    """``{node and why it cannot be quantized: elements of its weight}``; biases and other vectors are not counted."""
+    refused = {layer.name: layer for layer in graph.layers if not layer.quantizable}
+    left = {f"{x.name!r}: {x.reason}": x.parameters for x in refused.values() if x.parameters and not x.weight}
+    quantized = {layer.weight for layer in graph.quantizable}
+    for name, array in graph.initializers.items():
+        readers = graph.consumers.get(name, [])
+        if name in quantized or array.ndim < 2 or array.dtype.kind != "f" or not readers:
+            continue
+        layer = next((refused[node.name] for node in readers if node.name in refused), None)
+        reason = layer.reason if layer is not None else f"{readers[0].op_type} is no layer that can be"
+        key = f"{(layer or readers[0]).name!r}: {reason}"
+        left[key] = left.get(key, 0) + array.size
+    return left

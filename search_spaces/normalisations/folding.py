@@ -69,7 +69,7 @@ def fold_weights(model: onnx.ModelProto) -> None:
 def _operands(graph: onnx.GraphProto) -> Iterator[str]:
     """What layers read as weight and bias; a MatMul either way round."""
     for node in graph.node:
-        if node.op_type in LAYER_OPS and node.domain in ("", "ai.onnx"):
+        if node.op_type in LAYER_OPS and not node.domain:
             yield from (name for name in node.input[0 if node.op_type == "MatMul" else 1 :] if name)
 
 
@@ -86,7 +86,7 @@ def _cone(
                 return None
             continue
         node = producer.get(current)
-        if node is None or node.op_type in _NEVER or node.domain not in ("", "ai.onnx") or any(inner_graphs(node)):
+        if node is None or node.op_type in _NEVER or node.domain or any(inner_graphs(node)):
             return None
         if node.name not in cone:
             cone[node.name] = node

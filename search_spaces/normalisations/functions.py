@@ -44,5 +44,5 @@ def _drop_domains(model: onnx.ModelProto, domains: set[str]) -> None:
 
 
 def _domains(graph: onnx.GraphProto) -> set[str]:
-    found = {"" if node.domain == "ai.onnx" else node.domain for node in graph.node} | {"", "ai.onnx"}
+    found = {node.domain for node in graph.node} | {"", "ai.onnx"}
     return found.union(*(_domains(inner) for node in graph.node for inner in inner_graphs(node)))

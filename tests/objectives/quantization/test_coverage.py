@@ -43,11 +43,33 @@ def test_a_model_of_which_all_can_be_quantized_passes_without_a_word(tmp_path: P
 def test_a_model_of_which_little_can_be_quantized_says_so(tmp_path: Path) -> None:
     found = Coverage.of(_graph(tmp_path / "m.onnx", shared=True, more=1))
     assert (found.quantizable, found.layers) == (2, 4)
-    assert found.share == pytest.approx(96 / (96 + 2 * 16 * 16 * 9))
-    assert "only 2 of 4 layers can be quantized, 2% of the weights" in found.warning
+    assert found.share == pytest.approx(96 / (96 + 16 * 16 * 9))
+    assert "only 2 of 4 layers can be quantized, 4% of the weights" in found.warning
     assert "'one': shared weight: also read by two" in found.warning
 
 
 def test_a_model_of_which_nothing_can_be_quantized_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no layer that can be quantized; `tuner layers` says why, e\.g\. 'one'"):
         Coverage.of(_graph(tmp_path / "m.onnx", shared=True, more=0))
+
+
+def test_weights_of_operators_that_are_no_layers_count(tmp_path: Path) -> None:
+    weights = {"w": (4, 3, 1, 1), "recurrent": (1, 4 * 64, 8), "inner": (1, 4 * 64, 64)}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], name="conv"),
+        helper.make_node("Reshape", ["c", "shape"], ["rows"], name="rows"),
+        helper.make_node("LSTM", ["rows", "recurrent", "inner"], ["y"], name="memory", hidden_size=64),
+    ]
+    values = [numpy_helper.from_array(np.ones(shape, np.float32), name) for name, shape in weights.items()]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [*values, numpy_helper.from_array(np.array([32, 1, 8]), "shape")],
+    )
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    found = Coverage.of(ModelGraph(path))
+    assert found.share == pytest.approx(12 / (12 + 256 * 72))
+    assert "'memory': LSTM is no layer that can be" in found.warning
