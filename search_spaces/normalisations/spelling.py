@@ -16,21 +16,22 @@ def spell_plainly(model: onnx.ModelProto) -> None:
     whose second output is there by an empty name.
     """
     for entry in model.opset_import:
-        entry.domain = _plain(entry.domain)
+        _spell_domain(entry)
     _spell_nodes(model.graph)
 
 
 def _spell_nodes(graph: onnx.GraphProto) -> None:
     for node in graph.node:
-        node.domain = _plain(node.domain)
+        _spell_domain(node)
         _drop_empty(node.input)
         _drop_empty(node.output)
         for inner in inner_graphs(node):
             _spell_nodes(inner)
 
 
-def _plain(domain: str) -> str:
-    return "" if domain == "ai.onnx" else domain
+def _spell_domain(entry: onnx.NodeProto | onnx.OperatorSetIdProto) -> None:
+    if entry.domain == "ai.onnx":  # an empty name that is written down makes other bytes than none
+        entry.domain = ""
 
 
 def _drop_empty(names: MutableSequence[str]) -> None:
