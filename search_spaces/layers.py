@@ -52,6 +52,11 @@ class Layer:
         return self.reason is None
 
     @property
+    def output_channels(self) -> int:
+        """Channels of the output; the groups of a ConvTranspose share an axis of the weight."""
+        return self.weight_shape[self.channel_axis] * (self.groups if self.op == "ConvTranspose" else 1)
+
+    @property
     def depthwise(self) -> bool:
         """Whether every group has one input channel."""
         return self.op == "Conv" and self.groups > 1 and self.weight_shape[1] == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from onnx import numpy_helper
 
 from search_spaces.errors import InputError
 from search_spaces.layers import Layer
+from search_spaces.normalisations.folding import LAYER_OPS
 from search_spaces.onnx_file import dims, read_model
 from search_spaces.reading import literal
-
-LAYER_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+from search_spaces.shapes import with_shapes
+from search_spaces.subgraphs import inner_graphs, reads
 
 
 class ModelGraph:
@@ -59,8 +61,7 @@ class ModelGraph:
         self._batch = batch
         self.model, self.digest, self.narrow = read_model(self.path, allow_quantized, batch)
         try:
-            self.model = onnx.shape_inference.infer_shapes(self.model, strict_mode=True, data_prop=True)
-            onnx.checker.check_model(self.model, full_check=True)
+            self.model = with_shapes(self.model)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
             line = str(error).strip().splitlines()[0]
             if batch > 1:
@@ -81,9 +82,9 @@ class ModelGraph:
         self.producer = {name: node for node in graph.node for name in node.output if name}
         self.consumers: dict[str, list[onnx.NodeProto]] = {}
         for node in graph.node:
-            for name in dict.fromkeys(node.input):
+            for name in dict.fromkeys(reads(node)):
                 self.consumers.setdefault(name, []).append(node)
-        self.layers = tuple(self._layer(node) for node in graph.node if node.op_type in LAYER_OPS)
+        self.layers = tuple(layer for node in graph.node for layer in self._layers_of(node))
 
     @property
     def input(self) -> str:
@@ -95,10 +96,9 @@ class ModelGraph:
         """Shape of the image input; height and width are 0 where the model leaves them open."""
         return dims(self._image_input)
 
-    @cached_property
+    @property
     def _image_input(self) -> onnx.ValueInfoProto:
-        known = set(self.initializers)
-        image: onnx.ValueInfoProto = next(v for v in self.model.graph.input if v.name not in known)
+        image: onnx.ValueInfoProto = self.model.graph.input[0]
         return image
 
     @property
@@ -153,7 +153,7 @@ class ModelGraph:
 
     def layers_above(self, node: onnx.NodeProto) -> frozenset[str]:
         """Names of the quantizable layers whose outputs a node reads, directly or through other operators."""
-        return frozenset().union(*(self._sources.get(name, frozenset()) for name in node.input))
+        return frozenset().union(*(self._sources.get(name, frozenset()) for name in reads(node)))
 
     @cached_property
     def _sources(self) -> dict[str, frozenset[str]]:
@@ -161,7 +161,7 @@ class ModelGraph:
         names = {layer.name for layer in self.quantizable}
         sources: dict[str, frozenset[str]] = {}
         for node in self.nodes():
-            above = frozenset().union(*(sources.get(name, frozenset()) for name in node.input))
+            above = frozenset().union(*(sources.get(name, frozenset()) for name in reads(node)))
             sources.update(dict.fromkeys(node.output, frozenset([node.name]) if node.name in names else above))
         return sources
 
@@ -169,12 +169,24 @@ class ModelGraph:
         """Nodes in topological order."""
         return iter(self.model.graph.node)
 
+    def _layers_of(self, node: onnx.NodeProto) -> Iterator[Layer]:
+        """The layer that a node is, and those in its inner graphs, which nothing quantizes."""
+        if node.op_type in LAYER_OPS:
+            yield self._layer(node)
+        for graph in inner_graphs(node):
+            for inner in graph.node:
+                for layer in self._layers_of(inner):
+                    name = f"{node.name}/{graph.name}/{layer.name}"
+                    yield replace(layer, name=name, reason=f"inside a branch or body of {node.op_type} {node.name!r}")
+
     def _layer(self, node: onnx.NodeProto) -> Layer:
         constant = [index for index, name in enumerate(node.input[:2]) if name in self.initializers]
         weight_index = 1 if 1 in constant or node.op_type != "MatMul" else (constant[0] if constant else 1)
         weight = node.input[weight_index] if constant else ""
         data = node.input[1 - weight_index] if node.op_type == "MatMul" else node.input[0]
-        shape = self.initializers[weight].shape if weight in self.initializers else ()
+        shape: tuple[int, ...] = self.initializers[weight].shape if weight in self.initializers else ()
+        if not constant and node.input[1] not in self._images:
+            shape = self.shapes.get(node.input[1], ())  # computed by what is never folded
         groups = int(attribute(node, "group", 1))
         inputs, output = self.shapes.get(data, ()), self.shapes.get(node.output[0], ())
         parameters = int(np.prod(shape)) if shape else 0
@@ -197,14 +209,16 @@ class ModelGraph:
         )
 
     def _reason(self, node: onnx.NodeProto, weight: str, data: str) -> str | None:
+        if node.domain:
+            return f"an operator of {node.domain}, not ONNX's own"
         if weight not in self.initializers:
-            return "no constant weight: both inputs are activations"
+            return self._computed(node)
         if data in self.initializers:
             return "constant: no input depends on the image"
         array = self.initializers[weight]
         if array.dtype != np.float32:
             return f"weight is {array.dtype}, not float32"
-        users = [user.name for user in self.consumers[weight] for name in user.input if name == weight]
+        users = [user.name for user in self.consumers[weight] for name in reads(user) if name == weight]
         if len(users) > 1:
             others = ", ".join(name for name in users if name != node.name)
             return f"shared weight: also read by {others or 'the same node'}"
@@ -217,6 +231,23 @@ class ModelGraph:
         if not np.isfinite(array).all():
             return "weight holds NaN or infinity"
         return None
+
+    def _computed(self, node: onnx.NodeProto) -> str:
+        """Why a layer has no constant weight."""
+        for name in reversed(node.input[:2]):
+            if name not in self._images:
+                maker = self.producer[name]
+                return f"no constant weight: {maker.op_type} {maker.name!r} computes it from other constants"
+        return "no constant weight: both inputs are activations"
+
+    @cached_property
+    def _images(self) -> frozenset[str]:
+        """Tensors that depend on the image."""
+        found = {self.input}
+        for node in self.nodes():
+            if not found.isdisjoint(reads(node)):
+                found.update(node.output)
+        return frozenset(found)
 
 
 def is_bin_expectation(weight: NDArray[np.generic]) -> bool:

@@ -1,4 +1,4 @@
-"""Reads an ONNX file and brings it into one form: named nodes, constants as initializers, a fixed batch."""
+"""Reads an ONNX file and brings it into one form (`normalisations`), with a fixed batch."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ from onnx import numpy_helper
 
 from search_spaces.errors import InputError
 from search_spaces.float32 import as_float32, float_borders, is_narrow, sort_nodes
+from search_spaces.names import FreshNames, tensor_names
+from search_spaces.normalisations.constants import close_inputs, lift_constants
+from search_spaces.normalisations.folding import fold_weights
+from search_spaces.normalisations.functions import inline_functions
+from search_spaces.normalisations.naming import name_nodes
+from search_spaces.normalisations.spelling import spell_plainly
 from search_spaces.reading import is_file
 
 _QUANTIZED_OPS = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger"}
@@ -36,8 +42,10 @@ def read_model(
         InputError: The file is missing, truncated, not an ONNX model, not a detector, already quantized or not float32.
     """
     model, digest, narrow = _load(path, allow_quantized, own_types)
-    _name_nodes(model.graph)
-    _lift_constants(model.graph)
+    spell_plainly(model)
+    name_nodes(model.graph)
+    lift_constants(model.graph)
+    fold_weights(model)
     _check_kernels(model.graph, path)
     _fix_batch(model.graph, path, batch)
     if batch > 1:
@@ -60,6 +68,7 @@ def _load(path: Path, allow_quantized: bool, own_types: bool) -> tuple[onnx.Mode
         raise InputError(f"{path}: not an ONNX file, or truncated ({len(data)} bytes); export it again") from None
     if not model.graph.node:
         raise InputError(f"{path}: not an ONNX file, or without nodes; export it again")
+    model = inline_functions(model, path)
     digest = hashlib.sha256(data)
     external = [t for t in _tensors(model.graph) if t.data_location == onnx.TensorProto.EXTERNAL]
     if external:
@@ -75,16 +84,19 @@ def _load(path: Path, allow_quantized: bool, own_types: bool) -> tuple[onnx.Mode
     if found and not allow_quantized:
         raise InputError(f"{path}: already quantized (it holds {', '.join(sorted(found))}); give the float model")
     sort_nodes(model.graph)
+    close_inputs(model)
     narrow = is_narrow(model) and not found
     if narrow and not own_types:
         as_float32(model)
     else:
         float_borders(model)
-    known = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in known]
+    inputs = model.graph.input
     if len(inputs) != 1 or len(dims(inputs[0])) != 4:
         shapes = ", ".join(f"{value.name}{list(dims(value))}" for value in inputs)
-        raise InputError(f"{path}: not a detector: one image input [N, 3, H, W] is expected, found {shapes or 'none'}")
+        raise InputError(
+            f"{path}: not a detector: one image input [N, 3, H, W] is expected, found {shapes or 'none'}; "
+            "export it with the image as its only input"
+        )
     if inputs[0].type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
         kind = onnx.TensorProto.DataType.Name(inputs[0].type.tensor_type.elem_type).lower()
         raise InputError(f"{path}: input {inputs[0].name!r} is {kind}; export with float32 inputs and weights")
@@ -102,41 +114,6 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
             for inner in (entry.g, *entry.graphs):
                 if inner.node or inner.initializer:
                     yield from _tensors(inner)
-
-
-def _name_nodes(graph: onnx.GraphProto) -> None:
-    seen: set[str] = set()
-    for index, node in enumerate(graph.node):
-        if not node.name or node.name in seen:
-            node.name = f"{node.op_type}_{index}" if not node.name else f"{node.name}_{index}"
-        seen.add(node.name)
-
-
-def _lift_constants(graph: onnx.GraphProto) -> None:
-    """Turns Constant nodes into initializers, and looks through Identity of an initializer."""
-    keep: list[onnx.NodeProto] = []
-    alias: dict[str, str] = {}
-    initializers = {tensor.name for tensor in graph.initializer}
-    outputs = {value.name for value in graph.output}
-    for node in graph.node:
-        entry = next((a for a in node.attribute if a.name == "value"), None)
-        if node.op_type == "Constant" and entry is not None:
-            tensor = onnx.TensorProto()
-            tensor.CopyFrom(entry.t)
-            tensor.name = node.output[0]
-            graph.initializer.append(tensor)
-            initializers.add(tensor.name)
-        elif node.op_type == "Identity" and node.input[0] in initializers and node.output[0] not in outputs:
-            alias[node.output[0]] = alias.get(node.input[0], node.input[0])
-            initializers.add(node.output[0])
-        else:
-            keep.append(node)
-    for node in keep:
-        for index, name in enumerate(node.input):
-            if name in alias:
-                node.input[index] = alias[name]
-    del graph.node[:]
-    graph.node.extend(keep)
 
 
 def _check_kernels(graph: onnx.GraphProto, path: Path) -> None:
@@ -157,9 +134,7 @@ def _fix_batch(graph: onnx.GraphProto, path: Path, batch: int) -> None:
 
     A model that was exported for one image holds that 1 in the shapes it reshapes and expands to as well.
     """
-    known = {tensor.name for tensor in graph.initializer}
-    image = next(value for value in graph.input if value.name not in known)
-    first = image.type.tensor_type.shape.dim[0]
+    first = graph.input[0].type.tensor_type.shape.dim[0]
     if first.dim_value > 1 and first.dim_value != batch:
         raise InputError(f"{path}: batch is fixed to {first.dim_value}; export with batch 1 or a dynamic batch")
     symbol, fixed = first.dim_param, first.dim_value
@@ -176,11 +151,12 @@ def _fix_batch(graph: onnx.GraphProto, path: Path, batch: int) -> None:
 def _widen_shapes(graph: onnx.GraphProto, batch: int) -> None:
     """Replaces the leading 1 of every constant shape that a Reshape or Expand of activations goes to."""
     constants = {tensor.name: tensor for tensor in graph.initializer}
+    fresh = FreshNames(tensor_names(graph))
     for node in graph.node:
         if node.op_type not in ("Reshape", "Expand") or node.input[0] in constants or node.input[1] not in constants:
             continue
         shape = numpy_helper.to_array(constants[node.input[1]])
         if shape.size and shape[0] == 1:
-            name = f"{node.name}/batch_shape"
+            name = fresh(f"{node.name}/batch_shape")
             graph.initializer.append(numpy_helper.from_array(np.array([batch, *shape[1:]], np.int64), name))
             node.input[1] = name

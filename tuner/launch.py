@@ -10,6 +10,7 @@ from pathlib import Path
 import optuna
 from optuna.storages import RDBStorage
 
+from objectives.quantization.coverage import Coverage
 from objectives.runtimes.runtime import StudyEvaluator
 from objectives.scores import Scores
 from search_spaces.errors import InputError
@@ -175,6 +176,9 @@ def _work(
         run.log("start", resumed=known, trials=total, workers=workers)
         if inputs.graph.note:
             say(inputs.graph.note)
+        if warning := Coverage.of(inputs.graph).warning:
+            run.log("little to quantize", warning=warning)
+            say(f"warning: {warning}")
         if inputs.dropped:
             reason = f"no gain in {', '.join(inputs.config.objectives)} on {inputs.config.runtime.name}"
             run.log("dropped", formats=inputs.dropped, reason=reason)

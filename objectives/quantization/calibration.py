@@ -110,10 +110,9 @@ def calibrate(
     probe = onnx.ModelProto()
     probe.CopyFrom(graph.model)
     known = set(graph.outputs)
+    # Without a type: of what comes after an operator of another domain, only the runtime knows it.
     probe.graph.output.extend(
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
-        for name in tensors
-        if name not in known and name != graph.input
+        onnx.ValueInfoProto(name=name) for name in tensors if name not in known and name != graph.input
     )
     histograms = {name: Histogram() for name in tensors}
     least = dict.fromkeys((name for name in tensors if name in divisors(graph)), np.inf)
@@ -122,7 +121,7 @@ def calibrate(
         names = runner.output_names
         for image in images:
             for name, values in zip((graph.input, *names), (image, *runner.infer(image)), strict=True):
-                if name in histograms:
+                if name in histograms and values.dtype == np.float32 and values.size:
                     try:
                         histograms[name].add(values)
                     except ValueError as error:
@@ -136,20 +135,29 @@ def calibrate(
                 progress(count)
     if not count:
         raise InputError("calibration: no image; list at least one in data.calibration")
-    ranges = {m: {name: h.range(m) for name, h in histograms.items()} for m in METHODS}
-    extremes = {name: (h.low, h.high) for name, h in histograms.items()}
+    found = {name: histogram for name, histogram in histograms.items() if histogram.filled}
+    ranges = {m: {name: h.range(m) for name, h in found.items()} for m in METHODS}
+    extremes = {name: (h.low, h.high) for name, h in found.items()}
     small = {name: value for name, value in least.items() if np.isfinite(value)}
     return CalibrationTable(graph.digest, method, count, ranges, extremes, small)
 
 
 def activations(graph: ModelGraph) -> tuple[str, ...]:
-    """Float activations that need a range: the image input and every operator's output but pass-through ones."""
-    floats = {
+    """Activations that need a range: the image input and every operator's output but pass-through ones.
+
+    Those that are no floats are left out, as far as their types are known.
+    """
+    others = {
         value.name
         for value in (*graph.model.graph.value_info, *graph.model.graph.output)
-        if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+        if value.type.tensor_type.elem_type not in (onnx.TensorProto.UNDEFINED, onnx.TensorProto.FLOAT)
+        or value.type.WhichOneof("value") not in (None, "tensor_type")
     }
     made = [
-        name for node in graph.nodes() if node.op_type not in PASS_THROUGH for name in node.output if name in floats
+        name
+        for node in graph.nodes()
+        if node.op_type not in PASS_THROUGH
+        for name in node.output
+        if name and name not in others
     ]
     return (graph.input, *made)

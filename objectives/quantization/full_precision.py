@@ -29,7 +29,8 @@ from objectives.quantization.half_constants import (
     lost_epsilon,
 )
 from objectives.quantization.movers import PASS_THROUGH, root
-from search_spaces.model_graph import LAYER_OPS, ModelGraph
+from search_spaces.model_graph import ModelGraph
+from search_spaces.normalisations.folding import LAYER_OPS
 
 #: Other images may reach further than the calibration's.
 _HEADROOM = 2.0

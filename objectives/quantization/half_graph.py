@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from objectives.quantization.float_nodes import FloatNode
+from search_spaces.names import FreshNames, node_names, tensor_names
+from search_spaces.subgraphs import graph_reads, inner_graphs, reads, rename_reads
 
 _FP16 = np.finfo(np.float16)
 _PAIR = ("QuantizeLinear", "DequantizeLinear")
@@ -58,6 +60,9 @@ class _Typing:
         self._names: dict[tuple[str, int], str] = {}
         self._types = {v.name: TensorProto.FLOAT for v in inferred.input}
         self._nodes: list[onnx.NodeProto] = []
+        self._fresh = FreshNames(tensor_names(model.graph))
+        self._fresh_node = FreshNames(node_names(model.graph))
+        self._halves: dict[str, str] = {}
         self._maker: Mapping[str, onnx.NodeProto] = {name: node for node in model.graph.node for name in node.output}
         self._float = self._float_nodes(set(tensors))
 
@@ -68,8 +73,10 @@ class _Typing:
             kind = TensorProto.FLOAT if place in self._float else TensorProto.FLOAT16
             if kind == TensorProto.FLOAT16:
                 self._halve_weight(node)
+            inner = {name: self._read(node, -1, name, kind) for name in reads(node)[len(node.input) :]}
             for index, name in enumerate(node.input):
                 node.input[index] = self._read(node, index, name, kind)
+            rename_reads(node, inner)
             if node.op_type == "Cast" and kind == TensorProto.FLOAT16 and node.output[0] in self._floats:
                 _set_target(node, TensorProto.FLOAT16)
             self._nodes.append(node)
@@ -78,14 +85,14 @@ class _Typing:
                     continue
                 self._types[name] = kind
                 if name in outputs and kind == TensorProto.FLOAT16:
-                    node.output[index] = inner = f"{name}_half"
-                    self._names[name, TensorProto.FLOAT16] = inner
+                    node.output[index] = half = self._fresh(f"{name}_half")
+                    self._names[name, TensorProto.FLOAT16] = half
                     self._types[name] = TensorProto.FLOAT16
-                    self._cast(inner, name, TensorProto.FLOAT)
+                    self._cast(half, name, TensorProto.FLOAT)
                     self._names[name, TensorProto.FLOAT] = name
         del graph.node[:]
         graph.node.extend(self._nodes)
-        read = {name for node in graph.node for name in node.input}
+        read = set(graph_reads(graph))
         kept = [t for t in [*self._constants.values(), *self._added.values()] if t.name in read]
         del graph.initializer[:]
         graph.initializer.extend(kept)
@@ -132,10 +139,9 @@ class _Typing:
         return False
 
     def _stays(self, node: onnx.NodeProto) -> bool:
-        if node.name in self._keep or node.op_type in _FLOAT_ONLY or not self._untyped.isdisjoint(node.output):
+        computed_within = any(inner_graphs(node)) or not self._untyped.isdisjoint(node.output)
+        if node.name in self._keep or node.op_type in _FLOAT_ONLY or computed_within:
             return True
-        if any(entry.g.node or entry.graphs for entry in node.attribute):
-            return True  # the graphs within are in float32
         exempt = _ALWAYS_FLOAT.get(node.op_type, ())
         reads = [name for index, name in enumerate(node.input) if self._is_float(name) and index not in exempt]
         makes = node.op_type == "Cast" and node.output[0] in self._floats
@@ -157,20 +163,25 @@ class _Typing:
         if self._types.get(name, TensorProto.FLOAT) == kind:
             return self._names.get((name, kind), name)
         if (name, kind) not in self._names:
-            self._names[name, kind] = f"{name}_{'half' if kind == TensorProto.FLOAT16 else 'float'}"
+            self._names[name, kind] = self._fresh(f"{name}_{'half' if kind == TensorProto.FLOAT16 else 'float'}")
             source = self._names.get((name, self._types[name]), name)
             self._cast(source, self._names[name, kind], kind)
         return self._names[name, kind]
 
     def _cast(self, source: str, target: str, kind: int) -> None:
-        self._nodes.append(helper.make_node("Cast", [source], [target], name=f"{target}_Cast", to=kind))
+        self._nodes.append(
+            helper.make_node("Cast", [source], [target], name=self._fresh_node(f"{target}_Cast"), to=kind)
+        )
 
     def _half_constant(self, name: str) -> str:
-        half = f"{name}_half"
-        if half not in self._added:
+        if name not in self._halves:
             values = numpy_helper.to_array(self._constants[name])
-            self._added[half] = numpy_helper.from_array(values.astype(np.float16), half)
-        return half
+            self._halve(name, values.astype(np.float16))
+        return self._halves[name]
+
+    def _halve(self, name: str, values: NDArray[np.float16]) -> None:
+        self._halves[name] = half = self._fresh(f"{name}_half")
+        self._added[half] = numpy_helper.from_array(values, half)
 
     def _halve_weight(self, node: onnx.NodeProto) -> None:
         """Makes the scales of a Q or DQ normal halves; integer codes of a weight follow where a scale had to grow."""
@@ -178,10 +189,10 @@ class _Typing:
             return
         name = node.input[1]
         scale: NDArray[np.float32] = numpy_helper.to_array(self._constants[name])
-        if scale.dtype != np.float32 or f"{name}_half" in self._added:
+        if scale.dtype != np.float32 or name in self._halves:
             return
         half = np.maximum(scale.astype(np.float16), _FP16.tiny)
-        self._added[f"{name}_half"] = numpy_helper.from_array(half, f"{name}_half")
+        self._halve(name, half)
         codes = self._constants.get(node.input[0])
         if codes is None or not (scale < _FP16.tiny).any():
             return

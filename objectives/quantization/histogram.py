@@ -52,6 +52,11 @@ class Histogram:
         index = (np.subtract(sample, self.start, dtype=np.float64) * (1.0 / self.width)).astype(np.int64)
         self.counts += np.bincount(np.clip(index, 0, BINS - 1), minlength=BINS) * (flat.size / sample.size)
 
+    @property
+    def filled(self) -> bool:
+        """Whether it has seen a value."""
+        return self.low <= self.high
+
     def _grow(self, left: bool) -> None:
         merged = self.counts.reshape(-1, 2).sum(axis=1)
         self.counts = np.zeros(BINS)

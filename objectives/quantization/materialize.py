@@ -12,12 +12,14 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from objectives.quantization.biases import as_vector, bias_scale, with_room
 from objectives.quantization.calibration import CalibrationTable
 from objectives.quantization.dialect import Dialect
 from objectives.quantization.float_nodes import FullPrecision
 from objectives.quantization.full_precision import full_precision
 from objectives.quantization.half_constants import LARGEST, lost
 from objectives.quantization.half_graph import to_half
+from objectives.quantization.opsets import at_opset
 from objectives.quantization.placement import Placement, decoding
 from objectives.quantization.qdq import QdqWriter
 from objectives.quantization.recovery import Recovered
@@ -29,6 +31,7 @@ from search_spaces.errors import InputError, nearest
 from search_spaces.formats import FORMATS, UNQUANTIZED, NumberSpec
 from search_spaces.layers import Layer
 from search_spaces.model_graph import ModelGraph
+from search_spaces.subgraphs import reads
 
 _BLOCKS = 21  # the first opset whose DequantizeLinear knows blocks
 
@@ -138,7 +141,7 @@ class Materializer:
         placement = self._rules.place(allocation)
         model = onnx.ModelProto()
         model.CopyFrom(self._skeleton(self._opset(allocation, folded)))
-        writer = QdqWriter()
+        writer = QdqWriter(model.graph, self._graph.initializers)
         nodes, used = self._rewrite(model.graph.node, allocation, placement, writer, folded)
         del model.graph.node[:]
         model.graph.node.extend(nodes)
@@ -205,7 +208,7 @@ class Materializer:
         """Returns the new node list, and the names of the float initializers that it still reads."""
         nodes: list[onnx.NodeProto] = []
         names: dict[tuple[str, NumberSpec], str] = {}
-        used: set[str] = set()
+        used = set(self._graph.outputs)
         paired: dict[str, list[NumberSpec]] = {}
         for tensor, kind in placement.pairs:
             paired.setdefault(tensor, []).append(kind)
@@ -234,7 +237,7 @@ class Materializer:
                 if number is not None:
                     node.input[index] = names[name, number]
             nodes.append(node)
-            used.update(node.input)
+            used.update(reads(node))
             for name in node.output:
                 pairs_after(name)
             nodes.extend(writer.take())
@@ -258,30 +261,36 @@ class Materializer:
                 node.input[index] = writer.half(layer.weight, values)
             return
         weight = self.weight(layer, name)
+        entry = self._recovered.get(weight_key(layer, FORMATS[name], self._settings))
+        shift = entry.shift if entry is not None else None
+        bias = self._bias(node, layer, shift)
+        step = None
+        if layer.name in placement.integer_bias and bias is not None:
+            input_scale = placement.pairs[layer.input, FORMATS[name].activation].scale
+            weight = with_room(weight, layer, bias, input_scale)
+            step = bias_scale(weight, layer, input_scale)
         if layer.name in folded:
-            node.input[index] = f"{layer.weight}_unpacked"
-            writer.array(node.input[index], weight.dequantized())
+            node.input[index] = writer.array(f"{layer.weight}_unpacked", weight.dequantized())
         else:
             fold = self._dialect.unpacked_at_load and layer.name not in placement.integer_nodes
             if fold:
                 node.input[index] = writer.folded_weight(layer.weight, weight)
             else:
                 node.input[index] = writer.weight(layer.weight, weight, self._dialect.flat_blocks)
-        entry = self._recovered.get(weight_key(layer, FORMATS[name], self._settings))
-        shift = entry.shift if entry is not None else None
-        bias = node.input[2] if len(node.input) > 2 else ""
-        if layer.name in placement.integer_bias and (bias in self._graph.initializers or shift is not None):
-            scale = placement.pairs[layer.input, FORMATS[name].activation].scale
-            _set_bias(node, writer.bias(f"{layer.name}_bias", self._bias(bias, shift), scale, weight))
-        elif shift is not None:
-            writer.array(f"{layer.name}_bias_corrected", self._bias(bias, shift))
-            _set_bias(node, f"{layer.name}_bias_corrected")
+        if bias is not None and step is not None:
+            _set_bias(node, writer.bias(f"{layer.name}_bias", bias, step))
+        elif bias is not None and shift is not None:
+            _set_bias(node, writer.array(f"{layer.name}_bias_corrected", bias))
 
-    def _bias(self, name: str, shift: NDArray[np.float32] | None) -> NDArray[np.float32]:
-        """A layer's bias with what its recovered weight adds to it."""
-        if shift is None:
-            return self._array(name)
-        return self._array(name).reshape(-1) + shift if name else shift
+    def _bias(
+        self, node: onnx.NodeProto, layer: Layer, shift: NDArray[np.float32] | None
+    ) -> NDArray[np.float32] | None:
+        """A layer's constant bias with what its recovered weight adds to it, per output channel; None without one."""
+        name = node.input[2] if len(node.input) > 2 else ""
+        if name not in self._graph.initializers:
+            return shift
+        bias = as_vector(self._array(name), layer)
+        return bias if bias is None or shift is None else bias + shift
 
     @cached_property
     def precision(self) -> FullPrecision:
@@ -323,26 +332,13 @@ class Materializer:
         own, highest = self._graph.opset, self._dialect.highest_opset
         return max(needed, self._dialect.least_opset, own if highest is None else min(own, highest))
 
-    def _converted(self, opset: int) -> onnx.ModelProto:
-        """The model at another opset.
-
-        Raises:
-            InputError: An operator has no counterpart there.
-        """
-        try:
-            return onnx.version_converter.convert_version(self._graph.model, opset)
-        except Exception as error:  # the converter raises plain RuntimeErrors of C++
-            raise InputError(
-                f"{self._graph.path}: opset {self._graph.opset} cannot be brought to {opset} "
-                f"({str(error).strip().splitlines()[0]}); export it with opset={self._dialect.export_opset}"
-            ) from None
-
     def _skeleton(self, opset: int) -> onnx.ModelProto:
         """The model at an opset, without initializers and inner shapes, which change from scheme to scheme."""
         if opset not in self._base:
             model = self._graph.model
             if opset != self._graph.opset:
-                model = self._converted(opset)
+                remedy = f"export it with opset={self._dialect.export_opset}"
+                model = at_opset(model, opset, self._graph.path, remedy)
             bare = onnx.ModelProto()
             bare.CopyFrom(model)
             bare.ir_version = max(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from objectives.quantization.grid import code_type
 from objectives.quantization.weights import QuantizedWeight
 from search_spaces.formats import NumberSpec, get_number
+from search_spaces.names import FreshNames, node_names, tensor_names
 
 
 @dataclass(frozen=True)
@@ -46,32 +47,30 @@ class QuantParams:
 class QdqWriter:
     """Collects the nodes and initializers that a placement adds; each tensor gets at most one Q/DQ pair.
 
+    What is added is named after what it belongs to; where the model has that name already, a number follows it.
+
+    Args:
+        graph: What the nodes are added to.
+        initializers: Names of initializers that it does not hold yet.
+
     Attributes:
         nodes: Added nodes, each before its first reader.
         initializers: Added initializers.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, graph: onnx.GraphProto, initializers: Iterable[str] = ()) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self._constants: dict[tuple[float, int, int], tuple[str, str]] = {}
+        self._tensor = FreshNames((*tensor_names(graph), *initializers))
+        self._node = FreshNames(node_names(graph))
 
     def activation(self, tensor: str, params: QuantParams, label: str = "") -> str:
         """Adds Q and DQ after `tensor` and returns the name that quantized readers read."""
         scale, zero = self._scale_and_zero(params)
         stem = f"{tensor}{label}"
-        self.nodes.append(
-            helper.make_node("QuantizeLinear", [tensor, scale, zero], [f"{stem}_q"], name=f"{stem}_QuantizeLinear")
-        )
-        self.nodes.append(
-            helper.make_node(
-                "DequantizeLinear",
-                [f"{stem}_q", scale, zero],
-                [f"{stem}_dq"],
-                name=f"{stem}_DequantizeLinear",
-            )
-        )
-        return f"{stem}_dq"
+        codes = self._add("QuantizeLinear", [tensor, scale, zero], f"{stem}_q", f"{stem}_QuantizeLinear")
+        return self._add("DequantizeLinear", [codes, scale, zero], f"{stem}_dq", f"{stem}_DequantizeLinear")
 
     def saturate(self, tensor: str, params: QuantParams, limit: float) -> str:
         """Adds a Min with the largest value of a pair whose largest code is `limit`, and returns its output.
@@ -79,10 +78,9 @@ class QdqWriter:
         It changes no value that the pair keeps. Without it ONNX Runtime 1.24 takes ``DQ -> Conv -> Q`` of fp8 for an
         integer Conv and then refuses the model that it made itself; a Clip there makes its loader fail.
         """
-        self.array(f"{tensor}_largest", np.asarray(np.float32(params.scale) * np.float32(limit), np.float32))
-        inputs = [tensor, f"{tensor}_largest"]
-        self.nodes.append(helper.make_node("Min", inputs, [f"{tensor}_saturated"], name=f"{tensor}_Min"))
-        return f"{tensor}_saturated"
+        top = np.asarray(np.float32(params.scale) * np.float32(limit), np.float32)
+        largest = self.array(f"{tensor}_largest", top)
+        return self._add("Min", [tensor, largest], f"{tensor}_saturated", f"{tensor}_Min")
 
     def weight(self, name: str, weight: QuantizedWeight, flat: bool = False) -> str:
         """Adds a quantized weight with its DQ and returns the float name that the layer reads.
@@ -96,10 +94,10 @@ class QdqWriter:
         if flat and weight.block_size and weight.axis is not None and len(shape) > weight.axis + 2:
             weight = weight.flattened()
             return self._reshape(self.weight(name, weight), shape, f"{name}_shaped")
-        inputs = [self._codes(name, weight), self._block_scales(name, weight)]
+        codes, scale = self._codes(name, weight), self._block_scales(name, weight)
         zero_shape = weight.scale.shape
         zero = helper.make_tensor(
-            f"{name}_zero_point",
+            self._tensor(f"{name}_zero_point"),
             _onnx_type(weight.number.onnx),
             zero_shape,
             b"\0" * _packed_bytes(int(np.prod(zero_shape)), weight.number),
@@ -112,35 +110,30 @@ class QdqWriter:
             extra = {"axis": weight.axis, "block_size": weight.block_size}
         elif weight.axis is not None:
             extra = {"axis": weight.axis}
-        self.nodes.append(
-            helper.make_node(
-                "DequantizeLinear",
-                [*inputs, zero.name],
-                [f"{name}_dequantized"],
-                name=f"{name}_DequantizeLinear",
-                **extra,
-            )
+        return self._add(
+            "DequantizeLinear",
+            [codes, scale, zero.name],
+            f"{name}_dequantized",
+            f"{name}_DequantizeLinear",
+            **extra,
         )
-        return f"{name}_dequantized"
 
     def _block_scales(self, name: str, weight: QuantizedWeight) -> str:
         """Adds the scales of a weight, float32 whatever it stores: the type of a DQ's output is its scale's."""
         if not weight.tensor_scale:
-            self.array(f"{name}_scale", weight.scale.astype(np.float32))
-            return f"{name}_scale"
-        self._scale_codes(name, weight)
-        self.array(f"{name}_tensor_scale", np.float32(weight.tensor_scale))
-        inputs = [f"{name}_scale", f"{name}_tensor_scale"]
+            return self.array(f"{name}_scale", weight.scale.astype(np.float32))
+        codes = self._scale_codes(name, weight)
+        common = self.array(f"{name}_tensor_scale", np.float32(weight.tensor_scale))
         output = f"{name}_block_scale"
-        self.nodes.append(helper.make_node("DequantizeLinear", inputs, [output], name=f"{output}_DequantizeLinear"))
-        return output
+        return self._add("DequantizeLinear", [codes, common], output, f"{output}_DequantizeLinear")
 
-    def _scale_codes(self, name: str, weight: QuantizedWeight) -> None:
+    def _scale_codes(self, name: str, weight: QuantizedWeight) -> str:
         """Adds the scales of blocks as multiples of the weight's one scale, in their own format."""
         assert weight.scale_number is not None
         codes = (weight.scale / np.float32(weight.tensor_scale)).astype(code_type(weight.scale_number))
-        kind = _onnx_type(weight.scale_number.onnx)
-        self.initializers.append(helper.make_tensor(f"{name}_scale", kind, codes.shape, codes.tobytes(), raw=True))
+        kind, stored = _onnx_type(weight.scale_number.onnx), self._tensor(f"{name}_scale")
+        self.initializers.append(helper.make_tensor(stored, kind, codes.shape, codes.tobytes(), raw=True))
+        return stored
 
     def folded_weight(self, name: str, weight: QuantizedWeight) -> str:
         """Adds a quantized weight for a layer that computes in float, as Cast and Mul (Reshapes around it by block).
@@ -155,9 +148,8 @@ class QdqWriter:
         cast, scale = self._cast(codes, f"{name}_cast", target, name), weight.scale
         if small:
             places = np.arange(2**weight.number.bits, dtype=np.uint8)
-            self.array(f"{name}_values", places.view(code_type(weight.number)).astype(np.float32))
-            inputs, cast = [f"{name}_values", cast], f"{name}_looked_up"
-            self.nodes.append(helper.make_node("Gather", inputs, [cast], name=f"{name}_Gather"))
+            values = self.array(f"{name}_values", places.view(code_type(weight.number)).astype(np.float32))
+            cast = self._add("Gather", [values, cast], f"{name}_looked_up", f"{name}_Gather")
         if weight.block_size:
             assert weight.axis is not None
             axis, shape = weight.axis, list(weight.codes.shape)
@@ -166,64 +158,66 @@ class QdqWriter:
             scale = np.expand_dims(scale, axis + 1)
         elif weight.axis is not None:
             scale = scale.reshape([-1 if axis == weight.axis else 1 for axis in range(weight.codes.ndim)])
-        factor = f"{name}_scale"
+        wide = f"{name}_scale_cast"
         if weight.tensor_scale:
-            self._scale_codes(name, replace(weight, scale=scale))
-            self.array(f"{name}_tensor_scale", np.float32(weight.tensor_scale))
-            inputs = [self._cast(factor, f"{factor}_cast", TensorProto.FLOAT, f"{factor}_cast"), f"{name}_tensor_scale"]
-            factor = f"{name}_block_scale"
-            self.nodes.append(helper.make_node("Mul", inputs, [factor], name=f"{factor}_Mul"))
+            factor = self._scale_codes(name, replace(weight, scale=scale))
+            common = self.array(f"{name}_tensor_scale", np.float32(weight.tensor_scale))
+            inputs, output = [self._cast(factor, wide, TensorProto.FLOAT, wide), common], f"{name}_block_scale"
+            factor = self._add("Mul", inputs, output, f"{output}_Mul")
         else:
-            self.array(factor, scale)
+            factor = self.array(f"{name}_scale", scale)
             if scale.dtype == np.float16:
-                factor = self._cast(factor, f"{factor}_cast", TensorProto.FLOAT, f"{factor}_cast")
-        self.nodes.append(helper.make_node("Mul", [cast, factor], [f"{name}_scaled"], name=f"{name}_Mul"))
+                factor = self._cast(factor, wide, TensorProto.FLOAT, wide)
+        scaled = self._add("Mul", [cast, factor], f"{name}_scaled", f"{name}_Mul")
         if weight.block_size:
-            return self._reshape(f"{name}_scaled", list(weight.codes.shape), f"{name}_dequantized")
-        return f"{name}_scaled"
+            return self._reshape(scaled, list(weight.codes.shape), f"{name}_dequantized")
+        return scaled
 
     def _reshape(self, tensor: str, shape: list[int], output: str) -> str:
-        self.array(f"{output}_shape", np.asarray(shape, np.int64))
-        inputs = [tensor, f"{output}_shape"]
-        self.nodes.append(helper.make_node("Reshape", inputs, [output], name=f"{output}_Reshape"))
-        return output
+        target = self.array(f"{output}_shape", np.asarray(shape, np.int64))
+        return self._add("Reshape", [tensor, target], output, f"{output}_Reshape")
 
     def _cast(self, tensor: str, output: str, target: int, label: str) -> str:
-        self.nodes.append(helper.make_node("Cast", [tensor], [output], name=f"{label}_Cast", to=target))
-        return output
+        return self._add("Cast", [tensor], output, f"{label}_Cast", to=target)
 
     def _codes(self, name: str, weight: QuantizedWeight, kind: str = "") -> str:
         """Adds codes, as ONNX's type `kind` of the same size where one is named."""
-        self.initializers.append(_codes_tensor(f"{name}_quantized", weight, kind or weight.number.onnx))
-        return f"{name}_quantized"
+        tensor = _codes_tensor(self._tensor(f"{name}_quantized"), weight, kind or weight.number.onnx)
+        self.initializers.append(tensor)
+        return tensor.name
 
-    def bias(self, name: str, bias: NDArray[np.float32], input_scale: float, weight: QuantizedWeight) -> str:
-        """Adds an int32 bias with scale = input scale x weight scale, as integer kernels need it."""
-        scale = np.asarray(np.float32(input_scale) * weight.scale, dtype=np.float32)
-        codes = np.clip(np.rint(bias.astype(np.float64) / scale), -(2**31) + 1, 2**31 - 1).astype(np.int32)
-        self.array(f"{name}_quantized", codes)
-        self.array(f"{name}_scale", scale)
-        self.array(f"{name}_zero_point", np.zeros(scale.shape, np.int32))
+    def bias(self, name: str, bias: NDArray[np.float32], scale: NDArray[np.float32]) -> str:
+        """Adds an int32 bias, as integer kernels need it.
+
+        Args:
+            name: What its tensors are called by.
+            bias: Float; its codes must fit (`biases.with_room`).
+            scale: Input scale x weight scale, `biases.bias_scale`.
+        """
+        codes = self.array(f"{name}_quantized", np.rint(bias.astype(np.float64) / scale).astype(np.int32))
+        step = self.array(f"{name}_scale", scale)
+        zero = self.array(f"{name}_zero_point", np.zeros(scale.shape, np.int32))
         extra: dict[str, Any] = {"axis": 0} if scale.ndim else {}
-        self.nodes.append(
-            helper.make_node(
-                "DequantizeLinear",
-                [f"{name}_quantized", f"{name}_scale", f"{name}_zero_point"],
-                [f"{name}_dequantized"],
-                name=f"{name}_DequantizeLinear",
-                **extra,
-            )
+        return self._add(
+            "DequantizeLinear", [codes, step, zero], f"{name}_dequantized", f"{name}_DequantizeLinear", **extra
         )
-        return f"{name}_dequantized"
 
     def half(self, name: str, weight: NDArray[np.float32]) -> str:
         """Stores an unquantized weight as fp16 with a Cast, which every runtime folds when it loads."""
-        self.array(f"{name}_half", weight.astype(np.float16))
-        return self._cast(f"{name}_half", f"{name}_float", TensorProto.FLOAT, name)
+        half = self.array(f"{name}_half", weight.astype(np.float16))
+        return self._cast(half, f"{name}_float", TensorProto.FLOAT, name)
 
-    def array(self, name: str, values: NDArray[np.generic]) -> None:
-        """Adds an initializer."""
+    def array(self, name: str, values: NDArray[np.generic]) -> str:
+        """Adds an initializer, and returns the name that it got."""
+        name = self._tensor(name)
         self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(values).reshape(values.shape), name))
+        return name
+
+    def _add(self, op: str, inputs: list[str], output: str, name: str, **attributes: Any) -> str:
+        """Adds a node, and returns the name that its output got."""
+        output = self._tensor(output)
+        self.nodes.append(helper.make_node(op, inputs, [output], name=self._node(name), **attributes))
+        return output
 
     def take(self) -> Sequence[onnx.NodeProto]:
         """Returns the nodes added since the last call."""
@@ -234,12 +228,13 @@ class QdqWriter:
         key = (params.scale, params.zero_point, params.elem_type)
         if key not in self._constants:
             stem = f"activation_{len(self._constants)}"
-            self.array(f"{stem}_scale", np.asarray(params.scale, np.float32))
+            scale = self.array(f"{stem}_scale", np.asarray(params.scale, np.float32))
+            zero = self._tensor(f"{stem}_zero_point")
             kind = params.elem_type
             bits = get_number(TensorProto.DataType.Name(kind)).bits
             value = (params.zero_point & (2**bits - 1)).to_bytes(-(-bits // 8), "little")
-            self.initializers.append(helper.make_tensor(f"{stem}_zero_point", kind, (), value, raw=True))
-            self._constants[key] = (f"{stem}_scale", f"{stem}_zero_point")
+            self.initializers.append(helper.make_tensor(zero, kind, (), value, raw=True))
+            self._constants[key] = (scale, zero)
         return self._constants[key]
 
 

@@ -239,9 +239,7 @@ def can_shift(graph: ModelGraph, layer: Layer, node: onnx.NodeProto) -> bool:
         return False
     if len(node.input) > 2 and node.input[2]:
         name = node.input[2]
-        return name in graph.initializers and graph.initializers[name].size == layer.weight_shape[
-            layer.channel_axis
-        ] * (layer.groups if layer.op == "ConvTranspose" else 1)
+        return name in graph.initializers and graph.initializers[name].size == layer.output_channels
     scaled = {a.name for a in node.attribute} & {"alpha", "beta"}
     return not scaled
 

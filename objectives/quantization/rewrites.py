@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from search_spaces.model_graph import attribute, is_bin_expectation
+from search_spaces.names import FreshNames, node_names, tensor_names
 
 
 def rewrite_dfl(model: onnx.ModelProto, opset: int) -> None:
@@ -86,25 +87,26 @@ def _replace(graph: onnx.GraphProto, old: list[onnx.NodeProto], ramp: NDArray[np
         "shape": np.array([0, 1, 4, -1], np.int64),
         "axis": np.array([2], np.int64),
     }
-    names = {key: f"{stem}/{key}" for key in constants}
+    tensor, fresh = FreshNames(tensor_names(graph)), FreshNames(node_names(graph))
+    names = {key: tensor(f"{stem}/{key}") for key in constants}
+    peak, shifted, exp, both, top, bottom, mean = (
+        tensor(f"{stem}/{key}") for key in ("max", "shifted", "exp", "both", "top", "bottom", "mean")
+    )
     used = [key for key in constants if key != "axis" or opset >= 18]
     graph.initializer.extend(numpy_helper.from_array(constants[key], names[key]) for key in used)
-    peak = (
-        helper.make_node("ReduceMax", [bins, names["axis"]], [f"{stem}/max"], keepdims=1)
-        if opset >= 18
-        else helper.make_node("ReduceMax", [bins], [f"{stem}/max"], axes=[2], keepdims=1)
-    )
     new = [
-        peak,
-        helper.make_node("Sub", [bins, f"{stem}/max"], [f"{stem}/shifted"]),
-        helper.make_node("Exp", [f"{stem}/shifted"], [f"{stem}/exp"]),
-        helper.make_node("MatMul", [names["sums"], f"{stem}/exp"], [f"{stem}/both"]),
-        helper.make_node("Split", [f"{stem}/both", names["halves"]], [f"{stem}/top", f"{stem}/bottom"], axis=2),
-        helper.make_node("Div", [f"{stem}/top", f"{stem}/bottom"], [f"{stem}/mean"]),
-        helper.make_node("Reshape", [f"{stem}/mean", names["shape"]], [output]),
+        helper.make_node("ReduceMax", [bins, names["axis"]], [peak], keepdims=1)
+        if opset >= 18
+        else helper.make_node("ReduceMax", [bins], [peak], axes=[2], keepdims=1),
+        helper.make_node("Sub", [bins, peak], [shifted]),
+        helper.make_node("Exp", [shifted], [exp]),
+        helper.make_node("MatMul", [names["sums"], exp], [both]),
+        helper.make_node("Split", [both, names["halves"]], [top, bottom], axis=2),
+        helper.make_node("Div", [top, bottom], [mean]),
+        helper.make_node("Reshape", [mean, names["shape"]], [output]),
     ]
     for node in new:
-        node.name = f"{stem}/{node.op_type}"
+        node.name = fresh(f"{stem}/{node.op_type}")
     at = list(graph.node).index(old[-1])
     nodes = [*graph.node[:at], *new, *graph.node[at + 1 :]]
     drop = {node.name for node in old[:-1]}

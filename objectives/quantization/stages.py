@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from objectives.quantization.weights import QuantizedWeight
 from search_spaces.formats import Format
 from search_spaces.layers import Layer
+from search_spaces.names import FreshNames, tensor_names
 
 Pairs = dict[str, tuple[Layer, Format]]
 
@@ -55,16 +56,18 @@ def with_weights(
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     nodes = {node.name: node for node in copy.graph.node}
+    fresh = FreshNames(tensor_names(copy.graph))
     for layer, weight, shift in entries:
         node = nodes[layer.name]
         # New names: other layers may read the same initializers.
-        values = {f"{layer.name}_stage_weight": weight.dequantized()}
-        node.input[list(node.input).index(layer.weight)] = f"{layer.name}_stage_weight"
+        name = fresh(f"{layer.name}_stage_weight")
+        values = {name: weight.dequantized()}
+        node.input[list(node.input).index(layer.weight)] = name
         if shift is not None:
             bias = node.input[2] if len(node.input) > 2 else ""
             old = np.asarray(initializers[bias], np.float32).reshape(-1) if bias else np.float32(0)
-            values[f"{layer.name}_stage_bias"] = old + shift
             del node.input[2:]
-            node.input.append(f"{layer.name}_stage_bias")
+            node.input.append(fresh(f"{layer.name}_stage_bias"))
+            values[node.input[2]] = old + shift
         copy.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in values.items())
     return copy

@@ -43,12 +43,13 @@ class WeightSettings:
     def recovers(self, layer: Layer, fmt: Format) -> bool:
         """Whether the weight's codes come from `recovery` and not from plain rounding.
 
-        Eight bits of a float are enough as they are, and a ConvTranspose adds overlapping products: both are rounded.
+        Eight bits of a float are enough as they are, a ConvTranspose adds overlapping products, and the columns of a
+        Conv over three dimensions are not described: they are rounded.
         """
         number = fmt.weight
         gains = number.is_integer or number.recovered
         wanted = gains and (self.method in ("bias", "gptq") or (self.method == "auto" and number.recovered))
-        return wanted and layer.op in PRODUCTS and (layer.op == "Conv" or len(layer.weight_shape) == 2)
+        return wanted and layer.op in PRODUCTS and len(layer.weight_shape) <= (4 if layer.op == "Conv" else 2)
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:

@@ -56,6 +56,9 @@ class OnnxRuntimeRunner:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         providers = ["CUDAExecutionProvider"] if self._cuda else ["CPUExecutionProvider"]
         source = self._model if isinstance(self._model, bytes) else str(self._model)
+        if isinstance(source, bytes):
+            # Without any path ONNX Runtime 1.24 cannot fuse a Conv in a subgraph whose weight lies outside, and fails.
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", ".")
         try:
             self._session = ort.InferenceSession(source, options, providers=providers)
         except Exception as error:  # ONNX Runtime raises many classes of its own

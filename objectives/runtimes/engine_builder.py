@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from objectives.quantization.materialize import Artifact
 from objectives.quantization.weights import WeightSettings
 from objectives.runtimes.engine_report import EngineReport
@@ -54,6 +57,10 @@ class EngineBuilder(Runtime):
     reference_is_scheme = True
     #: Whether it builds for GPUs that this machine need not have, named by the setting ``compute_capability``.
     ahead_of_time: ClassVar[bool] = False
+
+    def try_out(self, model: bytes, images: NDArray[np.float32]) -> str:
+        """It is not run: that takes an engine, built in minutes on the device that it is for."""
+        return f"{self.title} builds an engine of it first, on the device that it is for"
 
     @property
     @abstractmethod

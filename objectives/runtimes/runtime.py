@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from objectives.devices.cpu import cpu_facts
 from objectives.devices.lock import device_lock
-from objectives.runners.runner import Runner
+from objectives.runners.runner import Runner, RuntimeUnavailable
 from objectives.runtimes.settings import RuntimeSettings
 from objectives.runtimes.support import Support
 from search_spaces.allocation import Allocation
@@ -96,6 +96,16 @@ class StudyEvaluator(Protocol):
 
     def reference(self) -> Scores:
         """Scores the unquantized model."""
+
+
+def check_finite(outputs: Sequence[NDArray[np.generic]], title: str) -> None:
+    """Refuses outputs that hold NaN or infinity.
+
+    Raises:
+        InputError: One does.
+    """
+    if not all(np.isfinite(values).all() for values in outputs):
+        raise InputError(f"{title} computes values that are not finite with this scheme; choose other formats")
 
 
 class Runtime(ABC):
@@ -216,6 +226,27 @@ class Runtime(ABC):
     def file_model(self, graph: ModelGraph) -> bytes | Path:
         """A model file, plain or an exported scheme, as `open` takes it."""
         return graph.path if graph.input_shape[0] == 1 else bytes(graph.in_own_types().SerializeToString())
+
+    def try_out(self, model: bytes, images: NDArray[np.float32]) -> str:
+        """Loads a scheme's file and runs it once, so that none is handed out that its runtime refuses.
+
+        Args:
+            model: Serialized ONNX in this runtime's dialect.
+            images: One batch ``(N, 3, H, W)``.
+
+        Returns:
+            Why it is not run on this machine; empty where it was.
+
+        Raises:
+            InputError: It cannot be loaded or run, or what it computes is not finite.
+        """
+        try:
+            self.check()
+        except RuntimeUnavailable as error:
+            return str(error)
+        with self.open(model) as opened:
+            check_finite(opened.runner.infer(images), self.title)
+        return ""
 
     def layer_costs(
         self, graph: ModelGraph, materializer: Materializer | None, image: Callable[[], NDArray[np.float32]]

@@ -19,7 +19,7 @@ from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
 from objectives.runtimes.onnxruntime.dialect import ONNXRUNTIME
 from objectives.runtimes.onnxruntime.findings import cpu_findings, cuda_findings
 from objectives.runtimes.onnxruntime.profile import profile_costs
-from objectives.runtimes.runtime import GPU_TIMING, Finding, Opened, Runtime
+from objectives.runtimes.runtime import GPU_TIMING, Finding, Opened, Runtime, check_finite
 from objectives.runtimes.settings import RuntimeSettings
 from objectives.runtimes.support import COMPUTES, Support, SupportKind
 from search_spaces.costs import CostTable
@@ -70,6 +70,12 @@ class OnnxRuntimeCpu(Runtime):
         """Opens a session."""
         with OnnxRuntimeRunner(model, self.settings.threads) as runner:
             yield Opened(runner)
+
+    def try_out(self, model: bytes, images: NDArray[np.float32]) -> str:
+        """On the CPU, which every machine has."""
+        with OnnxRuntimeRunner(model, threads=0) as runner:
+            check_finite(runner.infer(images), self.title)
+        return ""
 
     def versions(self) -> dict[str, str]:
         """Of the package that is installed."""

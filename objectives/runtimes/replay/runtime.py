@@ -56,6 +56,10 @@ class ReplayRuntime(Runtime):
         """It cannot; raises `InputError`."""
         raise InputError(f"runtime {self.name!r} runs no model; choose another with --runtime")
 
+    def try_out(self, model: bytes, images: NDArray[np.float32]) -> str:
+        """It runs no model."""
+        return f"{self.name} runs no model"
+
     def device(self) -> dict[str, Any]:
         """Any machine replays alike."""
         return {"cpu": "replay"}

@@ -219,3 +219,17 @@ def test_an_evaluator_of_its_own_gives_scores_that_can_be(runtime: Runtime, grap
     assert found.latency_ms == pytest.approx(reference.latency_ms * found.latency.ratio)
     prior = runtime.sensitivity(graph, ["fp16", "int8"])
     assert prior is not None and {entry.layer for entry in prior.entries} == {x.name for x in graph.quantizable}
+
+
+def test_a_file_is_tried_before_it_is_handed_out(runnable: Runtime, graph: ModelGraph, table: CalibrationTable) -> None:
+    materializer = Materializer(graph, table, runnable.dialect(), ROUNDED)
+    artifact = materializer.materialize(_uniform(graph, "int8"))
+    image = np.zeros(graph.input_shape, np.float32)
+    if isinstance(runnable, EngineBuilder):
+        assert "builds an engine" in runnable.try_out(artifact.data, image)
+        return
+    assert runnable.try_out(artifact.data, image) == ""
+    with pytest.raises(InputError):
+        runnable.try_out(artifact.data[:-300], image)
+    with pytest.raises(InputError, match="not finite"):
+        runnable.try_out(materializer.materialize(Allocation(())).data, np.full_like(image, np.inf))

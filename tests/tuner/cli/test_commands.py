@@ -240,6 +240,39 @@ def test_a_half_precision_model_is_said_and_its_fp32_nodes_are_named(tuner: Tune
     assert "read as float32" in tuner("layers", tmp_path / "half.onnx").stderr
 
 
+def test_a_file_with_little_quantized_says_so_and_one_with_nothing_is_refused(tuner: Tuner, tmp_path: Path) -> None:
+    model = build_detector(tmp_path / "m.onnx", "scores")
+    images = ("--calibration", write_calibration(tmp_path, 1), "--out", tmp_path / "q.onnx")
+    done = tuner("materialize", model, "--uniform", "int8", *images, "--json")
+    figures = json.loads(done.stdout)
+    assert (figures["quantized_layers"], figures["layers"]) == (19, 20) and "warning" not in done.stderr
+    (tmp_path / "q.onnx").unlink()
+
+    shared = onnx.load(model)  # each weight is read once more: none but the first is a layer's own
+    convolutions = [node for node in shared.graph.node if node.op_type == "Conv"]
+    names = [node.input[1] for node in convolutions]
+    for name in names[1:]:
+        shared.graph.node.add(op_type="Shape", input=[name], output=[f"{name}.shape"], name=f"{name}.reader")
+    onnx.save(shared, model)
+    done = tuner("materialize", model, "--uniform", "int8", *images)
+    assert done.returncode == 0 and "warning: only 1 of 20 layers can be quantized" in done.stderr
+    assert "shared weight: also read by" in done.stderr
+    (tmp_path / "q.onnx").unlink()
+
+    shared.graph.node.add(op_type="Shape", input=[names[0]], output=["first.shape"], name="first.reader")
+    onnx.save(shared, model)
+    refused = tuner("materialize", model, "--uniform", "int8", *images)
+    assert_refused(refused, "has no layer that can be quantized", "tuner layers")
+    assert not (tmp_path / "q.onnx").exists()
+
+
+def test_a_file_that_is_not_run_says_so(tuner: Tuner, tmp_path: Path) -> None:
+    model = build_detector(tmp_path / "m.onnx", "scores")
+    images = ("--calibration", write_calibration(tmp_path, 1), "--out", tmp_path / "q.onnx")
+    done = tuner("materialize", model, "--uniform", "int8", *images, "--runtime", "tensorrt", "--tensorrt", "10")
+    assert done.returncode == 0 and "checked, but not run: TensorRT" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [

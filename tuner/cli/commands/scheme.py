@@ -87,6 +87,7 @@ def materialize(
     from itertools import islice
 
     from objectives.quantization.calibration import calibrate
+    from objectives.quantization.coverage import Coverage
     from objectives.quantization.materialize import Materializer
     from objectives.quantization.recovery import recover
     from objectives.quantization.weights import WeightSettings
@@ -120,6 +121,7 @@ def materialize(
     graph = ModelGraph(onnx_file(model, head=head, image_size=parse_size(image_size), runtime=target))
     if graph.note:
         say(graph.note)
+    coverage = Coverage.of(graph)
     contract = recognise(graph, head=head, image_size=parse_size(image_size))
     if scheme is None:
         assert uniform is not None
@@ -148,6 +150,9 @@ def materialize(
         artifact = Materializer(graph, table, dialect, settings, recovered).materialize(allocation)
         seconds = time.perf_counter() - started
         artifact.check()
+        left = target.try_out(artifact.data, next(iter(pixels.singles()))) if by == "onnx" else ""
+        if left:
+            say(f"checked, but not run: {left}")
         for line in artifact.precision.lines():
             say(line)
         compared: Mapping[str, float] = {}
@@ -159,11 +164,15 @@ def materialize(
                 artifact.save(out)
         except OSError as error:
             raise InputError(f"--out {str(out)!r}: cannot be written ({error.strerror})") from None
+    if coverage.warning:
+        say(f"warning: {coverage.warning}")
     figures = {
         "out": str(out),
         "sha256": hashlib.sha256(out.read_bytes()).hexdigest(),
         "average_weight_bits": artifact.size.average_weight_bits,
         "weight_bytes": artifact.size.weight_bytes,
+        "quantized_layers": sum(FORMATS[fmt].quantizes_weight for _, fmt in allocation.items),
+        "layers": coverage.layers,
         "seconds": seconds,
         **compared,
     }

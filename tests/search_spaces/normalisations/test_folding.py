@@ -1,0 +1,100 @@
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from search_spaces.model_graph import ModelGraph
+
+WEIGHT = np.random.default_rng(0).normal(size=(4, 3, 3, 3)).astype(np.float32)
+
+
+def _save(path: Path, nodes: list, arrays: dict, opset: int = 17) -> Path:
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [value if isinstance(value, onnx.TensorProto) else numpy_helper.from_array(np.asarray(value), name)
+         for name, value in arrays.items()],
+    )  # fmt: skip
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10), path)
+    return path
+
+
+def test_a_computed_bias_becomes_a_constant_and_what_computed_it_goes(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Cast", ["b16"], ["b"], name="cast", to=TensorProto.FLOAT),
+        helper.make_node("Conv", ["x", "w", "b"], ["y"], name="conv"),
+    ]
+    bias = np.arange(4, dtype=np.float16)
+    graph = ModelGraph(_save(tmp_path / "m.onnx", nodes, {"b16": bias, "w": WEIGHT}))
+    assert [node.op_type for node in graph.nodes()] == ["Conv"]
+    [name] = set(graph.initializers) - {"w"}
+    assert list(graph.nodes())[0].input[2] == name
+    np.testing.assert_array_equal(graph.initializers[name], bias.astype(np.float32))
+
+
+def test_what_others_read_of_it_stays(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Split", ["both"], ["w", "rest"], name="split", axis=0),
+        helper.make_node("Conv", ["x", "w"], ["c"], name="conv", pads=[1] * 4),
+        helper.make_node("Reshape", ["rest", "shape"], ["flat"], name="flat"),
+        helper.make_node("ReduceSum", ["flat"], ["sum"], name="sum", keepdims=0),
+        helper.make_node("Add", ["c", "sum"], ["y"], name="add"),
+    ]
+    arrays = {"both": np.concatenate([WEIGHT, WEIGHT]), "shape": np.array([-1])}
+    graph = ModelGraph(_save(tmp_path / "m.onnx", nodes, arrays))
+    assert [layer.name for layer in graph.quantizable] == ["conv"]
+    assert [node.op_type for node in graph.nodes()] == ["Split", "Conv", "Reshape", "ReduceSum", "Add"]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "arrays", "reason"),
+    [
+        (  # weights in codes are not to be unpacked: the model is quantized already
+            [helper.make_node("Cast", ["codes"], ["w"], name="cast", to=TensorProto.FLOAT)],
+            {"codes": (WEIGHT * 20).astype(np.int8)},
+            "Cast 'cast' computes it from other constants",
+        ),
+        (
+            [helper.make_node("RandomNormal", [], ["w"], name="noise", shape=[4, 3, 3, 3])],
+            {},
+            "RandomNormal 'noise' computes it from other constants",
+        ),
+        (
+            [helper.make_node("Expand", ["one", "huge"], ["w"], name="expand")],
+            {"one": np.ones((1, 1, 1, 1), np.float32), "huge": np.array([2**20, 3, 2**5, 2**5])},
+            "Expand 'expand' computes it from other constants",
+        ),
+        (
+            [
+                helper.make_node("ReduceMean", ["x"], ["mean"], name="mean", axes=[0, 2, 3], keepdims=1),
+                helper.make_node("Mul", ["raw", "mean"], ["w"], name="dynamic"),
+            ],
+            {"raw": WEIGHT},
+            "both inputs are activations",
+        ),
+    ],
+)
+def test_what_cannot_be_computed_is_told(tmp_path: Path, nodes: list, arrays: dict, reason: str) -> None:
+    conv = helper.make_node("Conv", ["x", "w"], ["y"], name="conv", pads=[1] * 4)
+    if "huge" in arrays:  # a small input, so that the Conv itself is no larger than its weight
+        conv = helper.make_node("Conv", ["x", "w"], ["y"], name="conv", pads=[12] * 4)
+    (layer,) = ModelGraph(_save(tmp_path / "m.onnx", [*nodes, conv], arrays)).layers
+    assert layer.reason == f"no constant weight: {reason}"
+    assert layer.parameters == (
+        0 if "activations" in reason and not layer.weight_shape else np.prod(layer.weight_shape)
+    )
+
+
+def test_a_matrix_may_be_turned_on_either_side(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Transpose", ["raw"], ["w"], name="t", perm=[1, 0]),
+        helper.make_node("MatMul", ["x", "w"], ["y"], name="product"),
+    ]
+    matrix = WEIGHT.reshape(12, 9)[:, :8]
+    graph = ModelGraph(_save(tmp_path / "m.onnx", nodes, {"raw": matrix}))
+    assert [layer.weight_shape for layer in graph.quantizable] == [(8, 12)]
+    np.testing.assert_array_equal(graph.initializers["w"], matrix.T)
