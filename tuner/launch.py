@@ -71,6 +71,8 @@ def launch(
     """
     refuse_existing(path)
     inputs = read_inputs(config)
+    for note in inputs.notes:
+        say(f"note: {note}")
     if linked is not None:
         open_link(linked, identity(config, digests=inputs.digests))
     with _crew(config, workers, ray) as start:
