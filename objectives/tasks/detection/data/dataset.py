@@ -156,8 +156,8 @@ def _remarks(boxes: Sequence[Annotation], source: Path) -> tuple[str, ...]:
     doubled = len(counted) - len({(box.image_id, box.category_id, box.bbox) for box in counted})
     flat = sum(min(box.bbox[2:]) <= 0 for box in counted)
     remarks = {
-        f"{source}: {doubled} boxes are there twice; one of each pair can only be missed": doubled,
-        f"{source}: {flat} boxes have no width or height; they can only be missed": flat,
+        f"{source}: boxes that are there twice: {doubled}; one of each pair can only be missed": doubled,
+        f"{source}: boxes without width or height: {flat}; they can only be missed": flat,
     }
     return tuple(text for text, count in remarks.items() if count)
 

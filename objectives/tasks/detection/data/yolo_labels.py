@@ -56,7 +56,7 @@ def read_yolo(
         raise InputError(
             f"{path}: no label for any of the {len(files)} images; labels are sought in {_label_file(files[0]).parent}"
         )
-    notes = (f"{path}: {doubled} label lines are there twice and count once",) if doubled else ()
+    notes = (f"{path}: label lines that are there twice and count once: {doubled}",) if doubled else ()
     return tuple(images), tuple(boxes), data.categories, notes
 
 
