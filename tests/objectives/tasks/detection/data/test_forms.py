@@ -58,6 +58,10 @@ def test_three_forms_of_one_set_score_alike(shared_data: Path, tmp_path: Path) -
         for images, annotations in write_forms(shared_data / "coco", tmp_path):
             dataset = load_dataset(images, annotations)
             pixels = PreprocessedImages.build(dataset.images, contract.preprocessing, tmp_path / "cache")
-            figures.append(score(dataset, predict(runner, pixels, contract)).metrics)
+            found = predict(runner, pixels, contract)
+            figures.append(score(dataset, found, ["coco_box", "ultralytics_box"]).metrics)
     assert figures[0] == figures[1] == figures[2]
     assert 0.35 < figures[0]["map_50_95"] < 0.38
+    # `yolo val` of Ultralytics 8.4.190: the same ONNX file and folder, imgsz=640 rect=False batch=1.
+    assert figures[0]["map_50_95_ultralytics"] == pytest.approx(0.3587, abs=0.002)
+    assert figures[0]["map_50_ultralytics"] == pytest.approx(0.5074, abs=0.002)
