@@ -199,6 +199,27 @@ def test_coco_files_of_all_tools(tmp_path: Path, score: Score, change: Callable[
     assert score(tmp_path / "deep" / "img", annotations) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("prefix", ["upload/7/", "C:\\data\\", "/home/someone/parts/", "../../media/"])
+def test_images_that_were_elsewhere_when_they_were_labelled(tmp_path: Path, score: Score, prefix: str) -> None:
+    annotations = coco_set(tmp_path / "img")
+    changed(annotations, lambda d: each(d, "images", lambda i: {"file_name": f"{prefix}{i['file_name']}"}))
+    assert score(tmp_path / "img", annotations) == pytest.approx(1.0)
+    (tmp_path / "img" / "part 1.png").rename(tmp_path / "part 1.png")
+    with pytest.raises(InputError, match=r"part 1\.png"):
+        score(tmp_path / "img", annotations)
+
+
+def test_a_folder_brings_its_labels_where_an_export_has_put_them(tmp_path: Path, score: Score) -> None:
+    labels = coco_set(tmp_path / "valid")
+    with pytest.raises(InputError, match=r"valid: give its labels: a COCO json as --annotations"):
+        score(tmp_path / "valid")
+    labels.rename(tmp_path / "valid" / "_annotations.coco.json")
+    assert score(tmp_path / "valid") == pytest.approx(1.0)
+    yolo_set(tmp_path / "set")
+    data_yaml(tmp_path / "set" / "data.yaml", val="images/val")
+    assert score(tmp_path / "set") == pytest.approx(1.0)
+
+
 def test_ids_may_be_names(tmp_path: Path, score: Score) -> None:
     def rename(data: dict[str, Any]) -> None:
         each(data, "images", lambda i: {"id": f"picture-{i['id']}"})
@@ -240,6 +261,14 @@ def test_a_model_without_names_is_given_them(tmp_path: Path, score: Score) -> No
         assert score(tmp_path / "img", annotations, model, classes=classes) == pytest.approx(1.0)
     with pytest.raises(InputError, match="names no class"):
         score(tmp_path / "img", annotations, model, classes=",")
+
+
+def test_detections_of_classes_without_a_name_are_told(tmp_path: Path, score: Score) -> None:
+    model = known_detector(tmp_path / "m.onnx", {0: NAMES[0]})
+    annotations = coco_set(tmp_path / "img")
+    changed(annotations, lambda d: d.update(annotations=[a for a in d["annotations"] if a["category_id"] == 1]))
+    assert score(tmp_path / "img", annotations, model) == pytest.approx(1.0)
+    assert "6 detections are of classes without a name (up to class 2; names: 1)" in score.said
 
 
 def test_a_score_of_nothing_says_what_was_seen(tmp_path: Path, score: Score) -> None:

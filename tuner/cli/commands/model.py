@@ -101,7 +101,7 @@ def evaluate(
     from objectives.runtimes.opening import open_file
     from objectives.tasks.detection.data.dataset import load_dataset
     from objectives.tasks.detection.data.preprocessed import PreprocessedImages
-    from objectives.tasks.detection.metrics.low_score import NOTHING, low_score_reason
+    from objectives.tasks.detection.metrics.low_score import NOTHING, low_score_reason, strays
     from objectives.tasks.detection.metrics.registry import DEFAULT_METRICS
     from objectives.tasks.detection.metrics.scoring import figures, score
     from tuner.prepare.predicting import detect as detect_on
@@ -123,6 +123,8 @@ def evaluate(
         with bar("evaluation", len(dataset)) as done, open_file(target, file) as runner:
             predictions = detect_on(target, runner, pixels, contract, done)
         found = score(dataset, predictions, wanted).to_json()
+    if stray := strays(predictions):
+        say(f"warning: {stray}")
     if found.get("map_50_95", 1.0) < NOTHING:
         say(f"warning: mAP50-95 is {max(found['map_50_95'], 0.0):.4f}: {low_score_reason(dataset, predictions)}")
     if as_json:

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from objectives.tasks.detection.data.image_files import ImageRecord, located
 from search_spaces.errors import InputError
+from search_spaces.reading import is_file
 
 _LARGEST = 2**53  # ids, pixels: all that NumPy and pycocotools hold without a change
 
@@ -79,7 +80,7 @@ def read_coco(
     listed = list({(str(item.get("id")), str(item.get("name", ""))): item for item in lists[2]}.values())
     named = _numbers(listed, f"{source}: category", f"{source}: categories")
     categories = tuple(
-        Category(number, str(item.get("name", ""))) for number, item in zip(named.values(), listed, strict=True)
+        Category(number, str(item.get("name") or "")) for number, item in zip(named.values(), listed, strict=True)
     )
     _unique([str(image.path) for image in images], f"{source}: file_name")
     if not images:
@@ -98,14 +99,25 @@ def _image(item: Mapping[str, Any], number: int, index: int, folder: Path, sourc
     name = item.get("file_name")
     if not isinstance(name, str) or not name:
         raise InputError(f"{where}: file_name is missing; give a path relative to the image folder")
-    if PurePosixPath(name).is_absolute() or PureWindowsPath(name).is_absolute() or PureWindowsPath(name).drive:
-        raise InputError(f"{where}: file_name {name!r} is absolute; it must lie inside the image folder")
-    if ".." in PurePosixPath(name.replace("\\", "/")).parts:
-        raise InputError(f"{where}: file_name {name!r} leaves the image folder; remove '..'")
+    path = _inside(folder, name, where)
     size = [_whole(item.get(key) or 0) for key in ("width", "height")]
     if not all(isinstance(value, int) and 0 <= value < _LARGEST for value in size):
         raise InputError(f"{where}: width {_shown(size[0])} and height {_shown(size[1])} must be whole pixels")
-    return ImageRecord(number, located(folder, name), size[0], size[1])
+    return ImageRecord(number, path, size[0], size[1])
+
+
+def _inside(folder: Path, name: str, where: str) -> Path:
+    """The file of that name in the image folder, never one outside of it."""
+    plain = PureWindowsPath(name)  # it takes both kinds of separators
+    absolute = PurePosixPath(name).is_absolute() or plain.is_absolute() or bool(plain.drive)
+    if not absolute and ".." not in plain.parts:
+        return located(folder, name, moved=True)
+    here = folder / plain.name  # labelling tools write where the image was on the machine of the one who labelled it
+    if plain.name not in ("", "..") and is_file(here):
+        return here
+    if absolute:
+        raise InputError(f"{where}: file_name {name!r} is absolute; it must lie inside the image folder")
+    raise InputError(f"{where}: file_name {name!r} leaves the image folder; remove '..'")
 
 
 def _annotation(

@@ -20,6 +20,8 @@ from search_spaces.reading import is_file, is_folder, parse_json
 
 __all__ = ["Annotation", "Category", "CocoDataset", "ImageRecord", "load_dataset"]
 
+_EXPORTED = ("_annotations.coco.json", "data.yaml")  # what Roboflow puts into the folder of the images, or above
+
 
 @dataclass(frozen=True)
 class CocoDataset:
@@ -126,13 +128,16 @@ def load_dataset(images: Path | str, annotations: Path | str | None = None, spli
 
     Args:
         images: Folder of the images; or a data yaml as Ultralytics and Roboflow write it.
-        annotations: COCO json; None or a data yaml, where `images` then is not used.
+        annotations: COCO json, or a data yaml, where `images` then is not used; None where `images` is a data yaml, or
+            a folder that holds its labels under the name of an export.
         split: Which images of a data yaml: ``train``, ``val`` or ``test``.
 
     Raises:
         InputError: A file is missing, of the wrong structure or contradicts itself.
     """
     folder = Path(images)
+    if annotations is None and is_folder(folder):
+        annotations = next((folder / name for name in _EXPORTED if is_file(folder / name)), None)
     source = Path(annotations) if annotations is not None else folder
     if split not in SPLITS:
         raise InputError(f"split {split!r}: is not one of {', '.join(SPLITS)}{nearest(split, SPLITS)}")

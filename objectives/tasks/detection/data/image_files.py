@@ -50,7 +50,7 @@ def images_in(folder: Path) -> list[Path]:
     return sorted(file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts))
 
 
-def located(folder: Path, name: str) -> Path:
+def located(folder: Path, name: str, *, moved: bool = False) -> Path:
     """Where an image lies that a list or a label file names.
 
     Names are tried as they are written, then with Windows separators as ours, then without the leading folders that
@@ -59,6 +59,8 @@ def located(folder: Path, name: str) -> Path:
     Args:
         folder: What the name is relative to.
         name: As written; absolute ones stay.
+        moved: Whether the images are known to be in `folder`, wherever they were when the name was written: any leading
+            folders may be missing then.
 
     Returns:
         The first that is a file; where none is, the one to look for.
@@ -67,7 +69,7 @@ def located(folder: Path, name: str) -> Path:
     tried = [folder / name, folder / plain]
     above = folder.absolute().parts
     for count in range(1, len(plain.parts)):
-        if plain.parts[:count] == above[-count:]:
+        if moved or plain.parts[:count] == above[-count:]:
             tried.append(folder / PurePosixPath(*plain.parts[count:]))
     return next((path for path in tried if is_file(path)), tried[1])
 

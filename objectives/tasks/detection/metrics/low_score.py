@@ -72,6 +72,18 @@ def low_score_reason(dataset: CocoDataset, predictions: Predictions) -> str:
     )
 
 
+def strays(predictions: Predictions) -> str | None:
+    """Says of detections whose class has no name that they count for nothing; None where there are none."""
+    indices = np.concatenate([np.zeros(0), *(rows[:, 5] for rows in predictions.detections)])
+    beyond = indices[(indices < 0) | (indices >= predictions.class_count)]
+    if not len(beyond):
+        return None
+    return (
+        f"{len(beyond)} detections are of classes without a name (up to class {int(beyond.max())}; "
+        f"names: {predictions.class_count}) and are left out; give all names (--classes, model.classes)"
+    )
+
+
 def _look(dataset: CocoDataset, predictions: Predictions) -> _Seen:
     names = {category.id: f"{category.id} {category.name!r}" for category in dataset.categories}
     categories = dataset.category_of_class(predictions.classes, predictions.class_count)
