@@ -130,6 +130,8 @@ class ModelGraph:
     def class_names(self) -> dict[int, str]:
         """Class names from the metadata; empty where there are none."""
         names = literal(self.metadata.get("names", "{}"))
+        if isinstance(names, (list, tuple)):
+            names = dict(enumerate(names))
         if not isinstance(names, dict) or not all(str(key).isdecimal() and len(str(key)) < 9 for key in names):
             return {}
         return {int(key): str(name) for key, name in names.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import codecs
 import json
 import re
 from collections.abc import Hashable
@@ -24,6 +25,13 @@ MAX_LITERAL = 1 << 17
 T = TypeVar("T")
 _UNWRITABLE = re.compile(r"[\0\ud800-\udfff]")  # NUL, and halves of characters
 _HALVES = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")  # halves of characters, escaped or not
+_MARKS = (  # UTF-32's begins as UTF-16's does, so it is looked for first
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 _OPENING = (
     yaml.BlockMappingStartToken,
     yaml.BlockSequenceStartToken,
@@ -31,6 +39,34 @@ _OPENING = (
     yaml.FlowSequenceStartToken,
 )
 _CLOSING = (yaml.BlockEndToken, yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
+
+
+def decoded(data: bytes) -> str:
+    """Text of a file as its byte order mark says, which programs for Windows write; UTF-8 where there is none.
+
+    Raises:
+        UnicodeDecodeError: It is no such text.
+    """
+    return data.decode(next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8"))
+
+
+def read_lines(path: Path, remedy: str) -> list[str]:
+    """Lines of a text file, without the blanks and byte order marks around each.
+
+    Args:
+        path: The file.
+        remedy: The end of the error's line.
+
+    Raises:
+        InputError: It cannot be read, or is no text.
+    """
+    try:
+        text = decoded(path.read_bytes())
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not a text file; {remedy}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
+    return [line.strip("\ufeff \t\r\f\v") for line in text.splitlines()]  # files that were joined hold a mark inside
 
 
 def read_yaml(path: Path, what: str) -> dict[str, Any]:
@@ -48,7 +84,7 @@ def read_yaml(path: Path, what: str) -> dict[str, Any]:
     """
     try:
         size = path.stat().st_size
-        text = path.read_text(encoding="utf-8") if size <= MAX_YAML_BYTES else ""
+        text = decoded(path.read_bytes()) if size <= MAX_YAML_BYTES else ""
     except OSError as error:
         raise InputError(f"{what} {str(path)!r}: {error.strerror}; give the path of a {what}") from None
     except ValueError:  # not UTF-8, or no path at all

@@ -10,6 +10,7 @@ from pathlib import Path
 import optuna
 from optuna.storages import RDBStorage
 
+from objectives.devices.waiting import crew
 from objectives.quantization.coverage import Coverage
 from objectives.runtimes.runtime import StudyEvaluator
 from objectives.scores import Scores
@@ -73,6 +74,8 @@ def launch(
     """
     refuse_existing(path)
     inputs = read_inputs(config)
+    for note in inputs.notes:
+        say(f"note: {note}")
     if linked is not None:
         open_link(linked, identity(config, digests=inputs.digests))
     with _crew(config, workers, ray) as start:
@@ -109,11 +112,12 @@ def resume(
 @contextmanager
 def _crew(config: StudyConfig, workers: int, ray: RayCluster | None) -> Iterator[Start | None]:
     """How worker processes are started; None where this process works alone."""
-    if ray is not None:
-        with ray_start(ray, config, workers) as start:
-            yield start
-    else:
-        yield local_start(config.runtime, workers) if workers > 1 else None
+    with crew():
+        if ray is not None:
+            with ray_start(ray, config, workers) as start:
+                yield start
+        else:
+            yield local_start(config.runtime, workers) if workers > 1 else None
 
 
 def work(path: Path, device: int | None = None) -> None:

@@ -2,7 +2,7 @@
 
 Two files per device in the machine's folder for temporary files, locked by `flock`, which the kernel ends with the
 process. Whoever wants in passes the turnstile first; one that wants the device alone keeps it shut while those inside
-finish, so that a stream of evaluations cannot keep a measurement waiting for ever.
+finish, so that a stream of evaluations cannot keep a measurement waiting for ever. Who waits for long says for whom.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ from tempfile import gettempdir
 import psutil
 from filelock import FileLock, Timeout
 
+from objectives.devices.waiting import Waiting
+
 if sys.platform != "win32":
     import fcntl
 
 _POLL_SECONDS = 0.01
+_PATIENCE_SECONDS = 1.0  # of one try on Windows, where a lock is waited for outside this module
 
 
 class _Place(threading.local):
@@ -34,6 +37,17 @@ class _Place(threading.local):
 
 
 _place = _Place()
+
+
+class DeviceTimeout(Timeout):
+    """Others kept a device for longer than one is ready to wait."""
+
+    def __init__(self, waiting: Waiting) -> None:
+        super().__init__(str(waiting.files[0]))
+        self._text = f"gave up waiting for {waiting}; end it, or try again when it is done"
+
+    def __str__(self) -> str:
+        return self._text
 
 
 @contextmanager
@@ -49,12 +63,16 @@ def device_lock(device: str, timeout: float = 3600.0, *, shared: bool = False) -
         shared: Whether others may hold it shared meanwhile.
 
     Raises:
-        filelock.Timeout: Others kept the device.
+        DeviceTimeout: Others kept the device.
     """
     _register(device)
     if sys.platform == "win32":  # it has no shared file locks: every use is alone there, slower and as right
-        with FileLock(_path(device, "lock"), mode=0o666, is_singleton=True).acquire(timeout=timeout):
+        lock = FileLock(_path(device, "lock"), mode=0o666, is_singleton=True)
+        _acquire(lock, device, time.monotonic() + timeout)
+        try:
             yield
+        finally:
+            lock.release()
         return
     if device not in _place.open:
         _place.open[device] = (_open(_path(device, "lock")), [])
@@ -86,7 +104,7 @@ def give_way(device: str, timeout: float = 3600.0) -> None:
         timeout: Seconds to wait until it is shared again.
 
     Raises:
-        filelock.Timeout: Others kept the device.
+        DeviceTimeout: Others kept the device.
     """
     file, modes = _place.open.get(device, (-1, []))
     if not modes or not all(modes):
@@ -123,22 +141,37 @@ def _take(file: int, device: str, timeout: float, shared: bool) -> None:
     end = time.monotonic() + timeout
     fcntl.flock(file, fcntl.LOCK_UN)
     turnstile = _open(_path(device, "turnstile"))
+    waiting = Waiting(device, _path(device, "lock"), _path(device, "turnstile"))
     try:
-        _wait(turnstile, fcntl.LOCK_EX, end, device)
-        _wait(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, end, device)
+        _wait(turnstile, fcntl.LOCK_EX, end, waiting)
+        _wait(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, end, waiting)
     finally:
         os.close(turnstile)
 
 
-def _wait(file: int, mode: int, end: float, device: str) -> None:
+def _wait(file: int, mode: int, end: float, waiting: Waiting) -> None:
     while True:
         try:
             fcntl.flock(file, mode | fcntl.LOCK_NB)
             return
         except BlockingIOError:
             if time.monotonic() >= end:
-                raise Timeout(str(_path(device, "lock"))) from None
+                raise DeviceTimeout(waiting) from None
+            waiting.say()
             time.sleep(_POLL_SECONDS)
+
+
+def _acquire(lock: FileLock, device: str, end: float) -> None:
+    """Waits for a lock of the other kind."""
+    waiting = Waiting(device, _path(device, "lock"))
+    while True:
+        try:
+            lock.acquire(timeout=min(_PATIENCE_SECONDS, max(0.0, end - time.monotonic())))
+            return
+        except Timeout:
+            if time.monotonic() >= end:
+                raise DeviceTimeout(waiting) from None
+            waiting.say()
 
 
 def _register(device: str) -> None:

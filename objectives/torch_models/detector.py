@@ -119,6 +119,7 @@ def read_labels(
         raise InputError(f"{name}: cannot be read as JSON ({error})") from None
     data = parse_json(text, name, "give a COCO json of these images")
     dataset = CocoDataset(*read_coco(data, Path(), annotations), annotations)
+    dataset = dataset.matched(detector.classes, detector.class_count)
     index = {
         category: i for i, category in enumerate(dataset.category_of_class(detector.classes, detector.class_count))
     }

@@ -40,6 +40,39 @@ Head = Annotated[
 ImageSize = Annotated[
     str | None, typer.Option("--image-size", help="Input size, N or HxW, where the model leaves it open.")
 ]
+Classes = Annotated[
+    str | None,
+    typer.Option(
+        "--classes",
+        metavar="NAMES",
+        help="Class names in the model's order: A,B,..., or a file with a name a line, or a data yaml.",
+    ),
+]
+Split = Annotated[str, typer.Option("--split", metavar="NAME", help="Of a data yaml: train, val or test.")]
+
+
+def parse_classes(text: str | None) -> tuple[str, ...] | None:
+    """Reads ``--classes``: names with commas between them, or a file of names.
+
+    Raises:
+        InputError: It names nothing, or the file is neither a list of names nor a data yaml.
+    """
+    from objectives.tasks.detection.data.data_yaml import YAML_SUFFIXES, read_data_yaml
+    from search_spaces.reading import is_file, read_lines
+
+    if text is None:
+        return None
+    path = Path(text)
+    if path.suffix.lower() in YAML_SUFFIXES:
+        names = [category.name for category in read_data_yaml(path).categories]
+    elif is_file(path):
+        names = read_lines(path, "give a file with a class name on each line")
+    else:
+        names = text.split(",")
+    found = tuple(name.strip() for name in names if name.strip())
+    if not found:
+        raise InputError(f"--classes {text!r}: names no class; give names with commas between them, or a file of them")
+    return found
 
 
 def parse_runtime(name: str, pairs: list[str] | None = None) -> RuntimeObject:

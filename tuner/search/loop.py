@@ -25,6 +25,7 @@ from search_spaces.reading import record_of
 from search_spaces.unsupported import Unsupported
 from tuner.samplers import make_sampler
 from tuner.search.front import front_of
+from tuner.search.low_reference import why_so_low
 from tuner.search.progress_view import LiveView, Progress
 from tuner.search.records import noise_of
 from tuner.search.screening import leaders
@@ -212,8 +213,8 @@ def score_reference(run: RunFolder, evaluator: StudyEvaluator, inputs: Inputs) -
     found = scores.accuracy.map_50_95
     if found < MIN_REFERENCE_MAP:
         raise InputError(
-            f"model.path: {inputs.graph.path} scores mAP50-95 {found:.4f} on data.annotations; model and "
-            "labels do not match: check the annotations, or set model.classes, model.head, model.image_size"
+            f"model.path: {inputs.graph.path} scores mAP50-95 {found:.4f} on the labels, too little to lose any of it: "
+            f"{why_so_low(run, inputs)}"
         )
     write_durably(run.reference, json.dumps(scores.to_json()))
     run.log("reference", **_outcome(scores))

@@ -60,10 +60,11 @@ class ModelSection(Section):
 
 
 class DataSection(Section):
-    """Evaluation images with labels, and calibration images."""
+    """Evaluation images with labels, and calibration images; `split` is of a data yaml."""
 
     images: Text | None = None
     annotations: Text | None = None
+    split: Literal["train", "val", "test"] = "val"
     calibration: Text | None = None
     search_images: Positive | None = None
     metrics: list[Metric] = list(DEFAULT_METRICS)

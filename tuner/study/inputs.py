@@ -58,6 +58,11 @@ class Inputs:
     data: Data | None
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of the images and labels, a line each."""
+        return () if self.data is None else (*self.data.full.notes, *self.data.calibration.notes)
+
+    @property
     def dropped(self) -> list[str]:
         """Formats of the study that the space leaves out, because they gain nothing in the chosen objectives."""
         return [name for name in self.config.space.formats if not gains(self.config, self.runtime, name)]
@@ -90,8 +95,8 @@ def read_inputs(config: StudyConfig) -> Inputs:
     assert config.data.images is not None and config.data.calibration is not None
     _check_metrics(config.data.metrics)
     annotations = config.data.annotations
-    full = load_dataset(Path(config.data.images), Path(annotations) if annotations else None)
-    full.category_of_class(contract.classes, contract.class_count)
+    full = load_dataset(Path(config.data.images), Path(annotations) if annotations else None, config.data.split)
+    full = full.matched(contract.classes, contract.class_count)
     calibration = load_calibration(Path(config.data.calibration), config.calibration.images)
     check_disjoint(calibration, full)
     search = full.subset(config.data.search_images)

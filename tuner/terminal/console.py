@@ -67,7 +67,7 @@ def _code(error: Exception) -> int | None:
         return FAILURES
     if name in ("WorkerStorageError", "ArtifactStoreError"):
         return STORAGE
-    if name in ("RuntimeUnavailable", "CudaError") or isinstance(error, ImportError | MemoryError):
+    if name in ("RuntimeUnavailable", "CudaError", "DeviceTimeout") or isinstance(error, ImportError | MemoryError):
         return ENVIRONMENT
     module = type(error).__module__
     if isinstance(error, sqlite3.Error) or module.startswith("sqlalchemy") or name == "StorageInternalError":

@@ -95,13 +95,15 @@ def recognise(
             return Detector(name, found, labels, tuple(order.index(output) for output in found.outputs))
     if head is not None:
         raise InputError(
-            f"{graph.path}: model.head {head!r} does not fit: {refusals[head]}; leave it out, or set model.classes"
+            f"{graph.path}: model.head {head!r} does not fit: {refusals[head]}; leave it out, or give "
+            "--classes (model.classes)"
         )
     shapes = ", ".join(f"{name} {shape_text(shape)}" for name, shape in graph.outputs.items())
     reasons = "; ".join(f"not {name}: {refusal}" for name, refusal in refusals.items())
     raise InputError(
         f"{graph.path}: is not a detector of a known head: output {shapes}; {reasons}; "
-        "set model.head, model.classes or model.image_size where the graph does not say"
+        "give --head, --classes or --image-size (in a study: model.head, model.classes, model.image_size) where "
+        "the graph does not say"
     )
 
 
@@ -122,10 +124,12 @@ def _image_size(graph: ModelGraph, given: tuple[int, int] | None) -> tuple[int, 
     if max(height, width) > LARGEST_SIDE or min(height, width) < 0:
         raise InputError(
             f"{graph.path}: takes images of {height} x {width}; a side may have 1 to {LARGEST_SIDE} pixels, "
-            "set model.image_size"
+            "give --image-size (model.image_size)"
         )
     if not height or not width:
-        raise InputError(f"{graph.path}: the input leaves height and width open; set model.image_size: [640, 640]")
+        raise InputError(
+            f"{graph.path}: the input leaves height and width open; give --image-size, e.g. 640 (model.image_size)"
+        )
     return height, width
 
 
@@ -144,6 +148,6 @@ def _class_names(graph: ModelGraph, given: Sequence[str] | None) -> tuple[str, .
         found = graph.class_names
         names = tuple(found[index] for index in sorted(found)) if sorted(found) == list(range(len(found))) else ()
     doubled = sorted({name for name in names if names.count(name) > 1})
-    if doubled:
+    if doubled and given is not None:
         raise InputError(f"model.classes: {doubled[0]!r} occurs more than once; class names must differ")
     return names

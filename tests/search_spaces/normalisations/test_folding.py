@@ -32,7 +32,7 @@ def test_a_computed_bias_becomes_a_constant_and_what_computed_it_goes(tmp_path: 
     graph = ModelGraph(_save(tmp_path / "m.onnx", nodes, {"b16": bias, "w": WEIGHT}))
     assert [node.op_type for node in graph.nodes()] == ["Conv"]
     [name] = set(graph.initializers) - {"w"}
-    assert list(graph.nodes())[0].input[2] == name
+    assert next(iter(graph.nodes())).input[2] == name
     np.testing.assert_array_equal(graph.initializers[name], bias.astype(np.float32))
 
 

@@ -13,7 +13,20 @@ import typer
 
 from objectives.runtimes import DEFAULT_RUNTIME
 from search_spaces.errors import InputError
-from tuner.cli.options import Builder, Head, ImageSize, Json, Model, Runtime, Threads, parse_runtime, parse_size
+from tuner.cli.options import (
+    Builder,
+    Classes,
+    Head,
+    ImageSize,
+    Json,
+    Model,
+    Runtime,
+    Split,
+    Threads,
+    parse_classes,
+    parse_runtime,
+    parse_size,
+)
 from tuner.terminal.console import say, show, show_table
 
 if TYPE_CHECKING:
@@ -69,8 +82,9 @@ def evaluate(
     *,
     images: Annotated[Path, typer.Option("--images", metavar="DIR", help="Image folder, or a data yaml.")],
     annotations: Annotated[
-        Path | None, typer.Option("--annotations", metavar="FILE", help="COCO json; not with a data yaml.")
+        Path | None, typer.Option("--annotations", metavar="FILE", help="COCO json; a data yaml brings its own.")
     ] = None,
+    split: Split = "val",
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only N images, always the same.")] = None,
     metric: Annotated[
         list[str] | None, typer.Option("--metric", metavar="NAME", help="Metric, as in data.metrics; else coco_box.")
@@ -78,6 +92,7 @@ def evaluate(
     runtime: Runtime = DEFAULT_RUNTIME,
     builder: Builder = None,
     head: Head = None,
+    classes: Classes = None,
     image_size: ImageSize = None,
     as_json: Json = False,
 ) -> None:
@@ -88,6 +103,7 @@ def evaluate(
     from objectives.runtimes.opening import open_file
     from objectives.tasks.detection.data.dataset import load_dataset
     from objectives.tasks.detection.data.preprocessed import PreprocessedImages
+    from objectives.tasks.detection.metrics.low_score import NOTHING, low_score_reason, strays
     from objectives.tasks.detection.metrics.registry import DEFAULT_METRICS
     from objectives.tasks.detection.metrics.scoring import figures, score
     from tuner.prepare.predicting import detect as detect_on
@@ -98,15 +114,21 @@ def evaluate(
     figures(wanted)  # before anything is run
     target = parse_runtime(runtime, builder)
     file = onnx_file(model, head=head, image_size=parse_size(image_size), runtime=target)
-    _, contract = _detector(file, head, image_size)
-    dataset = load_dataset(images, annotations).subset(limit)
-    dataset.category_of_class(contract.classes, contract.class_count)
+    _, contract = _detector(file, head, image_size, classes)
+    dataset = load_dataset(images, annotations, split).subset(limit)
+    dataset = dataset.matched(contract.classes, contract.class_count)
+    for note in dataset.notes:
+        say(f"note: {note}")
     with tempfile.TemporaryDirectory(prefix="tuner-") as folder:
         with bar("preprocessing images", len(dataset)) as done:
             pixels = PreprocessedImages.build(dataset.images, contract.preprocessing, Path(folder), done)
         with bar("evaluation", len(dataset)) as done, open_file(target, file) as runner:
             predictions = detect_on(target, runner, pixels, contract, done)
         found = score(dataset, predictions, wanted).to_json()
+    if stray := strays(predictions):
+        say(f"warning: {stray}")
+    if found.get("map_50_95", 1.0) < NOTHING:
+        say(f"warning: mAP50-95 is {max(found['map_50_95'], 0.0):.4f}: {low_score_reason(dataset, predictions)}")
     if as_json:
         show({"model": str(model), **found})
         return
@@ -126,6 +148,7 @@ def detect(
     runtime: Runtime = DEFAULT_RUNTIME,
     builder: Builder = None,
     head: Head = None,
+    classes: Classes = None,
     image_size: ImageSize = None,
 ) -> None:
     """Draws a model's detections on pictures, side by side with a reference model's.
@@ -143,7 +166,7 @@ def detect(
     target = parse_runtime(runtime, [*(builder or []), f"threads={os.cpu_count() or 1}", "batch=1"])
     given = [path for path in (reference, model) if path is not None]
     models = [onnx_file(path, head=head, image_size=parse_size(image_size), runtime=target) for path in given]
-    contracts = [_detector(path, head, image_size)[1] for path in models]
+    contracts = [_detector(path, head, image_size, classes)[1] for path in models]
     pictures = []
     for path in images:
         read = read_image(path) if is_file(path) else None
@@ -229,14 +252,17 @@ def bench(
         print(f"{name:17} {value:.4f}" if isinstance(value, float) else f"{name:17} {value}")
 
 
-def _detector(model: Path, head: str | None, image_size: str | None) -> tuple[ModelGraph, Detector]:
+def _detector(
+    model: Path, head: str | None, image_size: str | None, classes: str | None
+) -> tuple[ModelGraph, Detector]:
     from objectives.tasks.detection.detector import recognise
     from search_spaces.model_graph import ModelGraph
 
     graph = ModelGraph(model, allow_quantized=True)
     if graph.narrow:
         say(f"{model}: is in half precision, and runs so")
-    return graph, recognise(graph, head=head, image_size=parse_size(image_size))
+    size = parse_size(image_size)
+    return graph, recognise(graph, head=head, image_size=size, classes=parse_classes(classes))
 
 
 def _input_size(model: Path, size: tuple[int, int] | None) -> tuple[int, int]:

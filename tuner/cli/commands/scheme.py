@@ -16,7 +16,7 @@ import typer
 from objectives.runtimes import DEFAULT_RUNTIME
 from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
-from tuner.cli.options import Head, ImageSize, Json, Model, Runtime, Study, parse_size
+from tuner.cli.options import Classes, Head, ImageSize, Json, Model, Runtime, Study, parse_classes, parse_size
 from tuner.terminal.console import say, show
 
 if TYPE_CHECKING:
@@ -44,7 +44,9 @@ def register(app: typer.Typer) -> None:
 def materialize(
     model: Model,
     *,
-    calibration: Annotated[Path, typer.Option("--calibration", metavar="LIST", help="List of images.")],
+    calibration: Annotated[
+        Path, typer.Option("--calibration", metavar="LIST", help="Image list, folder, or data yaml (its train).")
+    ],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="ONNX file to write.")],
     uniform: Annotated[str | None, typer.Option("--uniform", metavar="FORMAT", help="One format for all.")] = None,
     scheme: Annotated[Path | None, typer.Option("--scheme", metavar="FILE", help="A scheme.json.")] = None,
@@ -55,7 +57,7 @@ def materialize(
     method: Annotated[
         str, typer.Option("--method", help="Calibration: max, percentile, entropy or mse.")
     ] = "percentile",
-    images: Annotated[int | None, typer.Option("--calibration-images", min=1, help="The first N of the list.")] = None,
+    images: Annotated[int | None, typer.Option("--calibration-images", min=1, help="So many of them.")] = None,
     by: Annotated[
         str, typer.Option("--by", metavar="TOOL", help="onnx, or torch: ModelOpt's quantizers on a .pt, exported.")
     ] = "onnx",
@@ -76,6 +78,7 @@ def materialize(
         ),
     ] = None,
     head: Head = None,
+    classes: Classes = None,
     image_size: ImageSize = None,
     as_json: Json = False,
 ) -> None:
@@ -122,7 +125,8 @@ def materialize(
     if graph.note:
         say(graph.note)
     coverage = Coverage.of(graph)
-    contract = recognise(graph, head=head, image_size=parse_size(image_size))
+    size = parse_size(image_size)
+    contract = recognise(graph, head=head, image_size=size, classes=parse_classes(classes))
     if scheme is None:
         assert uniform is not None
         fmt = get_format(uniform)
@@ -133,7 +137,10 @@ def materialize(
             say(f"{name} stays {UNQUANTIZED}: {why.partition(';')[0]}")
     else:
         allocation = Allocation.from_text(_read(scheme))
-    records = load_calibration(calibration, images).images
+    chosen = load_calibration(calibration, images)
+    for note in chosen.notes:
+        say(f"note: {note}")
+    records = chosen.images
     with tempfile.TemporaryDirectory(prefix="tuner-") as folder:
         with bar("preprocessing images", len(records)) as done:
             pixels = PreprocessedImages.build(records, contract.preprocessing, Path(folder), done)

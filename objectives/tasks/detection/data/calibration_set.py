@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from objectives.tasks.detection.data.data_yaml import YAML_SUFFIXES, read_data_yaml
 from objectives.tasks.detection.data.dataset import CocoDataset
-from objectives.tasks.detection.data.image_files import ImageRecord, hash_files
+from objectives.tasks.detection.data.image_files import ImageRecord, hash_files, images_in, located
 from search_spaces.errors import InputError
-from search_spaces.reading import is_file
+from search_spaces.reading import is_file, is_folder, read_lines
 
 _SHOWN = 3
+_DRAWN = 128  # images of a folder where nobody says how many; ranges change little beyond
 
 
 @dataclass(frozen=True)
@@ -20,11 +23,13 @@ class CalibrationSet:
 
     Attributes:
         images: The records; `id` is the position in the list.
-        source: The list.
+        source: The list, folder or data yaml.
+        available: How many images there are in all; 0 where that does not matter, as the user chose from a list.
     """
 
     images: tuple[ImageRecord, ...]
     source: Path
+    available: int = 0
 
     def __len__(self) -> int:
         return len(self.images)
@@ -34,37 +39,48 @@ class CalibrationSet:
         """SHA-256 over the image contents in order, hex."""
         return hashlib.sha256("".join(image.sha256 for image in self.images).encode()).hexdigest()
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was chosen for the user, a line each, for people."""
+        if len(self) >= self.available:
+            return ()
+        return (f"{self.source}: calibration takes {len(self)} of its {self.available} images, always the same",)
+
 
 def load_calibration(path: Path | str, limit: int | None = None) -> CalibrationSet:
-    """Reads an image list: one path per line, relative to the list's folder or absolute.
+    """Reads the calibration images: those of a list, of a folder, or of the ``train`` split of a data yaml.
 
-    Blank lines and lines that begin with ``#`` are skipped.
+    A list has one path per line, relative to the list's folder or absolute; blank lines and lines that begin with
+    ``#`` are skipped. Of a folder or a split some are drawn, always the same and in the same order, so that the first
+    few are a sample as well: a folder's order is that of a film, a place or a class.
 
     Args:
-        path: The list.
-        limit: How many images to take, from the top; None for all.
+        path: The list, the folder or the data yaml.
+        limit: How many images to take, of a list from the top. None: all of a list, 128 of the others.
 
     Raises:
-        InputError: The list is missing, empty, shorter than `limit`, or names a missing or doubled file.
+        InputError: It is missing, empty, holds fewer than `limit`, or a list names a missing or doubled file.
     """
     path = Path(path)
-    if not is_file(path):
-        raise InputError(f"data.calibration {str(path)!r}: no such image list; write one image path per line")
     if limit is not None and limit < 1:
         raise InputError(f"calibration.images: {limit} is too few; ask for at least 1")
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError:
-        raise InputError(f"data.calibration {str(path)!r}: not a text file; write one image path per line") from None
+    if path.suffix.lower() in YAML_SUFFIXES:
+        return _drawn(read_data_yaml(path).images("train"), path, limit)
+    if is_folder(path):
+        return _drawn(images_in(path), path, limit)
+    if not is_file(path):
+        raise InputError(
+            f"data.calibration {str(path)!r}: no such image list; give a list with one image path per line, "
+            "an image folder, or a data yaml"
+        )
     records: list[ImageRecord] = []
     seen: dict[str, int] = {}
-    for number, line in enumerate(lines, 1):
-        name = line.strip()
+    for number, name in enumerate(read_lines(path, "write one image path per line"), 1):
         if not name or name.startswith("#"):
             continue
         if len(records) == limit:
             break
-        file = path.parent / name
+        file = located(path.parent, name)
         if not is_file(file):
             raise InputError(f"{path}:{number}: no such image {name!r} (sought at {file})")
         record = hash_files([ImageRecord(len(records), file)], path)[0]
@@ -79,6 +95,22 @@ def load_calibration(path: Path | str, limit: int | None = None) -> CalibrationS
     if limit is not None and len(records) < limit:
         raise InputError(f"{path}: lists {len(records)} images, fewer than the {limit} of calibration.images")
     return CalibrationSet(tuple(records), path)
+
+
+def _drawn(files: Sequence[Path], source: Path, limit: int | None) -> CalibrationSet:
+    """Draws images by the hashes of their names, each content once."""
+    order = sorted(files, key=lambda file: (hashlib.sha256(file.name.encode()).digest(), file))
+    found: dict[str, ImageRecord] = {}
+    for file in order:
+        if len(found) == (limit or _DRAWN):
+            break
+        record = hash_files([ImageRecord(len(found), file)], source)[0]
+        found.setdefault(record.sha256, record)
+    if not found:
+        raise InputError(f"{source}: holds no image; give a folder, a data yaml or a list of calibration images")
+    if limit is not None and len(found) < limit:
+        raise InputError(f"{source}: holds {len(found)} different images, fewer than the {limit} of calibration.images")
+    return CalibrationSet(tuple(found.values()), source, len(files))
 
 
 def check_disjoint(calibration: CalibrationSet, dataset: CocoDataset) -> None:
@@ -97,5 +129,5 @@ def check_disjoint(calibration: CalibrationSet, dataset: CocoDataset) -> None:
         more = ", ..." if len(pairs) > _SHOWN else ""
         raise InputError(
             f"{calibration.source}: {len(pairs)} calibration images are also evaluated on: "
-            f"{', '.join(pairs[:_SHOWN])}{more}; remove them from the list"
+            f"{', '.join(pairs[:_SHOWN])}{more}; calibrate on other images, e.g. by a list without them"
         )

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NoReturn
 
-from objectives.tasks.detection.data.image_files import ImageRecord
+from objectives.tasks.detection.data.image_files import ImageRecord, located
 from search_spaces.errors import InputError
+from search_spaces.reading import is_file
 
 _LARGEST = 2**53  # ids, pixels: all that NumPy and pycocotools hold without a change
 
@@ -71,45 +72,59 @@ def read_coco(
         if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
             raise InputError(f"{source}: not a COCO annotation file: {key!r} is not a list of objects")
         lists.append(value)
-    images = tuple(_image(item, index, folder, source) for index, item in enumerate(lists[0]))
-    categories = tuple(
-        Category(_integer(item, "id", f"{source}: categories[{index}]"), str(item.get("name", "")))
-        for index, item in enumerate(lists[2])
+    numbers = _numbers(lists[0], f"{source}: image", f"{source}: images")
+    images = tuple(
+        _image(item, number, index, folder, source)
+        for index, (number, item) in enumerate(zip(numbers.values(), lists[0], strict=True))
     )
-    _unique([image.id for image in images], f"{source}: image id")
+    listed = list({(str(item.get("id")), str(item.get("name", ""))): item for item in lists[2]}.values())
+    named = _numbers(listed, f"{source}: category", f"{source}: categories")
+    categories = tuple(
+        Category(number, str(item.get("name") or "")) for number, item in zip(named.values(), listed, strict=True)
+    )
     _unique([str(image.path) for image in images], f"{source}: file_name")
-    _unique([category.id for category in categories], f"{source}: category id")
     if not images:
         raise InputError(f"{source}: lists no image; give a COCO file of the evaluation images")
     if not lists[1]:
         raise InputError(f"{source}: has no annotation; mAP cannot be scored without labelled boxes")
-    known, named = {image.id for image in images}, {category.id for category in categories}
-    boxes = tuple(_annotation(item, index, known, named, source) for index, item in enumerate(lists[1]))
-    _unique([box.id for box in boxes], f"{source}: annotation id")
+    ids = _numbers(lists[1], f"{source}: annotation", f"{source}: annotations")
+    boxes = tuple(
+        _annotation(item, number, numbers, named, source) for number, item in zip(ids.values(), lists[1], strict=True)
+    )
     return images, boxes, categories
 
 
-def _image(item: Mapping[str, Any], index: int, folder: Path, source: Path) -> ImageRecord:
+def _image(item: Mapping[str, Any], number: int, index: int, folder: Path, source: Path) -> ImageRecord:
     where = f"{source}: images[{index}]"
     name = item.get("file_name")
     if not isinstance(name, str) or not name:
         raise InputError(f"{where}: file_name is missing; give a path relative to the image folder")
-    if PurePosixPath(name).is_absolute() or PureWindowsPath(name).is_absolute() or PureWindowsPath(name).drive:
-        raise InputError(f"{where}: file_name {name!r} is absolute; it must lie inside the image folder")
-    if ".." in PurePosixPath(name.replace("\\", "/")).parts:
-        raise InputError(f"{where}: file_name {name!r} leaves the image folder; remove '..'")
-    size = [item.get(key, 0) for key in ("width", "height")]
+    path = _inside(folder, name, where)
+    size = [_whole(item.get(key) or 0) for key in ("width", "height")]
     if not all(isinstance(value, int) and 0 <= value < _LARGEST for value in size):
         raise InputError(f"{where}: width {_shown(size[0])} and height {_shown(size[1])} must be whole pixels")
-    return ImageRecord(_integer(item, "id", where), folder / name, size[0], size[1])
+    return ImageRecord(number, path, size[0], size[1])
+
+
+def _inside(folder: Path, name: str, where: str) -> Path:
+    """The file of that name in the image folder, never one outside of it."""
+    plain = PureWindowsPath(name)  # it takes both kinds of separators
+    absolute = PurePosixPath(name).is_absolute() or plain.is_absolute() or bool(plain.drive)
+    if not absolute and ".." not in plain.parts:
+        return located(folder, name, moved=True)
+    here = folder / plain.name  # labelling tools write where the image was on the machine of the one who labelled it
+    if plain.name not in ("", "..") and is_file(here):
+        return here
+    if absolute:
+        raise InputError(f"{where}: file_name {name!r} is absolute; it must lie inside the image folder")
+    raise InputError(f"{where}: file_name {name!r} leaves the image folder; remove '..'")
 
 
 def _annotation(
-    item: Mapping[str, Any], index: int, images: set[int], categories: set[int], source: Path
+    item: Mapping[str, Any], number: int, images: Mapping[str, int], categories: Mapping[str, int], source: Path
 ) -> Annotation:
-    number = _integer(item, "id", f"{source}: annotations[{index}]")
     where = f"{source}: annotation {number}"
-    image, category = _integer(item, "image_id", where), _integer(item, "category_id", where)
+    image, category = _identifier(item, "image_id", where), _identifier(item, "category_id", where)
     if image not in images:
         raise InputError(f"{where}: image_id {image} is not among the images; the labels are of other images")
     if category not in categories:
@@ -119,21 +134,40 @@ def _annotation(
         raise InputError(f"{where}: bbox {_box_text(box)} must be 4 finite numbers: x, y, width, height")
     if box[2] < 0 or box[3] < 0:
         raise InputError(f"{where}: bbox {list(box)} has a negative width or height; it must be x, y, width, height")
-    area = item.get("area", box[2] * box[3])
+    area = box[2] * box[3] if item.get("area") is None else item["area"]
     if not _is_finite(area) or area < 0:
         _bad(where, "area", area)
-    crowd = item.get("iscrowd", 0)
+    crowd = item.get("iscrowd") or 0
     if crowd not in (0, 1):
         _bad(where, "iscrowd", crowd)
     x, y, width, height = (float(value) for value in box)
-    return Annotation(number, image, category, (x, y, width, height), float(area), bool(crowd))
+    return Annotation(number, images[image], categories[category], (x, y, width, height), float(area), bool(crowd))
 
 
-def _integer(item: Mapping[str, Any], key: str, where: str) -> int:
-    value = item.get(key)
+def _numbers(items: Sequence[Mapping[str, Any]], what: str, where: str) -> dict[str, int]:
+    """Numbers of items by the text of their ids: the ids themselves, or their places where some are no numbers.
+
+    Raises:
+        InputError: An id is missing, of another kind, or there twice.
+    """
+    texts = [_identifier(item, "id", f"{where}[{index}]") for index, item in enumerate(items)]
+    _unique(texts, f"{what} id")
+    whole = all(isinstance(_whole(item["id"]), int) for item in items)
+    return {text: int(text) if whole else index for index, text in enumerate(texts, 1)}
+
+
+def _identifier(item: Mapping[str, Any], key: str, where: str) -> str:
+    """An id as text: a whole number, which some tools write as 1.0, or a name."""
+    value = _whole(item.get(key))
+    if isinstance(value, str) and value:
+        return value
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _LARGEST:
         _bad(where, key, value)
-    return value
+    return str(value)
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _bad(where: str, key: str, value: object) -> NoReturn:
@@ -160,5 +194,5 @@ def _unique(values: Sequence[object], what: str) -> None:
     seen: set[object] = set()
     for value in values:
         if value in seen:
-            raise InputError(f"{what} {value!r} occurs more than once; ids must be unique")
+            raise InputError(f"{what} {value} occurs more than once; each must be there once")
         seen.add(value)

@@ -10,13 +10,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from objectives.tasks.detection.data.class_match import ClassMatch, match_classes
 from objectives.tasks.detection.data.coco_json import Annotation, Category, read_coco
+from objectives.tasks.detection.data.data_yaml import SPLITS, YAML_SUFFIXES
 from objectives.tasks.detection.data.image_files import ImageRecord, hash_files
-from objectives.tasks.detection.data.yolo_labels import read_data_yaml
+from objectives.tasks.detection.data.yolo_labels import read_yolo
 from search_spaces.errors import InputError, nearest
 from search_spaces.reading import is_file, is_folder, parse_json
 
 __all__ = ["Annotation", "Category", "CocoDataset", "ImageRecord", "load_dataset"]
+
+_EXPORTED = ("_annotations.coco.json", "data.yaml")  # what Roboflow puts into the folder of the images, or above
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,14 @@ class CocoDataset:
         annotations: Boxes of these images.
         categories: All categories of the annotation file.
         source: The annotation file, or the data yaml.
+        notes: What was joined or left out, a line each, for people.
     """
 
     images: tuple[ImageRecord, ...]
     annotations: tuple[Annotation, ...]
     categories: tuple[Category, ...]
     source: Path
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -81,10 +87,25 @@ class CocoDataset:
             annotations=tuple(annotation for annotation in self.annotations if annotation.image_id in ids),
         )
 
-    def category_of_class(self, classes: Sequence[str], class_count: int) -> tuple[int | None, ...]:
-        """Maps class indices of a model to category ids of the labels.
+    def matched(self, classes: Sequence[str], class_count: int) -> CocoDataset:
+        """Returns the labels as a model of those classes is scored on them.
 
-        By name where the model has class names, else by sorted category id where the counts agree.
+        Categories that are one class of the model are joined, and `notes` says what a person should know of it.
+
+        Raises:
+            InputError: A labelled category is not a class of the model, or counts disagree.
+        """
+        found = self._match(classes, class_count)
+        if not found.joined and set(found.notes) <= set(self.notes):
+            return self
+        boxes = tuple(
+            replace(box, category_id=found.joined[box.category_id]) if box.category_id in found.joined else box
+            for box in self.annotations
+        )
+        return replace(self, annotations=boxes, notes=tuple(dict.fromkeys(self.notes + found.notes)))
+
+    def category_of_class(self, classes: Sequence[str], class_count: int) -> tuple[int | None, ...]:
+        """Maps class indices of a model to category ids of the labels, as `match_classes` does.
 
         Args:
             classes: Class names by index; may be empty.
@@ -96,58 +117,57 @@ class CocoDataset:
         Raises:
             InputError: A labelled category is not a class of the model, or counts disagree.
         """
-        used = set(self.category_ids)
-        if classes:
-            index = {_normal(name): position for position, name in enumerate(classes)}
-            found: list[int | None] = [None] * len(classes)
-            for category in self.categories:
-                position = index.get(_normal(category.name))
-                if position is not None:
-                    found[position] = category.id if category.id in used else None
-                elif category.id in used:
-                    raise InputError(
-                        f"{self.source}: category {category.name!r} is not one of the model's {len(classes)} "
-                        f"classes{nearest(category.name, classes)}; labels: {len(self.categories)}; "
-                        "set model.classes to the labels' names in the model's order"
-                    )
-            return tuple(found)
-        if class_count != len(self.categories):
-            raise InputError(
-                f"{self.source}: the labels have {len(self.categories)} categories, the model has "
-                f"{class_count or 'an unknown number of'} classes without names; set model.classes"
-            )
-        return tuple(sorted(category.id for category in self.categories))
+        return self._match(classes, class_count).categories
+
+    def _match(self, classes: Sequence[str], class_count: int) -> ClassMatch:
+        return match_classes(self.categories, set(self.category_ids), classes, class_count, self.source)
 
 
-def load_dataset(images: Path | str, annotations: Path | str | None = None) -> CocoDataset:
+def load_dataset(images: Path | str, annotations: Path | str | None = None, split: str = "val") -> CocoDataset:
     """Reads an evaluation set and checks it.
 
     Args:
-        images: Folder of the images; or an Ultralytics data yaml (its ``val`` images are used).
-        annotations: COCO json; None or an Ultralytics data yaml, where `images` then is not used.
+        images: Folder of the images; or a data yaml as Ultralytics and Roboflow write it.
+        annotations: COCO json, or a data yaml, where `images` then is not used; None where `images` is a data yaml, or
+            a folder that holds its labels under the name of an export.
+        split: Which images of a data yaml: ``train``, ``val`` or ``test``.
 
     Raises:
         InputError: A file is missing, of the wrong structure or contradicts itself.
     """
     folder = Path(images)
+    if annotations is None and is_folder(folder):
+        annotations = next((folder / name for name in _EXPORTED if is_file(folder / name)), None)
     source = Path(annotations) if annotations is not None else folder
-    if source.suffix.lower() in (".yaml", ".yml"):
-        drafts, boxes, categories = read_data_yaml(source)
-        return CocoDataset(hash_files(drafts, source), boxes, categories, source)
+    if split not in SPLITS:
+        raise InputError(f"split {split!r}: is not one of {', '.join(SPLITS)}{nearest(split, SPLITS)}")
+    if source.suffix.lower() in YAML_SUFFIXES:
+        drafts, boxes, categories, notes = read_yolo(source, split)
+        return CocoDataset(hash_files(drafts, source), boxes, categories, source, (*notes, *_remarks(boxes, source)))
     if annotations is None:
-        raise InputError(f"{folder}: give data.annotations (a COCO json), or an Ultralytics data yaml as data.images")
+        raise InputError(
+            f"{folder}: give its labels: a COCO json as --annotations (in a study: data.annotations), or a data yaml "
+            "in place of the folder"
+        )
     if not is_folder(folder):
         raise InputError(f"data.images {str(folder)!r}: no such folder; give the folder of the evaluation images")
-    data = _read_json(source)
-    drafts, boxes, categories = read_coco(data, folder, source)
-    return CocoDataset(hash_files(drafts, source), boxes, categories, source)
+    drafts, boxes, categories = read_coco(_read_json(source), folder, source)
+    return CocoDataset(hash_files(drafts, source), boxes, categories, source, _remarks(boxes, source))
+
+
+def _remarks(boxes: Sequence[Annotation], source: Path) -> tuple[str, ...]:
+    """What lowers every score and cannot be told to be wrong."""
+    counted = [box for box in boxes if not box.iscrowd]
+    doubled = len(counted) - len({(box.image_id, box.category_id, box.bbox) for box in counted})
+    flat = sum(min(box.bbox[2:]) <= 0 for box in counted)
+    remarks = {
+        f"{source}: boxes that are there twice: {doubled}; one of each pair can only be missed": doubled,
+        f"{source}: boxes without width or height: {flat}; they can only be missed": flat,
+    }
+    return tuple(text for text, count in remarks.items() if count)
 
 
 def _read_json(path: Path) -> Any:
     if not is_file(path):
         raise InputError(f"data.annotations {str(path)!r}: no such file; give a COCO json or an Ultralytics data yaml")
     return parse_json(path.read_bytes(), str(path), "give a COCO annotation file")
-
-
-def _normal(name: str) -> str:
-    return " ".join(name.lower().replace("_", " ").split())

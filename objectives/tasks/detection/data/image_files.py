@@ -6,7 +6,7 @@ import hashlib
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 from search_spaces.errors import InputError
 from search_spaces.reading import is_file
 
-SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+#: Ultralytics' list. A file that cannot be decoded here is named as such, never left out.
+SUFFIXES = frozenset(
+    {".avif", ".bmp", ".dng", ".heic", ".heif", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"}
+)
 _SHOWN = 5
 
 
@@ -36,6 +39,39 @@ class ImageRecord:
     width: int = 0
     height: int = 0
     sha256: str = ""
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Images of a folder and of the folders in it, sorted.
+
+    Hidden files are none: a Mac leaves ``._name.jpg`` beside each ``name.jpg`` of an archive, editors their own copies.
+    """
+    found = (file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+    return sorted(file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts))
+
+
+def located(folder: Path, name: str, *, moved: bool = False) -> Path:
+    """Where an image lies that a list or a label file names.
+
+    Names are tried as they are written, then with Windows separators as ours, then without the leading folders that
+    `folder` itself ends in (``val/1.jpg`` in ``.../val``).
+
+    Args:
+        folder: What the name is relative to.
+        name: As written; absolute ones stay.
+        moved: Whether the images are known to be in `folder`, wherever they were when the name was written: any leading
+            folders may be missing then.
+
+    Returns:
+        The first that is a file; where none is, the one to look for.
+    """
+    plain = PurePosixPath(name.replace("\\", "/"))
+    tried = [folder / name, folder / plain]
+    above = folder.absolute().parts
+    for count in range(1, len(plain.parts)):
+        if moved or plain.parts[:count] == above[-count:]:
+            tried.append(folder / PurePosixPath(*plain.parts[count:]))
+    return next((path for path in tried if is_file(path)), tried[1])
 
 
 def hash_files(records: Sequence[ImageRecord], source: Path) -> tuple[ImageRecord, ...]:

@@ -1,79 +1,63 @@
-"""Reads an Ultralytics data yaml with its label text files as COCO images, boxes and categories."""
+"""Label text files as Ultralytics, Roboflow and CVAT write them, read as COCO images, boxes and categories."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from objectives.tasks.detection.data.coco_json import Annotation, Category
-from objectives.tasks.detection.data.image_files import SUFFIXES, ImageRecord, read_image
+from objectives.tasks.detection.data.data_yaml import DataYaml, read_data_yaml
+from objectives.tasks.detection.data.image_files import ImageRecord, read_image
 from search_spaces.errors import InputError
-from search_spaces.reading import is_file, is_folder, read_yaml
+from search_spaces.reading import is_file, read_lines
+
+#: What Ultralytics lets pass: exporters round shares to a little below 0 or above 1 (`verify_image_label`, 8.4).
+_LOWEST, _HIGHEST = -0.01, 1.01
+_FEWEST_POINTS = 3  # of a polygon
+
+#: Class, centre x, centre y, width, height, shares of the image.
+Row = tuple[int, float, float, float, float]
 
 
-def read_data_yaml(
-    path: Path,
-) -> tuple[tuple[ImageRecord, ...], tuple[Annotation, ...], tuple[Category, ...]]:
-    """Reads the ``val`` images of a data yaml.
+def read_yolo(
+    path: Path, split: str = "val"
+) -> tuple[tuple[ImageRecord, ...], tuple[Annotation, ...], tuple[Category, ...], tuple[str, ...]]:
+    """Reads one split of a data yaml.
 
-    Labels lie in ``labels`` folders next to ``images`` folders; each line is ``class x y width height`` with
-    the box centre and size as shares of the image. An image without a label file is background.
+    Labels lie in ``labels`` folders next to ``images`` folders. A line is ``class x y width height``, the box's centre
+    and size as shares of the image, perhaps with keypoints behind them; or ``class x1 y1 x2 y2 x3 y3 ...``, a polygon
+    or an oriented box, whose bounding box is taken. A line that a file holds twice counts once, as in Ultralytics. An
+    image without a label file is background.
 
     Returns:
-        Images (without hashes), boxes and categories, whose ids are the class indices.
+        Images (without hashes), boxes, categories whose ids are the class indices, and what was left out, in words.
 
     Raises:
         InputError: A file is missing or of the wrong structure.
     """
-    data = read_yaml(path, "data yaml")
-    categories = _categories(data.get("names"), path)
-    folder = data.get("path") or "."
-    if not isinstance(folder, str):
-        raise InputError(f"{path}: 'path' must name the folder of the set")
-    root = (path.parent / folder).resolve()
-    entries = data.get("val")
-    entries = entries if isinstance(entries, list) else [entries]
-    if not all(isinstance(entry, str) and entry for entry in entries):
-        raise InputError(f"{path}: 'val' must name an image folder or an image list")
-    files = [file for entry in entries for file in _image_files(root, entry, path)]
-    if not files:
-        raise InputError(f"{path}: no image in {', '.join(map(str, entries))}; 'val' must name the evaluation images")
+    data = read_data_yaml(path)
+    files = data.images(split)
     images: list[ImageRecord] = []
     boxes: list[Annotation] = []
+    doubled = 0
     for number, file in enumerate(files, 1):
-        image = read_image(file)
+        image = read_image(file) if is_file(file) else None
         if image is None:
-            raise InputError(f"{path}: image {file.name!r} cannot be read; restore it or remove it from the set")
+            kind = "cannot be read" if is_file(file) else "is missing"
+            raise InputError(f"{path}: image {str(file)!r} {kind}; restore it or remove it from the set")
         height, width = image.shape[:2]
         images.append(ImageRecord(number, file, width, height))
-        for box in _label_lines(_label_file(file), len(categories)):
-            boxes.append(_annotation(len(boxes) + 1, number, box, width, height))
+        rows, more = _rows(_label_file(file), data)
+        doubled += more
+        boxes += [_annotation(len(boxes) + index, number, row, width, height) for index, row in enumerate(rows, 1)]
     if not boxes:
         raise InputError(
             f"{path}: no label for any of the {len(files)} images; labels are sought in {_label_file(files[0]).parent}"
         )
-    return tuple(images), tuple(boxes), categories
-
-
-def _categories(names: object, path: Path) -> tuple[Category, ...]:
-    if isinstance(names, list):
-        names = dict(enumerate(names))
-    if not isinstance(names, dict) or sorted(names, key=str) != sorted(range(len(names)), key=str) or not names:
-        raise InputError(f"{path}: 'names' must list the class names, or map 0, 1, ... to them")
-    if not all(isinstance(name, (str, int, float)) for name in names.values()):
-        raise InputError(f"{path}: 'names' must be texts")
-    return tuple(Category(index, str(names[index])) for index in range(len(names)))
-
-
-def _image_files(root: Path, entry: str, source: Path) -> list[Path]:
-    path = root / entry
-    if is_folder(path):
-        return sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-    if path.suffix == ".txt" and is_file(path):
-        lines = [line.strip() for line in _lines(path)]
-        return [path.parent / line for line in lines if line]
-    raise InputError(f"{source}: 'val' {str(path)!r} is neither an image folder nor an image list")
+    notes = (f"{path}: label lines that are there twice and count once: {doubled}",) if doubled else ()
+    return tuple(images), tuple(boxes), data.categories, notes
 
 
 def _label_file(image: Path) -> Path:
@@ -86,33 +70,59 @@ def _label_file(image: Path) -> Path:
     return Path(*parts).with_suffix(".txt")
 
 
-def _label_lines(path: Path, classes: int) -> list[list[float]]:
+def _rows(path: Path, data: DataYaml) -> tuple[list[Row], int]:
+    """Rows of a label file, each once, and how many were there again."""
     if not is_file(path):
-        return []
-    rows = []
-    for number, line in enumerate(_lines(path), 1):
-        if not line.strip():
+        return [], 0
+    found: dict[bytes, Row] = {}
+    doubled = 0
+    for number, line in enumerate(read_lines(path, "write it again in UTF-8"), 1):
+        words = line.split()
+        if not words:
             continue
-        try:
-            row = [float(word) for word in line.split()]
-        except ValueError:
-            row = []
-        if len(row) != 5 or not all(math.isfinite(value) and value >= 0 for value in row) or max(row[1:]) > 1:
-            raise InputError(f"{path}:{number}: {line.strip()!r} is not 'class x y width height' with shares of 1")
-        if row[0] != int(row[0]) or row[0] >= classes:
-            raise InputError(f"{path}:{number}: class {line.split()[0]} is not among the {classes} names of the yaml")
-        rows.append(row)
-    return rows
+        if data.keypoint_values and len(words) == 5 + data.keypoint_values:
+            words = words[:5]
+        values = _numbers(words)
+        box = _box(values)
+        if box is None or min(box) < _LOWEST or max(box) > _HIGHEST:
+            raise InputError(
+                f"{path}:{number}: {_short(line)!r} is neither 'class x y width height' nor "
+                "'class x1 y1 x2 y2 x3 y3 ...' with shares of 1 (keypoints need kpt_shape in the yaml)"
+            )
+        if not 0 <= values[0] < len(data.categories) or values[0] != int(values[0]):
+            count = len(data.categories)
+            raise InputError(f"{path}:{number}: class {words[0]} is not among the {count} names of the yaml")
+        key = np.array(values, np.float32).tobytes()  # rows are the same where they are in Ultralytics' precision
+        doubled += key in found
+        found.setdefault(key, (int(values[0]), box[0], box[1], max(box[2], 0.0), max(box[3], 0.0)))
+    return list(found.values()), doubled
 
 
-def _lines(path: Path) -> list[str]:
+def _numbers(words: list[str]) -> list[float]:
+    """Finite numbers; none where a word is not one."""
     try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not a text file; write it again in UTF-8") from None
+        values = [float(word) for word in words]
+    except ValueError:
+        return []
+    return values if all(map(math.isfinite, values)) else []
 
 
-def _annotation(number: int, image: int, row: Sequence[float], width: int, height: int) -> Annotation:
+def _box(values: list[float]) -> tuple[float, float, float, float] | None:
+    """Centre and size of a row's box; None where it holds neither a box nor a polygon."""
+    if len(values) == 5:
+        return values[1], values[2], values[3], values[4]
+    xs, ys = values[1::2], values[2::2]
+    if len(xs) != len(ys) or len(xs) < _FEWEST_POINTS:
+        return None
+    left, right, top, bottom = min(xs), max(xs), min(ys), max(ys)
+    return (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
+
+
+def _short(line: str) -> str:
+    return line if len(line) <= 80 else f"{line[:77]}..."
+
+
+def _annotation(number: int, image: int, row: Row, width: int, height: int) -> Annotation:
     box_width, box_height = row[3] * width, row[4] * height
     x, y = row[1] * width - box_width / 2, row[2] * height - box_height / 2
-    return Annotation(number, image, int(row[0]), (x, y, box_width, box_height), box_width * box_height)
+    return Annotation(number, image, row[0], (x, y, box_width, box_height), box_width * box_height)

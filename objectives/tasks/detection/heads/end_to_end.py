@@ -49,7 +49,9 @@ class EndToEndHead:
         dense = dense_head(model.graph)
         found, named = dense.classes if dense else 0, len(model.classes)
         if named and found and named != found:
-            raise NotThisHead(f"{output} has {found} classes but there are {named} class names; set model.classes")
+            raise NotThisHead(
+                f"{output} has {found} classes but there are {named} class names; see --classes (model.classes)"
+            )
         return cls(output, Preprocessing(model.image_size), named or found)
 
     @property

@@ -63,9 +63,13 @@ class RawHead:
                 raise NotThisHead(f"{output}: neither the structure nor class names tell boxes from classes")
         count = (found.parts.classes if found.parts else 0) or named or channels - 4 * _DEFAULT_REG_MAX
         if count < 1 or channels - count < 4 or (channels - count) % 4:
-            raise NotThisHead(f"{output}: {channels} channels are not 4 x bins + {count} classes; set model.classes")
+            raise NotThisHead(
+                f"{output}: {channels} channels are not 4 x bins + {count} classes; see --classes (model.classes)"
+            )
         if named and named != count:
-            raise NotThisHead(f"{output} has {count} classes but there are {named} class names; set model.classes")
+            raise NotThisHead(
+                f"{output} has {count} classes but there are {named} class names; see --classes (model.classes)"
+            )
         if not found.strides:
             size = " x ".join(map(str, model.image_size))
             raise NotThisHead(f"{output} has {found.anchors} anchors, which no usual strides give for {size}")

@@ -51,7 +51,9 @@ class ScoresHead:
             if not found.strides:
                 raise NotThisHead(f"{output}: its {found.anchors} rows are not on an anchor grid")
         if named and named != count:
-            raise NotThisHead(f"{output} has {count} classes but there are {named} class names; set model.classes")
+            raise NotThisHead(
+                f"{output} has {count} classes but there are {named} class names; see --classes (model.classes)"
+            )
         return cls(output, Preprocessing(model.image_size), count, found.transposed)
 
     @property

@@ -101,6 +101,7 @@ def _joined(seen: Sequence[tuple[Predictions, CocoDataset]]) -> tuple[CocoDatase
 
 
 def _evaluation(dataset: CocoDataset, predictions: Predictions) -> COCOeval:
+    dataset = dataset.matched(predictions.classes, predictions.class_count)
     labels, found = COCO(), COCO()
     categories = [{"id": category.id, "name": category.name} for category in dataset.categories]
     images = [{"id": image.id} for image in dataset.images]
@@ -108,8 +109,9 @@ def _evaluation(dataset: CocoDataset, predictions: Predictions) -> COCOeval:
         "images": images,
         "categories": categories,
         "annotations": [
-            {**vars(annotation), "bbox": list(annotation.bbox), "iscrowd": int(annotation.iscrowd)}
-            for annotation in dataset.annotations
+            # Numbered from 1 whatever the file says: pycocotools takes a match with annotation 0 for none.
+            {**vars(annotation), "id": number, "bbox": list(annotation.bbox), "iscrowd": int(annotation.iscrowd)}
+            for number, annotation in enumerate(dataset.annotations, 1)
         ],
     }
     found.dataset = {

@@ -14,6 +14,7 @@ METRICS: Registry[type[Metric]] = Registry(
     "metric",
     {
         "coco_box": "objectives.tasks.detection.metrics.coco:CocoBox",
+        "ultralytics_box": "objectives.tasks.detection.metrics.ultralytics_box:UltralyticsBox",
         "agreement": "objectives.tasks.detection.metrics.agreement:Agreement",
     },
     "tuner.metrics",

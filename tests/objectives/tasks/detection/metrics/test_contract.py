@@ -66,7 +66,7 @@ def test_images_may_come_in_parts_and_be_forgotten(name: str, scene: tuple) -> N
 def test_figures_are_those_of_all_metrics(scene: tuple) -> None:
     dataset, found, reference = scene
     plain = score(dataset, found)
-    both = score(dataset, found, ["coco_box", "agreement"], reference)
+    both = score(dataset, found, METRICS.built_in(), reference)
     assert tuple(plain.metrics) == figures(DEFAULT_METRICS) and tuple(both.metrics) == figures(METRICS.built_in())
     assert {name: both.metrics[name] for name in plain.metrics} == plain.metrics and both.images == 6
 
