@@ -14,7 +14,7 @@ from objectives.latency import measure
 from objectives.runtimes.opening import open_file, open_model
 from objectives.runtimes.reference import reference_model
 from objectives.scores import Failure
-from objectives.tasks.detection.detector import recognise
+from objectives.tasks.detection.detector import Detector, recognise
 from objectives.tasks.detection.metrics.scoring import score
 from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
@@ -29,6 +29,7 @@ from tuner.results.loaded import LoadedRun, load_run
 from tuner.results.reporting import read_baselines, write_report_of
 from tuner.search.records import Baseline, BaselineOutcome
 from tuner.study.inputs import read_inputs
+from tuner.terminal.console import say
 from tuner.terminal.progress import Steps, silent
 
 
@@ -48,7 +49,7 @@ def add_baseline(path: Path, model: Path, name: str, steps: Steps = silent) -> B
     inputs = read_inputs(loaded.config)
     data, runtime = data_of(inputs), inputs.runtime
     graph = ModelGraph(model, allow_quantized=True)
-    contract = recognise(graph)
+    contract = _detector(graph, data.contract)
     if contract.image_size != data.contract.image_size:
         raise InputError(f"{model}: takes images of {contract.image_size}, the run's model {data.contract.image_size}")
     images = ensure_images(inputs, loaded.run, data.search.images, steps)
@@ -72,6 +73,19 @@ def add_baseline(path: Path, model: Path, name: str, steps: Steps = silent) -> B
     baseline = Baseline(name, accuracy.map_50_95, milliseconds, _weight_bytes(graph), timed.noisy)
     keep(path, baseline, inputs.graph.layers)
     return baseline
+
+
+def _detector(graph: ModelGraph, own: Detector) -> Detector:
+    """How to read a model of another tool; one that says too little of itself is read as the run's model.
+
+    Tools that rewrite a graph often drop its metadata.
+    """
+    try:
+        return recognise(graph)
+    except InputError:
+        found = recognise(graph, head=own.name, image_size=own.image_size, classes=own.classes or None)
+        say(f"note: {graph.path}: does not say how its outputs are read; read as the run's model ({own.name})")
+        return found
 
 
 def open_scored(path: Path) -> LoadedRun:

@@ -62,7 +62,8 @@ def test_int8_instructions(text: str, fast: bool, word: str) -> None:
 
 def test_tensorrt_formats() -> None:
     old = tensorrt_formats("8.6.1", (9, 0))
-    assert old.startswith("computes in fp16, int8; stores w8a16, w4a16; fp8 needs TensorRT >= 10 (this is 8.6.1)")
+    assert old.startswith("computes in fp16, int8; stores w8a16, w4a16, nvfp4; fp8 needs TensorRT >= 10")
+    assert "(this is 8.6.1)" in old
     assert "fp8" in tensorrt_formats("10.9.0.34", (9, 0)).split(";")[0]
     assert "fp8 needs sm_89 or newer (this is sm_80)" in tensorrt_formats("10.9.0.34", (8, 0))
     assert tensorrt_formats("10.9.0.34", None).endswith("as far as the GPU has the kernels")
