@@ -128,6 +128,7 @@ class Scores:
         seconds: Wall time of each step: materialize, build, time, look, compare, evaluate.
         reused: Id of the run that accuracy and agreement are from; empty where they were scored here.
         engine_bytes: Size of the built engine; 0 where the runtime builds none, or the run is from before 2026-11-28.
+        engine: SHA-256 of the engine that was scored and timed, hex; empty likewise.
     """
 
     accuracy: Accuracy
@@ -140,6 +141,7 @@ class Scores:
     seconds: Mapping[str, float] = field(default_factory=dict)
     reused: str = ""
     engine_bytes: int = 0
+    engine: str = ""
 
     @property
     def metrics(self) -> Mapping[str, float]:
@@ -201,6 +203,7 @@ class Screened:
         artifact: SHA-256 of the serialized model.
         seconds: Wall time of each step: materialize, build, time, look, compare.
         engine_bytes: As of `Scores`.
+        engine: As of `Scores`.
     """
 
     look: FirstLook
@@ -211,6 +214,7 @@ class Screened:
     artifact: str
     seconds: Mapping[str, float] = field(default_factory=dict)
     engine_bytes: int = 0
+    engine: str = ""
 
     @property
     def saved(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -50,10 +51,12 @@ class Built:
     Attributes:
         seconds: Time of its build; 0 where it lay there before.
         bytes: Its size.
+        digest: SHA-256 of its file, hex.
     """
 
     seconds: float
-    bytes: int = 0
+    bytes: int
+    digest: str
 
 
 class Bench:
@@ -255,7 +258,8 @@ class Bench:
             if allocation is not None:
                 fault_at("build")
             plan, seconds = runtime.build(artifact.engine_model, self._graph)
-            return Built(seconds, plan.stat().st_size)
+            data = plan.read_bytes()
+            return Built(seconds, len(data), hashlib.sha256(data).hexdigest())
 
     def costs(self, allocation: Allocation) -> LayerCosts | Failure:
         """Builds a scheme's engine and profiles it layer by layer.

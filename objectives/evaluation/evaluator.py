@@ -101,7 +101,7 @@ class Evaluator:
         result = built if isinstance(built, Failure) else self._bench.ask(verb, allocation, *more)
         if isinstance(built, Built) and isinstance(result, Scores | Screened):
             steps = {**result.seconds, "build": round(built.seconds + result.seconds["build"], 4)}
-            result = replace(result, seconds=steps, engine_bytes=built.bytes)
+            result = replace(result, seconds=steps, engine_bytes=built.bytes, engine=built.digest)
         if isinstance(result, Failure) and allocation is not None:
             return self._with_log(result, allocation, begin)
         return result

@@ -18,6 +18,9 @@ from objectives.runtimes.runtime import Opened, Runtime
 from search_spaces.allocation import Allocation
 from search_spaces.model_graph import ModelGraph
 
+#: Name of the engine's file in an exported scheme.
+PLAN = "engine.plan"
+
 
 class BuildError(RuntimeError):
     """A model cannot be built into an engine.

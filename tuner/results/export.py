@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from objectives.quantization.materialize import Materializer
-from objectives.runtimes.engine_builder import EngineBuilder
+from objectives.runtimes.engine_builder import PLAN, EngineBuilder
 from objectives.runtimes.registry import open_runtime
 from search_spaces.durable import durable_folder, write_durably
 from search_spaces.errors import InputError
@@ -21,6 +21,7 @@ from tuner.results.loaded import LoadedRun
 from tuner.search.records import TrialRecord
 from tuner.study.identity import versions
 from tuner.study.inputs import read_model
+from tuner.terminal.console import say
 
 
 class Exporter:
@@ -80,6 +81,10 @@ class Exporter:
                 quantized = b"QuantizeLinear" in artifact.engine_model
                 engine = self._runtime.export(artifact, self._graph, version, quantized=quantized)
                 files |= engine.files
+                plan, timed = files.get(PLAN), record.scores.engine
+                if plan is not None and timed and hashlib.sha256(plan).hexdigest() != timed:
+                    del files[PLAN]  # two builds of one model differ by a few per cent
+                    say(f"note: trial {record.number}: the engine in the cache is not the one that was timed; left out")
                 scheme[engine.tool] = engine.command
             scheme["sha256"] |= {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
         try:

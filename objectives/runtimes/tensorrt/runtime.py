@@ -16,7 +16,7 @@ from objectives.quantization.materialize import Artifact
 from objectives.quantization.placement import decoding
 from objectives.quantization.weights import WeightSettings
 from objectives.runners.runner import RuntimeUnavailable
-from objectives.runtimes.engine_builder import BuildError, EngineBuilder, EngineExport
+from objectives.runtimes.engine_builder import PLAN, BuildError, EngineBuilder, EngineExport
 from objectives.runtimes.engine_cache import EngineCache
 from objectives.runtimes.engine_report import EngineReport
 from objectives.runtimes.runtime import GPU_TIMING, Finding, Opened
@@ -152,7 +152,7 @@ class TensorRt(EngineBuilder):
         except RuntimeUnavailable:
             plan = None  # on a machine without TensorRT or GPU the command builds it elsewhere
         if plan is not None:
-            files["engine.plan"] = plan.read_bytes()
+            files[PLAN] = plan.read_bytes()
         name = "build.onnx" if artifact.build is not None else "model.onnx"
         layers = fp32_layers(graph, version)
         command = trtexec_command(version, self.settings.builder, layers, quantized=quantized, model=name)

@@ -16,7 +16,7 @@ from objectives.quantization.dialect import Dialect
 from objectives.quantization.materialize import Artifact
 from objectives.quantization.weights import WeightSettings
 from objectives.runners.runner import RuntimeUnavailable
-from objectives.runtimes.engine_builder import EngineBuilder, EngineExport
+from objectives.runtimes.engine_builder import PLAN, EngineBuilder, EngineExport
 from objectives.runtimes.engine_cache import EngineCache
 from objectives.runtimes.engine_report import EngineReport
 from objectives.runtimes.runtime import GPU_TIMING, Finding, Opened
@@ -193,8 +193,8 @@ class TensorRtRtx(EngineBuilder):
         except RuntimeUnavailable:
             plan = None  # on a machine without the package the command builds it elsewhere
         if plan is not None:
-            files["engine.plan"] = plan.read_bytes()
-        return EngineExport(files, "tensorrt_rtx", self.command("engine.plan"))
+            files[PLAN] = plan.read_bytes()
+        return EngineExport(files, "tensorrt_rtx", self.command(PLAN))
 
     @property
     def target(self) -> str:
