@@ -51,6 +51,10 @@ class WeightSettings:
         wanted = gains and (self.method in ("bias", "gptq") or (self.method == "auto" and number.recovered))
         return wanted and layer.op in PRODUCTS and len(layer.weight_shape) <= (4 if layer.op == "Conv" else 2)
 
+    def blocks(self, layer: Layer, fmt: Format) -> bool:
+        """Whether the scales of a layer's weight are those of blocks."""
+        return resolve_granularity(layer, fmt, self) is Granularity.BLOCK
+
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise InputError(

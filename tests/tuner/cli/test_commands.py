@@ -220,6 +220,16 @@ def test_a_materialized_graph_suits_the_tensorrt_that_is_named(
     assert refused.returncode == 2 and "do not depend on it" in refused.stderr
 
 
+def test_layers_that_cannot_have_blocks_are_named(tuner: Tuner, tmp_path: Path) -> None:
+    model = build_detector(tmp_path / "m.onnx")
+    images = ("--calibration", write_calibration(tmp_path, 1), "--out", tmp_path / "q.onnx", "--weights", "rtn")
+    done = tuner("materialize", model, "--uniform", "w8a16", *images, "--granularity", "block")
+    assert done.returncode == 0, done.stderr
+    assert "keep scales per channel" in done.stderr and "/model/0/conv/Conv" in done.stderr
+    (tmp_path / "q.onnx").unlink()
+    assert "keep scales" not in tuner("materialize", model, "--uniform", "w8a16", *images).stderr
+
+
 def test_a_half_precision_model_is_said_and_its_fp32_nodes_are_named(tuner: Tuner, tmp_path: Path) -> None:
     model = onnx.load(build_detector(tmp_path / "m.onnx"))
     for tensor in model.graph.initializer:

@@ -148,6 +148,13 @@ def materialize(
             table = calibrate(graph, pixels.singles(), method, done)
         layers = {layer.name: layer for layer in graph.quantizable}
         pairs = [(layers[name], FORMATS[fmt]) for name, fmt in allocation.items if name in layers and fmt in FORMATS]
+        whole = [layer for layer, fmt in pairs if fmt.quantizes_weight and not settings.blocks(layer, fmt)]
+        if settings.granularity is Granularity.BLOCK and whole:
+            say(
+                f"--granularity block: {len(whole)} of {len(pairs)} layers keep scales per channel, for their input "
+                f"channels are no multiple of {settings.block_size} or their kernel sums over all of them: "
+                f"{', '.join(layer.name for layer in whole[:3])}{' ...' if len(whole) > 3 else ''}"
+            )
         wanted = [pair for pair in pairs if settings.recovers(*pair)]
         recovered = {}
         if wanted:
