@@ -180,6 +180,9 @@ def _work(
         run.log("start", resumed=known, trials=total, workers=workers)
         if inputs.graph.note:
             say(inputs.graph.note)
+        if inputs.runtime.emulated:
+            run.log("emulated", reason=inputs.runtime.emulated)
+            say(f"note: {inputs.runtime.emulated}: accuracy is that of the same graphs in ONNX Runtime")
         if warning := Coverage.of(inputs.graph).warning:
             run.log("little to quantize", warning=warning)
             say(f"warning: {warning}")

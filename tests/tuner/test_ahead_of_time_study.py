@@ -62,6 +62,10 @@ def test_engines_are_built_and_their_size_is_an_objective(loaded: LoadedRun) -> 
     assert len({score.engine for score in scores}) == len({score.artifact for score in scores})
     used = {fmt for record in loaded.records for fmt in record.allocation.formats.values()}
     assert "fp8" not in used  # the GPU has none
+    page = (loaded.run.path / "report.html").read_text()
+    assert "against engine size" in page and "engines for compute capability 8.6" in page
+    assert "no engine ran on this machine" in page
+    assert '"emulated"' in (loaded.run.path / "log.jsonl").read_text()
 
 
 def test_the_exported_engine_is_the_one_that_was_scored(

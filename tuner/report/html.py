@@ -173,7 +173,7 @@ def _head(run: Run) -> str:
     )
     return (
         f'<h1>{html.escape(run.summary.name)}</h1>\n<p class="muted">Mixed-precision search: mAP50-95 '
-        f"against {'measured latency' if run.timed else 'weight size'}</p>\n<dl>{rows}</dl>"
+        f"against {'measured latency' if run.timed else run.objectives.axis.label}</p>\n<dl>{rows}</dl>"
     )
 
 

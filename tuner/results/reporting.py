@@ -120,6 +120,10 @@ def run_summary(loaded: LoadedRun) -> RunSummary:
     if loaded.link:
         facts["linked run"] = loaded.link
     facts["runtime"] = f"{config.runtime.name}, {config.runtime.threads} thread(s), batch {config.runtime.batch}"
+    if capability := recorded.get("runtime.compute_capability"):
+        facts["runtime"] += f", engines for compute capability {capability}"
+    if recorded.get("runtime.emulated"):
+        facts["accuracy"] = "of the same graphs in ONNX Runtime: no engine ran on this machine"
     facts["sampler"] = f"{config.search.sampler}, seed {config.search.seed}"
     facts["calibration"] = f"{config.calibration.images or 'all'} images, {config.calibration.method}"
     facts["weights"] = f"{config.weights.method}, granularity {config.weights.granularity}"
