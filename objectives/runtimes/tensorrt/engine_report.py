@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from objectives.runtimes.engine_report import EngineLayer
+from objectives.runtimes.engine_report import EngineLayer, EngineReport
+from objectives.runtimes.runtime import Opened
 from objectives.runtimes.tensorrt.build_log import first_layer
 from search_spaces.allocation import Allocation
 from search_spaces.formats import FORMATS, UNQUANTIZED
 from search_spaces.model_graph import ModelGraph
+
+if TYPE_CHECKING:
+    from objectives.runtimes.tensorrt.runner import TensorRtRunner
 
 # How the inspector names number formats in "Format/Datatype", most specific first.
 _DATATYPES = (
@@ -26,6 +30,24 @@ _DATATYPES = (
     ("int32", re.compile(r"int32|int64|bool", re.IGNORECASE)),
 )
 _REFORMATS = ("reformat", "reformatting")
+
+
+def report_of(
+    opened: Opened, graph: ModelGraph, allocation: Allocation, folded: tuple[str, ...], version: str
+) -> EngineReport:
+    """Asks an engine's inspector and its profiler; nothing may be timed with it afterwards.
+
+    Args:
+        opened: Holds a `TensorRtRunner`.
+        graph: The unquantized model.
+        allocation: What was asked for.
+        folded: Layers whose weights the builder was given unpacked.
+        version: Of the TensorRT that built it.
+    """
+    runner: TensorRtRunner = opened.runner  # type: ignore[assignment]
+    layers, unmet = read_engine(runner.inspection, runner.layer_times(), graph, allocation)
+    size, seconds = runner.plan_bytes, opened.build_seconds
+    return EngineReport(layers, unmet, size, seconds, version, folded, runner.method, opened.place_spread)
 
 
 def read_engine(

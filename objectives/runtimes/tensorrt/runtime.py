@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from objectives.devices.gpu import Gpu, GpuState, find_gpu, gpu_facts, read_state
 from objectives.devices.lock import give_way
@@ -23,7 +23,7 @@ from objectives.runtimes.runtime import GPU_TIMING, Finding, Opened
 from objectives.runtimes.support import Support
 from objectives.runtimes.tensorrt.attention import never_built
 from objectives.runtimes.tensorrt.dialect import EMULATED, WEAKLY_TYPED, dialect_of
-from objectives.runtimes.tensorrt.engine_report import read_engine
+from objectives.runtimes.tensorrt.engine_report import report_of
 from objectives.runtimes.tensorrt.findings import tensorrt_findings
 from objectives.runtimes.tensorrt.memory_places import PLACES, fastest_place
 from objectives.runtimes.tensorrt.plain_model import unquantized
@@ -33,9 +33,6 @@ from objectives.runtimes.tensorrt.trtexec import trtexec_command
 from search_spaces.allocation import Allocation
 from search_spaces.formats import Format
 from search_spaces.model_graph import ModelGraph
-
-if TYPE_CHECKING:
-    from objectives.runtimes.tensorrt.runner import TensorRtRunner
 
 _ARITHMETIC = ("Add", "Sub", "Mul", "Div")
 #: What graphs are written for where no TensorRT is installed: those of 10 and later are alike.
@@ -129,10 +126,7 @@ class TensorRt(EngineBuilder):
         self, opened: Opened, graph: ModelGraph, allocation: Allocation, folded: tuple[str, ...] = ()
     ) -> EngineReport:
         """Asks the engine's inspector and its profiler."""
-        runner: TensorRtRunner = opened.runner  # type: ignore[assignment]
-        layers, unmet = read_engine(runner.inspection, runner.layer_times(), graph, allocation)
-        size, seconds = runner.plan_bytes, opened.build_seconds
-        return EngineReport(layers, unmet, size, seconds, self.version, folded, runner.method, opened.place_spread)
+        return report_of(opened, graph, allocation, folded, self.version)
 
     def never_built(
         self, graph: ModelGraph, wanted: Mapping[str, Sequence[str]], weights: WeightSettings

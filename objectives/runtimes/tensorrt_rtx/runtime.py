@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from objectives.devices.gpu import Gpu, GpuState, find_gpu, gpu_facts, read_state
 from objectives.devices.lock import device_lock
@@ -22,7 +22,7 @@ from objectives.runtimes.engine_report import EngineReport
 from objectives.runtimes.runtime import GPU_TIMING, Finding, Opened
 from objectives.runtimes.support import Support
 from objectives.runtimes.tensorrt.dialect import EMULATED, STRONGLY_TYPED
-from objectives.runtimes.tensorrt.engine_report import read_engine
+from objectives.runtimes.tensorrt.engine_report import report_of
 from objectives.runtimes.tensorrt.memory_places import PLACES, fastest_place
 from objectives.runtimes.tensorrt.plain_model import unquantized
 from objectives.runtimes.tensorrt_rtx.capability import (
@@ -39,9 +39,6 @@ from objectives.runtimes.tensorrt_rtx.settings import TensorRtRtxSettings
 from search_spaces.allocation import Allocation
 from search_spaces.formats import Format
 from search_spaces.model_graph import ModelGraph
-
-if TYPE_CHECKING:
-    from objectives.runtimes.tensorrt.runner import TensorRtRunner
 
 
 class TensorRtRtx(EngineBuilder):
@@ -169,10 +166,7 @@ class TensorRtRtx(EngineBuilder):
         self, opened: Opened, graph: ModelGraph, allocation: Allocation, folded: tuple[str, ...] = ()
     ) -> EngineReport:
         """Asks the engine's inspector and its profiler."""
-        runner: TensorRtRunner = opened.runner  # type: ignore[assignment]
-        layers, unmet = read_engine(runner.inspection, runner.layer_times(), graph, allocation)
-        size, seconds = runner.plan_bytes, opened.build_seconds
-        return EngineReport(layers, unmet, size, seconds, self.version, folded, runner.method, opened.place_spread)
+        return report_of(opened, graph, allocation, folded, self.version)
 
     def never_built(
         self, graph: ModelGraph, wanted: Mapping[str, Sequence[str]], weights: WeightSettings
