@@ -36,7 +36,7 @@ class QuantParams:
         """Affine unsigned integers over ``[low, high]``, which contains 0."""
         top = 2**number.bits - 1
         scale = max((high - low) / top, 1e-12)
-        return QuantParams(scale, int(np.clip(round(-low / scale), 0, top)), _onnx_type(number.unsigned_onnx))
+        return QuantParams(scale, int(min(max(round(-low / scale), 0), top)), _onnx_type(number.unsigned_onnx))
 
     @staticmethod
     def symmetric(low: float, high: float, number: NumberSpec) -> QuantParams:

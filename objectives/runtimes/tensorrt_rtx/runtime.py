@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from objectives.devices.gpu import Gpu, GpuState, find_gpu, gpu_facts, read_state
-from objectives.devices.lock import device_lock
 from objectives.quantization.dialect import Dialect
 from objectives.quantization.materialize import Artifact
 from objectives.quantization.weights import WeightSettings
@@ -229,10 +228,6 @@ class TensorRtRtx(EngineBuilder):
     def lock_name(self) -> str:
         """The GPU, or the processor that emulates it."""
         return self._gpu.uuid if self._gpu is not None and not self.emulated else super().lock_name
-
-    def hold(self, *, alone: bool) -> AbstractContextManager[None]:
-        """Holds the device that schemes run on."""
-        return device_lock(self.lock_name, shared=not alone)
 
     def observe(self) -> GpuState | None:
         """The GPU's state."""
