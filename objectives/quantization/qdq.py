@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -238,6 +239,7 @@ class QdqWriter:
         return self._constants[key]
 
 
+@cache
 def _onnx_type(name: str) -> int:
     return int(TensorProto.DataType.Value(name))
 
