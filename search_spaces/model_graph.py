@@ -33,6 +33,7 @@ class ModelGraph:
         initializers: ``{name: array}``.
         producer: ``{tensor: node}``.
         consumers: ``{tensor: nodes that read it}``.
+        holders: Names of the nodes that hold graphs, which few do: what they read takes a look into each.
         layers: All nodes that could carry a weight, in model order, each with the reason if it is not quantizable.
     """
 
@@ -81,6 +82,7 @@ class ModelGraph:
             )
         self.producer = {name: node for node in graph.node for name in node.output if name}
         self.consumers: dict[str, list[onnx.NodeProto]] = {}
+        self.holders = frozenset(node.name for node in graph.node if any(inner_graphs(node)))
         for node in graph.node:
             for name in dict.fromkeys(reads(node)):
                 self.consumers.setdefault(name, []).append(node)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import onnx
 
@@ -28,19 +28,16 @@ class FreshNames:
         return name
 
 
-def tensor_names(graph: onnx.GraphProto) -> Iterator[str]:
-    """Names of all tensors of a graph and of the graphs within."""
-    yield from (value.name for value in (*graph.input, *graph.output, *graph.initializer))
-    yield from (sparse.values.name for sparse in graph.sparse_initializer)
+def names_in(graph: onnx.GraphProto) -> tuple[set[str], set[str]]:
+    """Names of all tensors, and of all nodes, of a graph and of the graphs within."""
+    tensors = {value.name for values in (graph.input, graph.output, graph.initializer) for value in values}
+    tensors.update(sparse.values.name for sparse in graph.sparse_initializer)
+    nodes = set()
     for node in graph.node:
-        yield from node.output
+        nodes.add(node.name)
+        tensors.update(node.output)
         for inner in inner_graphs(node):
-            yield from tensor_names(inner)
-
-
-def node_names(graph: onnx.GraphProto) -> Iterator[str]:
-    """Names of all nodes of a graph and of the graphs within."""
-    for node in graph.node:
-        yield node.name
-        for inner in inner_graphs(node):
-            yield from node_names(inner)
+            inner_tensors, inner_nodes = names_in(inner)
+            tensors |= inner_tensors
+            nodes |= inner_nodes
+    return tensors, nodes

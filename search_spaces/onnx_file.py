@@ -12,7 +12,7 @@ from onnx import numpy_helper
 
 from search_spaces.errors import InputError
 from search_spaces.float32 import as_float32, float_borders, is_narrow, sort_nodes
-from search_spaces.names import FreshNames, tensor_names
+from search_spaces.names import FreshNames, names_in
 from search_spaces.normalisations.constants import close_inputs, lift_constants
 from search_spaces.normalisations.folding import fold_weights
 from search_spaces.normalisations.functions import inline_functions
@@ -151,7 +151,7 @@ def _fix_batch(graph: onnx.GraphProto, path: Path, batch: int) -> None:
 def _widen_shapes(graph: onnx.GraphProto, batch: int) -> None:
     """Replaces the leading 1 of every constant shape that a Reshape or Expand of activations goes to."""
     constants = {tensor.name: tensor for tensor in graph.initializer}
-    fresh = FreshNames(tensor_names(graph))
+    fresh = FreshNames(names_in(graph)[0])
     for node in graph.node:
         if node.op_type not in ("Reshape", "Expand") or node.input[0] in constants or node.input[1] not in constants:
             continue

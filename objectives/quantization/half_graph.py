@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from objectives.quantization.float_nodes import FloatNode
-from search_spaces.names import FreshNames, node_names, tensor_names
+from search_spaces.names import FreshNames, names_in
 from search_spaces.subgraphs import graph_reads, inner_graphs, reads, rename_reads
 
 _FP16 = np.finfo(np.float16)
@@ -60,8 +60,7 @@ class _Typing:
         self._names: dict[tuple[str, int], str] = {}
         self._types = {v.name: TensorProto.FLOAT for v in inferred.input}
         self._nodes: list[onnx.NodeProto] = []
-        self._fresh = FreshNames(tensor_names(model.graph))
-        self._fresh_node = FreshNames(node_names(model.graph))
+        self._fresh, self._fresh_node = map(FreshNames, names_in(model.graph))
         self._halves: dict[str, str] = {}
         self._maker: Mapping[str, onnx.NodeProto] = {name: node for node in model.graph.node for name in node.output}
         self._float = self._float_nodes(set(tensors))

@@ -31,7 +31,7 @@ from search_spaces.errors import InputError, nearest
 from search_spaces.formats import FORMATS, UNQUANTIZED, NumberSpec
 from search_spaces.layers import Layer
 from search_spaces.model_graph import ModelGraph
-from search_spaces.subgraphs import inner_graphs, reads
+from search_spaces.subgraphs import reads
 
 _BLOCKS = 21  # the first opset whose DequantizeLinear knows blocks
 
@@ -237,7 +237,7 @@ class Materializer:
                 if number is not None:
                     node.input[index] = names[name, number]
             nodes.append(node)
-            used.update(reads(node) if node.name in self._nested else node.input)
+            used.update(reads(node) if node.name in self._graph.holders else node.input)
             for name in node.output:
                 pairs_after(name)
             nodes.extend(writer.take())
@@ -298,11 +298,6 @@ class Materializer:
         if not self._dialect.half_graph:
             return FullPrecision()
         return full_precision(self._graph, self._table, self._late)
-
-    @cached_property
-    def _nested(self) -> frozenset[str]:
-        """Nodes that hold graphs; few do, and looking into each of a scheme's nodes takes a tenth of its time."""
-        return frozenset(node.name for node in self._graph.nodes() if any(inner_graphs(node)))
 
     @cached_property
     def _late(self) -> frozenset[str]:

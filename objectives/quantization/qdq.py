@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from objectives.quantization.grid import code_type
 from objectives.quantization.weights import QuantizedWeight
 from search_spaces.formats import NumberSpec, get_number
-from search_spaces.names import FreshNames, node_names, tensor_names
+from search_spaces.names import FreshNames, names_in
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class QdqWriter:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self._constants: dict[tuple[float, int, int], tuple[str, str]] = {}
-        self._tensor = FreshNames((*tensor_names(graph), *initializers))
-        self._node = FreshNames(node_names(graph))
+        tensors, nodes = names_in(graph)
+        self._tensor, self._node = FreshNames(tensors.union(initializers)), FreshNames(nodes)
 
     def activation(self, tensor: str, params: QuantParams, label: str = "") -> str:
         """Adds Q and DQ after `tensor` and returns the name that quantized readers read."""

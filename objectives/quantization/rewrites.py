@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from search_spaces.model_graph import attribute, is_bin_expectation
-from search_spaces.names import FreshNames, node_names, tensor_names
+from search_spaces.names import FreshNames, names_in
 
 
 def rewrite_dfl(model: onnx.ModelProto, opset: int) -> None:
@@ -87,7 +87,7 @@ def _replace(graph: onnx.GraphProto, old: list[onnx.NodeProto], ramp: NDArray[np
         "shape": np.array([0, 1, 4, -1], np.int64),
         "axis": np.array([2], np.int64),
     }
-    tensor, fresh = FreshNames(tensor_names(graph)), FreshNames(node_names(graph))
+    tensor, fresh = map(FreshNames, names_in(graph))
     names = {key: tensor(f"{stem}/{key}") for key in constants}
     peak, shifted, exp, both, top, bottom, mean = (
         tensor(f"{stem}/{key}") for key in ("max", "shifted", "exp", "both", "top", "bottom", "mean")

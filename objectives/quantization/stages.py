@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from objectives.quantization.weights import QuantizedWeight
 from search_spaces.formats import Format
 from search_spaces.layers import Layer
-from search_spaces.names import FreshNames, tensor_names
+from search_spaces.names import FreshNames, names_in
 
 Pairs = dict[str, tuple[Layer, Format]]
 
@@ -56,7 +56,7 @@ def with_weights(
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     nodes = {node.name: node for node in copy.graph.node}
-    fresh = FreshNames(tensor_names(copy.graph))
+    fresh = FreshNames(names_in(copy.graph)[0])
     for layer, weight, shift in entries:
         node = nodes[layer.name]
         # New names: other layers may read the same initializers.

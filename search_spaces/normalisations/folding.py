@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from search_spaces.names import FreshNames, tensor_names
+from search_spaces.names import FreshNames, names_in
 from search_spaces.subgraphs import graph_reads, inner_graphs
 
 LAYER_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -132,7 +132,7 @@ def _replace(
     cones: set[str],
 ) -> None:
     """Puts initializers in the place of tensors, and drops the nodes and initializers that nothing reads any more."""
-    fresh = FreshNames(tensor_names(graph))
+    fresh = FreshNames(names_in(graph)[0])
     for name in folded:
         node = producer[name]  # it may stay for the sake of its other outputs
         node.output[list(node.output).index(name)] = fresh(f"{name}_folded")

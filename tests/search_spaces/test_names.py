@@ -1,7 +1,7 @@
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from search_spaces.names import FreshNames, node_names, tensor_names
+from search_spaces.names import FreshNames, names_in
 
 
 def test_fresh_names_differ_from_all_others() -> None:
@@ -20,5 +20,4 @@ def test_names_of_inner_graphs_count() -> None:
     )
     node = helper.make_node("If", ["yes"], ["y"], name="choice", then_branch=inner, else_branch=inner)
     graph = helper.make_graph([node], "g", [value("x", TensorProto.FLOAT, [1])], [])
-    assert set(tensor_names(graph)) == {"x", "y", "inner", "held"}
-    assert set(node_names(graph)) == {"choice", "act"}
+    assert names_in(graph) == ({"x", "y", "inner", "held"}, {"choice", "act"})
