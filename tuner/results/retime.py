@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Annotated
 
@@ -14,7 +14,7 @@ from objectives.evaluation.evaluator import Evaluator
 from objectives.scores import Failure
 from search_spaces.allocation import Allocation
 from search_spaces.durable import write_durably
-from tuner.prepare.evaluators import open_evaluator
+from tuner.prepare.evaluators import evaluator_settings
 from tuner.study.inputs import Inputs
 from tuner.study.run_folder import RunFolder, read_json
 from tuner.terminal.console import say
@@ -57,8 +57,11 @@ def retime(inputs: Inputs, run: RunFolder, allocations: Sequence[Allocation], st
     if all(allocation.digest in known for allocation in allocations):
         return
     found: dict[str, list[Round]] = {allocation.digest: [] for allocation in allocations}
-    with open_evaluator(inputs, run, steps) as evaluator, steps("timing again", ROUNDS * len(found)) as done:
-        assert isinstance(evaluator, Evaluator)
+    settings = evaluator_settings(inputs, run, steps)
+    assert settings.timing is not None
+    if not settings.timing.strict:  # the rounds are the repeats: on a busy machine three of each would take for ever
+        settings = replace(settings, timing=replace(settings.timing, attempts=1))
+    with Evaluator(settings) as evaluator, steps("timing again", ROUNDS * len(found)) as done:
         for turn in range(ROUNDS):
             # Every other round backwards: who follows whom, and how warm the machine is, averages out.
             order = allocations if turn % 2 == 0 else allocations[::-1]
