@@ -14,7 +14,7 @@ from onnx import numpy_helper
 
 from search_spaces.errors import InputError
 from search_spaces.layers import Layer
-from search_spaces.normalisations.folding import LAYER_OPS
+from search_spaces.normalisations.folding import LAYER_OPS, fold_shapes
 from search_spaces.onnx_file import dims, read_model
 from search_spaces.reading import literal
 from search_spaces.shapes import with_shapes
@@ -63,6 +63,8 @@ class ModelGraph:
         self.model, self.digest, self.narrow = read_model(self.path, allow_quantized, batch)
         try:
             self.model = with_shapes(self.model)
+            while fold_shapes(self.model, _static_shapes(self.model.graph)):  # more shapes may be known then
+                self.model = with_shapes(self.model)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
             line = str(error).strip().splitlines()[0]
             if batch > 1:
@@ -73,8 +75,7 @@ class ModelGraph:
         self.initializers: dict[str, NDArray[np.generic]] = {
             tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer
         }
-        values = [*graph.input, *graph.value_info, *graph.output]
-        self.shapes = {value.name: dims(value) for value in values if _is_static(value)}
+        self.shapes = _static_shapes(graph)
         if batch > 1 and any(shape[:1] != (batch,) for shape in self.outputs.values()):
             raise InputError(
                 f"{self.path}: its graph does not carry {batch} images to its outputs; "
@@ -276,8 +277,11 @@ def attribute(node: onnx.NodeProto, name: str, default: float | int) -> float | 
     return default
 
 
-def _is_static(value: onnx.ValueInfoProto) -> bool:
-    return value.type.tensor_type.HasField("shape") and all(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+def _static_shapes(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
+    """``{tensor: shape}`` of every activation whose shape is known and static."""
+    values = (*graph.input, *graph.value_info, *graph.output)
+    known = [value for value in values if value.type.tensor_type.HasField("shape")]
+    return {value.name: dims(value) for value in known if 0 not in dims(value)}
 
 
 def _channel_axis(node: onnx.NodeProto, rank: int) -> int:

@@ -1,20 +1,23 @@
-"""Weights that reach their layer through other operators are computed once, when the model is read.
+"""What constants or shapes alone make is computed once, when the model is read.
 
 Exporters store a weight transposed (TensorFlow), in fp16 behind a Cast, in two factors (weight normalisation), or as a
 slice of a larger tensor. A layer whose weight is no initializer could not be quantized.
+
+A model that was exported with dynamic axes computes its anchors anew for every image: 82 of the 210 kernels of
+yolov8n's fp16 engine, where batch and image size are fixed (TensorRT 8.6, H200).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
 from search_spaces.names import FreshNames, names_in
-from search_spaces.subgraphs import graph_reads, inner_graphs
+from search_spaces.subgraphs import graph_reads, inner_graphs, reads
 
 LAYER_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # Codes of a quantized weight, which are not to be unpacked.
@@ -66,6 +69,63 @@ def fold_weights(model: onnx.ModelProto) -> None:
         _replace(graph, folded, producer, cones)
 
 
+def fold_shapes(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Replaces what follows from the shapes of tensors, and else from constants, by initializers, in place.
+
+    Args:
+        model: As `fold_weights` leaves it.
+        shapes: ``{tensor: shape}`` of the tensors whose shape is static.
+
+    Returns:
+        Whether there was anything.
+    """
+    graph = model.graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    producer = {name: node for node in graph.node for name in node.output if name}
+    outputs = {value.name for value in graph.output}
+    read = set(graph_reads(graph)) - outputs
+    folded: dict[str, onnx.TensorProto] = {}
+    cones: set[str] = set()
+    follows: set[str] = set()  # tensors that follow from shapes
+    wanted: dict[str, None] = {}  # those of them that something else reads
+    for node in graph.node:
+        shape = shapes.get(node.input[0]) if node.op_type == "Shape" and not node.domain else None
+        if shape is not None and node.output[0] in read:
+            bounds = {entry.name: entry.i for entry in node.attribute}
+            part = np.array(shape[bounds.get("start") : bounds.get("end")], np.int64)
+            folded[node.output[0]] = constants[node.output[0]] = numpy_helper.from_array(part, node.output[0])
+            cones.add(node.name)
+            follows.add(node.output[0])
+        elif _foldable(node) and not follows.isdisjoint(node.input) and _known(node, constants, follows):
+            follows.update(name for name in node.output if name)
+        else:
+            wanted.update(dict.fromkeys(name for name in reads(node) if name in follows and name not in outputs))
+    if not folded:
+        return False
+    order = {node.name: rank for rank, node in enumerate(graph.node)}
+    for name in (name for name in wanted if name not in folded):
+        cone = _cone(name, constants, producer)
+        if cone:
+            tensor = _evaluate(model, sorted(cone, key=order.__getitem__), cone, constants, name)
+            if tensor is not None:
+                folded[name] = constants[name] = tensor
+                cones.update(cone)
+    _replace(graph, folded, producer, cones)
+    del graph.value_info[:]  # of tensors that are gone, too
+    return True
+
+
+def _foldable(node: onnx.NodeProto) -> bool:
+    return node.op_type not in _NEVER and not node.domain and not any(inner_graphs(node))
+
+
+def _known(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto], follows: set[str]) -> bool:
+    return all(
+        not name or name in follows or (name in constants and constants[name].data_type not in _CODES)
+        for name in node.input
+    )
+
+
 def _operands(graph: onnx.GraphProto) -> Iterator[str]:
     """What layers read as weight and bias; a MatMul either way round."""
     for node in graph.node:
@@ -86,7 +146,7 @@ def _cone(
                 return None
             continue
         node = producer.get(current)
-        if node is None or node.op_type in _NEVER or node.domain or any(inner_graphs(node)):
+        if node is None or not _foldable(node):
             return None
         if node.name not in cone:
             cone[node.name] = node

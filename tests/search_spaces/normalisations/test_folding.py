@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from search_spaces.model_graph import ModelGraph
 
@@ -98,3 +99,73 @@ def test_a_matrix_may_be_turned_on_either_side(tmp_path: Path) -> None:
     graph = ModelGraph(_save(tmp_path / "m.onnx", nodes, {"raw": matrix}))
     assert [layer.weight_shape for layer in graph.quantizable] == [(8, 12)]
     np.testing.assert_array_equal(graph.initializers["w"], matrix.T)
+
+
+def _grid(path: Path, size: object, **attributes: int) -> Path:
+    """A convolution whose result gets the column of each element added, as exporters with dynamic axes write it."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], name="conv", pads=[1] * 4),
+        helper.make_node("Shape", ["c"], ["dims"], name="dims", **attributes),
+        helper.make_node("Gather", ["dims", "last"], ["width"], name="width"),
+        helper.make_node("Range", ["zero", "width", "one"], ["columns"], name="columns"),
+        helper.make_node("Cast", ["columns"], ["floats"], name="floats", to=TensorProto.FLOAT),
+        helper.make_node("Add", ["c", "floats"], ["sum"], name="sum"),
+        helper.make_node("Reshape", ["sum", "dims"], ["y"], name="same"),
+    ]
+    arrays = {"w": WEIGHT, "last": np.array(-1), "zero": np.array(0), "one": np.array(1)}
+    tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in arrays.items()]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3, size, size])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        tensors,
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), path)
+    return path
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_what_shapes_alone_make_is_computed_once(tmp_path: Path, batch: int) -> None:
+    path = _grid(tmp_path / "m.onnx", 8)
+    graph = ModelGraph(path, batch=batch)
+    assert [node.op_type for node in graph.nodes()] == ["Conv", "Add", "Reshape"]
+    assert graph.shapes["y"] == (batch, 4, 8, 8)
+    assert set(graph.initializers) == {"w", "floats", "dims"}
+    image = np.random.default_rng(1).normal(size=(batch, 3, 8, 8)).astype(np.float32)
+    [expected] = ReferenceEvaluator(str(path)).run(None, {"x": image})
+    [found] = ReferenceEvaluator(graph.model).run(None, {"x": image})
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_part_of_a_shape(tmp_path: Path) -> None:
+    graph = ModelGraph(_save(
+        tmp_path / "m.onnx",
+        [
+            helper.make_node("Conv", ["x", "w"], ["c"], name="conv"),
+            helper.make_node("Shape", ["c"], ["part"], name="part", start=-3, end=9),
+            helper.make_node("Expand", ["c", "part"], ["y"], name="expand"),
+        ],
+        {"w": WEIGHT},
+    ))  # fmt: skip
+    assert graph.initializers["part"].tolist() == [4, 6, 6]
+
+
+def test_an_open_shape_stays_as_it_is(tmp_path: Path) -> None:
+    graph = ModelGraph(_grid(tmp_path / "m.onnx", "size"))
+    assert "Shape" in [node.op_type for node in graph.nodes()]
+
+
+def test_a_shape_that_is_an_output_stays_one(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], name="conv", pads=[1] * 4),
+        helper.make_node("Shape", ["c"], ["y"], name="dims"),
+        helper.make_node("Reshape", ["c", "y"], ["other"], name="same"),
+    ]
+    path = _save(tmp_path / "m.onnx", nodes, {"w": WEIGHT})
+    model = onnx.load(path)
+    model.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
+    model.graph.output.append(helper.make_tensor_value_info("other", TensorProto.FLOAT, None))
+    onnx.save(model, path)
+    graph = ModelGraph(path)
+    assert [node.op_type for node in graph.nodes()] == ["Conv", "Shape", "Reshape"]
