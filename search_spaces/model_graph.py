@@ -96,8 +96,12 @@ class ModelGraph:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of the image input; height and width are 0 where the model leaves them open."""
-        return dims(self._image_input)
+        """Shape of the image input; height and width are 0 where the model leaves them open.
+
+        An input without a batch, (3, H, W), has the batch 1 here; runners take that one off.
+        """
+        shape = dims(self._image_input)
+        return shape if len(shape) == 4 else (1, *shape)
 
     @property
     def _image_input(self) -> onnx.ValueInfoProto:

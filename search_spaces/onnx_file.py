@@ -91,7 +91,7 @@ def _load(path: Path, allow_quantized: bool, own_types: bool) -> tuple[onnx.Mode
     else:
         float_borders(model)
     inputs = model.graph.input
-    if len(inputs) != 1 or len(dims(inputs[0])) != 4:
+    if len(inputs) != 1 or not (len(dims(inputs[0])) == 4 or _is_single(inputs[0])):
         shapes = ", ".join(f"{value.name}{list(dims(value))}" for value in inputs)
         raise InputError(
             f"{path}: not a detector: one image input [N, 3, H, W] is expected, found {shapes or 'none'}; "
@@ -101,6 +101,12 @@ def _load(path: Path, allow_quantized: bool, own_types: bool) -> tuple[onnx.Mode
         kind = onnx.TensorProto.DataType.Name(inputs[0].type.tensor_type.elem_type).lower()
         raise InputError(f"{path}: input {inputs[0].name!r} is {kind}; export with float32 inputs and weights")
     return model, digest.hexdigest(), narrow
+
+
+def _is_single(image: onnx.ValueInfoProto) -> bool:
+    """Whether an input is one image without a batch, (3, H, W), as torchvision's detectors take it."""
+    shape = dims(image)
+    return len(shape) == 3 and shape[0] == 3
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
@@ -135,6 +141,10 @@ def _fix_batch(graph: onnx.GraphProto, path: Path, batch: int) -> None:
     A model that was exported for one image holds that 1 in the shapes it reshapes and expands to as well.
     """
     first = graph.input[0].type.tensor_type.shape.dim[0]
+    if _is_single(graph.input[0]):
+        if batch > 1:
+            raise InputError(f"{path}: takes one image, without a batch; export it with a batch, or give batch 1")
+        first = onnx.TensorShapeProto.Dimension(dim_value=1)
     if first.dim_value > 1 and first.dim_value != batch:
         raise InputError(f"{path}: batch is fixed to {first.dim_value}; export with batch 1 or a dynamic batch")
     symbol, fixed = first.dim_param, first.dim_value

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from tiny_heads import EXTRA, KEYPOINTS, QUERIES, TASKS, basis, extra_values, output_types, queries, selected_boxes
 
 from objectives.evaluation.settings import EvaluatorSettings
 from objectives.quantization.calibration import calibrate
@@ -80,7 +81,8 @@ def build_detector(
 
     Args:
         path: File to write.
-        layout: ``scores``, ``raw`` or ``end_to_end``.
+        layout: ``scores``, ``raw`` or ``end_to_end``; ``segment``, ``pose``, ``oriented``; ``detr``,
+            ``deformable_detr``, ``dfine``; ``torchvision``.
         classes: Number of classes, at most 5 where `names`.
         size: Input height and width, a multiple of 32.
         names: Write class names into the metadata, as Ultralytics does.
@@ -100,18 +102,28 @@ def build_detector(
     joined = net.op("Concat", [deep, pooled], "/model.6/Concat", axis=1)
     levels.append(net.block(joined, 64, 32, "model.6.cv2"))
     bins, logits = _heads(net, levels, classes)
-    if layout == "raw":
+    others: list[str] = []
+    if layout in QUERIES:
+        dense, *others = queries(net, levels, layout, classes)
+    elif layout == "raw":
         dense = net.op("Concat", [bins, logits], "/model.7/Concat_raw", axis=1)
     else:
-        boxes = _decoded_boxes(net, bins, size, corners=layout == "end_to_end")
-        scores = net.op("Sigmoid", [logits], "/model.7/Sigmoid")
-        dense = net.op("Concat", [boxes, scores], "/model.7/Concat_3", axis=1)
+        boxes = _decoded_boxes(net, bins, size, corners=layout in ("end_to_end", "torchvision"))
+        if layout == "torchvision":
+            dense, *others = selected_boxes(net, boxes, logits)
+        else:
+            extra = [extra_values(net, levels, layout, size)] if layout in EXTRA else []
+            scores = net.op("Sigmoid", [logits], "/model.7/Sigmoid")
+            dense = net.op("Concat", [boxes, scores, *extra], "/model.7/Concat_3", axis=1)
+            others = [basis(net, levels[0])] if layout == "segment" else []
     if layout == "end_to_end":
         dense = _selection(net, dense, classes)
     elif transposed:
         dense = net.op("Transpose", [dense], "/model.7/Transpose_out", perm=[0, 2, 1])
-    net.nodes.append(helper.make_node("Identity", [dense], ["output0"], name="output"))
-    _save(net, path, size, dynamic_batch, NAMES[:classes] if names else ())
+    for index, tensor in enumerate([dense, *others]):
+        net.nodes.append(helper.make_node("Identity", [tensor], [f"output{index}"], name=f"output{index or ''}"))
+    named = NAMES[:classes] if names else ()
+    _save(net, path, size, dynamic_batch, named, output_types(layout), TASKS.get(layout))
     return path
 
 
@@ -174,15 +186,25 @@ def _selection(net: _Net, dense: str, classes: int, count: int = 20) -> str:
     return net.op("Concat", [chosen, *columns], "/model.7/Concat_4", axis=2)
 
 
-def _save(net: _Net, path: Path, size: int, dynamic_batch: bool, names: tuple[str, ...]) -> None:
+def _save(
+    net: _Net,
+    path: Path,
+    size: int,
+    dynamic_batch: bool,
+    names: tuple[str, ...],
+    types: list[int],
+    task: str | None,
+) -> None:
     batch = "batch" if dynamic_batch else 1
     image = helper.make_tensor_value_info("images", TensorProto.FLOAT, [batch, 3, size, size])
-    output = helper.make_tensor_value_info("output0", TensorProto.FLOAT, None)
-    graph = helper.make_graph(net.nodes, "tiny", [image], [output], net.weights)
+    outputs = [helper.make_tensor_value_info(f"output{i}", kind, None) for i, kind in enumerate(types)]
+    graph = helper.make_graph(net.nodes, "tiny", [image], outputs, net.weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     model = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
     if names:
         entry = {"names": str(dict(enumerate(names))), "imgsz": str([size, size]), "stride": "32"}
+        entry |= {"task": task} if task else {}
+        entry |= {"kpt_shape": str([KEYPOINTS, 3])} if task == "pose" else {}
         helper.set_model_props(model, entry)
     onnx.checker.check_model(model, full_check=True)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -72,6 +72,7 @@ class OnnxRuntimeRunner:
         first = self._session.get_inputs()[0]
         self._input = first.name
         self._kind = np.float16 if first.type == "tensor(float16)" else np.float32
+        self._single = len(first.shape) == 3
 
     def deactivate(self) -> None:
         """Frees the session."""
@@ -100,7 +101,8 @@ class OnnxRuntimeRunner:
     @property
     def input_shape(self) -> tuple[int, ...]:
         """``(N, 3, H, W)``; 0 where the model leaves a dimension open."""
-        return tuple(dim if isinstance(dim, int) else 0 for dim in self.session.get_inputs()[0].shape)
+        shape = tuple(dim if isinstance(dim, int) else 0 for dim in self.session.get_inputs()[0].shape)
+        return (1, *shape) if self._single else shape
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -110,11 +112,13 @@ class OnnxRuntimeRunner:
     def infer(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
         """Runs one batch ``(N, 3, H, W)`` float32 and returns the outputs in graph order.
 
-        A model with a float16 input or output takes and gives the same numbers here in float32.
+        A model with a float16 input or output takes and gives the same numbers here in float32; one whose input has no
+        batch takes the one image.
         """
         session = self.session
+        given = images[0] if self._single and len(images) == 1 else images
         try:
-            found = session.run(None, {self._input: images.astype(self._kind, copy=False)})
+            found = session.run(None, {self._input: given.astype(self._kind, copy=False)})
         except Exception as error:  # ONNX Runtime raises many classes of its own
             if self._cuda or not type(error).__module__.startswith("onnxruntime"):
                 raise  # a device may fail whatever the model is

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from objectives.tasks.detection.data.preprocessing import Preprocessing
 from objectives.tasks.detection.heads.head import Candidate, DenseOutputs, Head, NotThisHead, Outputs, shape_text
+from objectives.tasks.detection.heads.instances import KEYPOINTS, MASKS, InstanceHead, Instances
 from objectives.tasks.detection.heads.registry import HEADS
 from objectives.tasks.detection.thresholds import Thresholds
 from search_spaces.errors import InputError
@@ -29,12 +30,43 @@ class Detector:
         head: The head, which reads the outputs.
         classes: Class names by index; empty where the model has none.
         positions: Where the outputs that the head reads are among the graph's.
+        details: What `instances` gives besides boxes, of what the head can give: masks take their time.
     """
 
     name: str
     head: Head
     classes: tuple[str, ...]
     positions: tuple[int, ...]
+    details: frozenset[str] = frozenset()
+
+    @property
+    def gives(self) -> frozenset[str]:
+        """What the head can give besides boxes, in the words of `Metric.needs`."""
+        return frozenset(self.head.gives) if isinstance(self.head, InstanceHead) else frozenset()
+
+    @property
+    def note(self) -> str:
+        """A line on what was told from the structure alone and may be told otherwise; empty where nothing was."""
+        return str(getattr(self.head, "note", ""))
+
+    def giving(self, words: Set[str], wanted_by: str) -> Detector:
+        """The detector that gives those details with its boxes.
+
+        Args:
+            words: Of `gives`; others are not looked at.
+            wanted_by: What wants them, for messages.
+
+        Raises:
+            InputError: Its head has no masks, or no keypoints.
+        """
+        details = words & {MASKS, KEYPOINTS}
+        missing = sorted(details - self.gives)
+        if missing:
+            raise InputError(
+                f"{wanted_by}: needs {', '.join(missing)}, which a model with the head {self.name!r} does not give; "
+                "leave it out, or give a model that does"
+            )
+        return replace(self, details=frozenset(details))
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -58,6 +90,12 @@ class Detector:
     def decode(self, outputs: Outputs, thresholds: Thresholds) -> list[NDArray[np.float32]]:
         """Decodes one batch of all outputs in graph order, as `Head.decode` does those that it reads."""
         return self.head.decode(self.read(outputs), thresholds)
+
+    def instances(self, outputs: Outputs, thresholds: Thresholds) -> list[Instances]:
+        """Decodes one batch, with `details`."""
+        if not self.details or not isinstance(self.head, InstanceHead):
+            return [Instances(rows) for rows in self.decode(outputs, thresholds)]
+        return list(self.head.instances(self.read(outputs), thresholds))
 
     def dense(self, graph: ModelGraph) -> DenseOutputs | None:
         """Where the dense outputs of its graph are; None where there are none."""
@@ -92,14 +130,18 @@ def recognise(
             refusals[name] = refusal
         else:
             order = list(graph.outputs)
-            return Detector(name, found, labels, tuple(order.index(output) for output in found.outputs))
+            known = tuple(getattr(found, "classes", labels))
+            return Detector(name, found, known, tuple(order.index(output) for output in found.outputs))
     if head is not None:
         raise InputError(
             f"{graph.path}: model.head {head!r} does not fit: {refusals[head]}; leave it out, or give "
             "--classes (model.classes)"
         )
     shapes = ", ".join(f"{name} {shape_text(shape)}" for name, shape in graph.outputs.items())
-    reasons = "; ".join(f"not {name}: {refusal}" for name, refusal in refusals.items())
+    alike: dict[str, list[str]] = {}
+    for name, why in refusals.items():
+        alike.setdefault(str(why), []).append(name)
+    reasons = "; ".join(f"not {', '.join(heads)}: {reason}" for reason, heads in alike.items())
     raise InputError(
         f"{graph.path}: is not a detector of a known head: output {shapes}; {reasons}; "
         "give --head, --classes or --image-size (in a study: model.head, model.classes, model.image_size) where "

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from objectives.tasks.detection.data.letterbox import Placement
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
 from objectives.tasks.detection.detector import Detector
+from objectives.tasks.detection.heads.instances import KEYPOINTS, MASKS, Instances
+from objectives.tasks.detection.masks import Rle
 from objectives.tasks.detection.predictions import Predictions
 from objectives.tasks.detection.thresholds import Thresholds
 from search_spaces.errors import InputError
@@ -56,34 +60,57 @@ def predict(
     chosen = thresholds or Thresholds()
     wanted = range(len(images)) if rows is None else rows
 
-    def detect(start: int) -> list[NDArray[np.float32]]:
+    def detect(start: int) -> list[_Found]:
         taken = wanted[start : start + batch]
         pixels = images.at(taken)
         if len(taken) < batch:
             pixels = np.concatenate([pixels, np.repeat(pixels[-1:], batch - len(taken), 0)])
-        outputs = [np.asarray(output)[: len(taken)] for output in runner.infer(pixels)]
+        outputs = [np.asarray(output) for output in runner.infer(pixels)]
+        if len(taken) < batch:
+            outputs = [output[: len(taken)] for output in outputs]
         for name, output in zip(detector.head.outputs, detector.read(outputs), strict=True):
             if not np.isfinite(output).all():
                 raise NonFiniteOutputError(
                     f"output {name!r} holds NaN or infinity (image id {images.ids[taken[0]]}); "
                     "give a model of finite outputs"
                 )
-        found = detector.decode(outputs, chosen)
-        for boxes, row in zip(found, taken, strict=True):
-            boxes[:, :4] = images.placements[row].to_image(boxes[:, :4])
-        return found
+        found = detector.instances(outputs, chosen)
+        return [_on_image(one, images.placements[row]) for one, row in zip(found, taken, strict=True)]
 
     starts = range(0, len(wanted), batch)
-    detections: list[NDArray[np.float32]] = []
+    done: list[_Found] = []
     with ThreadPoolExecutor(max_workers=max(1, workers), thread_name_prefix="predict") as pool:
         jobs = [pool.submit(detect, start) for start in starts]
         try:
             for job in jobs:
-                detections += job.result()
+                done += job.result()
                 if progress is not None:
-                    progress(len(detections))
+                    progress(len(done))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     ids = tuple(images.ids[row] for row in wanted)
-    return Predictions(ids, tuple(detections), detector.classes, detector.class_count)
+    detections = tuple(one.rows for one in done)
+    masks = tuple(one.masks for one in done) if MASKS in detector.details else None
+    keypoints = tuple(one.keypoints for one in done) if KEYPOINTS in detector.details else None
+    return Predictions(ids, detections, detector.classes, detector.class_count, masks, keypoints)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Detections of one image, in its pixels."""
+
+    rows: NDArray[np.float32]
+    masks: tuple[Rle, ...]
+    keypoints: NDArray[np.float32]
+
+
+def _on_image(found: Instances, place: Placement) -> _Found:
+    rows = found.rows
+    rows[:, :4] = place.to_image(rows[:, :4])
+    masks = found.masks.encoded(rows[:, :4], place) if found.masks is not None else ()
+    points = np.zeros((len(rows), 0, 3), np.float32)
+    if found.keypoints is not None:
+        points = np.array(found.keypoints, np.float32)
+        points[:, :, :2] = place.points_to_image(points[:, :, :2].reshape(-1, 2)).reshape(points[:, :, :2].shape)
+    return _Found(rows, masks, points)

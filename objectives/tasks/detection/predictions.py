@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from objectives.tasks.detection.masks import Rle
 
 Float = NDArray[np.float32]
 
@@ -21,27 +23,39 @@ class Predictions:
             class index; best first.
         classes: Class names by index; empty where the model has none.
         class_count: Number of classes; 0 where unknown.
+        masks: Per image the mask of each detection; None where nobody asked for them.
+        keypoints: Per image an array (k, points, 3), float32: x, y in pixels of the original image, score; None where
+            nobody asked for them.
     """
 
     ids: tuple[int, ...]
     detections: tuple[Float, ...]
     classes: tuple[str, ...] = ()
     class_count: int = 0
+    masks: tuple[tuple[Rle, ...], ...] | None = None
+    keypoints: tuple[Float, ...] | None = None
 
     @property
     def holds(self) -> frozenset[str]:
         """What is known of each detection, in the words of `Metric.needs`."""
-        return frozenset({"boxes"})
+        have = {"boxes": self.detections, "masks": self.masks, "keypoints": self.keypoints}
+        return frozenset(word for word, values in have.items() if values is not None)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def only(self, ids: set[int]) -> Predictions:
         """The predictions of some images."""
-        kept = [(i, d) for i, d in zip(self.ids, self.detections, strict=True) if i in ids]
-        return Predictions(tuple(i for i, _ in kept), tuple(d for _, d in kept), self.classes, self.class_count)
+        return self.ordered([i for i in self.ids if i in ids])
 
     def ordered(self, ids: Sequence[int]) -> Predictions:
         """The predictions of some images, in that order."""
-        held = dict(zip(self.ids, self.detections, strict=True))
-        return Predictions(tuple(ids), tuple(held[i] for i in ids), self.classes, self.class_count)
+        place = {i: row for row, i in enumerate(self.ids)}
+        rows = [place[i] for i in ids]
+        return replace(
+            self,
+            ids=tuple(ids),
+            detections=tuple(self.detections[row] for row in rows),
+            masks=None if self.masks is None else tuple(self.masks[row] for row in rows),
+            keypoints=None if self.keypoints is None else tuple(self.keypoints[row] for row in rows),
+        )

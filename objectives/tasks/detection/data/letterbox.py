@@ -60,6 +60,11 @@ class Placement:
         clipped: NDArray[np.float32] = np.clip(mapped, 0, limits)
         return clipped
 
+    def points_to_image(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Maps points from input pixels to pixels of the original image, not clipped; shape (k, 2), float32: x, y."""
+        mapped: NDArray[np.float32] = (points - self._pads[:2]) / self._scales[:2]
+        return mapped
+
     def to_input(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
         """Maps boxes from pixels of the original image to input pixels; shape (k, 4), float32: x1, y1, x2, y2."""
         mapped: NDArray[np.float32] = boxes * self._scales + self._pads

@@ -9,6 +9,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+#: Per colour, red first, of pixels in 0..1: what most backbones that were trained on ImageNet take off and divide by.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
 
 class Fit(Enum):
     """How an image is brought to the size of the input."""

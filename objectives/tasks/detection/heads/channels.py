@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from objectives.tasks.detection.heads.grid import anchor_strides, default_strides
 from objectives.tasks.detection.heads.head import Candidate, Float, NotThisHead, Outputs
-from objectives.tasks.detection.heads.structure import ChannelParts, channel_parts
+from objectives.tasks.detection.heads.structure import ChannelParts, channel_parts, instance_parts
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class ChannelOutput:
         """
         if len(shape) != 3:
             raise NotThisHead(f"{name} has {len(shape)} axes, not 3")
+        refuse_other_tasks(model, name)
         parts = channel_parts(model.graph, name)
         transposed = _is_transposed(shape, parts, model.image_size, len(model.classes))
         channels, anchors = (shape[2], shape[1]) if transposed else (shape[1], shape[2])
@@ -68,6 +69,7 @@ class DecodedChannels:
         corners: Whether boxes are x1, y1, x2, y2 instead of centre, width, height.
         class_count: Number of classes.
         image_size: Input height and width, pixels.
+        extra: Per further channel, which stands behind the classes, its factor.
     """
 
     tensor: str
@@ -75,6 +77,7 @@ class DecodedChannels:
     corners: bool
     class_count: int
     image_size: tuple[int, int]
+    extra: tuple[float, ...] = ()
 
     @property
     def tensors(self) -> tuple[str, ...]:
@@ -83,7 +86,8 @@ class DecodedChannels:
 
     def probabilities(self, outputs: Outputs, anchors: NDArray[np.intp] | None = None) -> Float:
         """As `DenseOutputs` says."""
-        scores = channels_first(outputs[0], self.transposed)[0, 4:]
+        channels = channels_first(outputs[0], self.transposed)[0]
+        scores: Float = channels[4 : len(channels) - len(self.extra)]
         return scores if anchors is None else scores[:, anchors]
 
     def boxes(self, outputs: Outputs, anchors: NDArray[np.intp]) -> Float:
@@ -93,10 +97,21 @@ class DecodedChannels:
 
     def factors(self) -> tuple[Float | None, ...]:
         """Boxes as fractions of the image."""
-        factors = np.ones(4 + self.class_count, np.float32)
+        factors = np.array([1.0] * (4 + self.class_count) + [*self.extra], np.float32)
         height, width = self.image_size
         factors[:4] = 1 / np.array([width, height, width, height], np.float32)
         return (factors.reshape((1, 1, -1) if self.transposed else (1, -1, 1)),)
+
+
+def refuse_other_tasks(model: Candidate, name: str) -> None:
+    """Sees to it that mask coefficients, keypoints and angles are not read as classes.
+
+    Raises:
+        NotThisHead: Metadata or structure show that the model says more of an anchor than box and classes.
+    """
+    task = model.graph.metadata.get("task", "")
+    if not model.asked and (task not in ("", "detect") or instance_parts(model.graph) is not None):
+        raise NotThisHead(f"{name} holds more than boxes and classes{f' (task {task!r})' if task else ''}")
 
 
 def channels_first(output: NDArray[np.generic], transposed: bool) -> Float:

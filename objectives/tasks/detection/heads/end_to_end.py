@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from objectives.tasks.detection.data.preprocessing import Preprocessing
-from objectives.tasks.detection.heads.channels import DecodedChannels
+from objectives.tasks.detection.heads.channels import DecodedChannels, refuse_other_tasks
 from objectives.tasks.detection.heads.grid import anchor_strides
 from objectives.tasks.detection.heads.head import Candidate, Float, NotThisHead, Outputs, first_output, shape_text
 from objectives.tasks.detection.heads.structure import channel_parts, dense_head
@@ -44,6 +44,7 @@ class EndToEndHead:
             raise NotThisHead(f"{output} has {len(shape)} axes, not 3")
         if shape[2] != 6 and not (model.asked and shape[2] == 0):
             raise NotThisHead(f"the last axis of {output} {shape_text(shape)} is not 6")
+        refuse_other_tasks(model, output)
         if not model.asked and _is_grid(model, output, shape):
             raise NotThisHead(f"{output} {shape_text(shape)} has two classes at every anchor")
         dense = dense_head(model.graph)

@@ -13,9 +13,16 @@ if TYPE_CHECKING:  # names are told without what is behind them
 HEADS: Registry[type[Head]] = Registry(
     "head",
     {
+        "segment": "objectives.tasks.detection.heads.segment:SegmentHead",
+        "pose": "objectives.tasks.detection.heads.pose:PoseHead",
+        "oriented": "objectives.tasks.detection.heads.oriented:OrientedHead",
         "end_to_end": "objectives.tasks.detection.heads.end_to_end:EndToEndHead",
         "scores": "objectives.tasks.detection.heads.scores:ScoresHead",
         "raw": "objectives.tasks.detection.heads.raw:RawHead",
+        "detr": "objectives.tasks.detection.heads.detr:DetrHead",
+        "deformable_detr": "objectives.tasks.detection.heads.detr:DeformableDetrHead",
+        "dfine": "objectives.tasks.detection.heads.detr:DFineHead",
+        "torchvision": "objectives.tasks.detection.heads.torchvision:TorchvisionHead",
     },
     "tuner.heads",
 )

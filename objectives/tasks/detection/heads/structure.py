@@ -30,6 +30,25 @@ class ChannelParts:
 
 
 @dataclass(frozen=True)
+class InstanceParts:
+    """The channels of a head that says more of every anchor than box and classes: boxes, classes, further values.
+
+    Attributes:
+        classes: Channels of the class part, probabilities.
+        extra: Channels behind it.
+        tensor: The concatenated tensor.
+        transposed: Whether it is (1, anchors, channels) instead of (1, channels, anchors).
+        corners: Whether boxes are x1, y1, x2, y2 instead of centre x, y, width, height.
+    """
+
+    classes: int
+    extra: int
+    tensor: str
+    transposed: bool
+    corners: bool
+
+
+@dataclass(frozen=True)
 class DenseHead:
     """The tensor that holds every anchor's box and class probabilities, before any selection.
 
@@ -83,6 +102,19 @@ def dense_head(graph: ModelGraph) -> DenseHead | None:
     return None
 
 
+def instance_parts(graph: ModelGraph) -> InstanceParts | None:
+    """Finds the last concatenation of 4 box channels, sigmoid class channels and further ones; None where none is."""
+    for node in reversed(list(graph.nodes())):
+        shapes = [graph.shapes.get(name, ()) for name in node.input]
+        if node.op_type != "Concat" or len(shapes) != 3 or any(len(shape) != 3 for shape in shapes):
+            continue
+        axis = int(attribute(node, "axis", 0)) % 3
+        boxes, classes, extra = (shape[axis] for shape in shapes)
+        if axis and boxes == 4 and passed_sigmoid(graph, node.input[1]):
+            return InstanceParts(classes, extra, node.output[0], axis == 2, _are_corners(graph, node.input[0]))
+    return None
+
+
 def _are_corners(graph: ModelGraph, boxes: str) -> bool:
     """Whether decoded boxes are corners: anchors minus and plus distances, not a mean and a difference."""
     for _ in range(_DEPTH):
@@ -112,7 +144,7 @@ def _parts_of(graph: ModelGraph, node: onnx.NodeProto) -> ChannelParts | None:
         return None
     if len(shapes[0]) == 3 and axis == 2 and _is_level_concat(graph, node):
         return None
-    return ChannelParts(boxes, classes, _passed_sigmoid(graph, node.input[-1]), node.output[0])
+    return ChannelParts(boxes, classes, passed_sigmoid(graph, node.input[-1]), node.output[0])
 
 
 def _is_level_concat(graph: ModelGraph, node: onnx.NodeProto) -> bool:
@@ -130,7 +162,7 @@ def _skip(graph: ModelGraph, tensor: str) -> onnx.NodeProto | None:
     return None
 
 
-def _passed_sigmoid(graph: ModelGraph, tensor: str) -> bool:
+def passed_sigmoid(graph: ModelGraph, tensor: str) -> bool:
     """Whether a tensor is, through reshapes or a concatenation of levels, the output of Sigmoids."""
     node = _skip(graph, tensor)
     if node is not None and node.op_type == "Concat":

@@ -25,10 +25,15 @@ def suppress(boxes: Float, scores: Float, thresholds: Thresholds) -> Float:
     Returns:
         Shape (n, 6): x1, y1, x2, y2, score, class; best first, at most `max_detections`.
     """
+    return suppressed(boxes, scores, thresholds)[0]
+
+
+def suppressed(boxes: Float, scores: Float, thresholds: Thresholds) -> tuple[Float, NDArray[np.intp]]:
+    """What `suppress` keeps, and which of the boxes each row is, shape (n,)."""
     floor = thresholds.confidence
     candidates = scores[scores > floor]
     if not candidates.size:
-        return np.zeros((0, 6), np.float32)
+        return np.zeros((0, 6), np.float32), np.zeros(0, np.intp)
     if candidates.size > thresholds.max_candidates:
         floor = float(np.partition(candidates, -thresholds.max_candidates)[-thresholds.max_candidates])
         floor = float(np.nextafter(np.float32(floor), np.float32(-1)))
@@ -45,7 +50,7 @@ def suppress(boxes: Float, scores: Float, thresholds: Thresholds) -> Float:
     order = np.argsort(-kept, kind="stable")[: thresholds.max_detections]
     rows = np.empty((len(order), 6), np.float32)
     rows[:, :4], rows[:, 4], rows[:, 5] = boxes[index[order]], kept[order], classes[order]
-    return rows
+    return rows, index[order]
 
 
 @lru_cache(maxsize=1)

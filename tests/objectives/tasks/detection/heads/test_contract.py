@@ -87,6 +87,8 @@ def test_thresholds_hold(case: Case) -> None:
 
 
 def test_a_batch_is_its_images(case: Case) -> None:
+    if case.name == "torchvision":
+        pytest.skip("takes one image at a time")
     batch = [np.concatenate(parts) for parts in zip(*case.outputs, strict=True)]
     together = case.detector.decode(batch, LOW)
     assert len(together) == 2
@@ -98,6 +100,8 @@ def test_rows_that_are_not_finite_are_left_out(case: Case) -> None:
     (whole,) = case.detector.decode(case.outputs[0], LOW)
     broken = [np.array(output) for output in case.outputs[0]]
     for position in case.detector.positions:
+        if not np.issubdtype(broken[position].dtype, np.floating):
+            continue
         flat = broken[position].reshape(-1)
         flat[:: max(1, flat.size // 7)] = np.nan
     with np.errstate(invalid="ignore"):
@@ -107,6 +111,9 @@ def test_rows_that_are_not_finite_are_left_out(case: Case) -> None:
 
 def test_dense_outputs_are_what_it_decodes_from(case: Case) -> None:
     dense = case.detector.dense(case.graph)
+    if case.name in ("dfine", "torchvision"):
+        assert dense is None  # the model itself selects what it puts out
+        return
     assert dense is not None
     extra = [name for name in dense.tensors if name not in case.graph.outputs]
     with OnnxRuntimeRunner(_with_outputs(case.graph, extra)) as runner:

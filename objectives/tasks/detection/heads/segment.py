@@ -1,0 +1,83 @@
+"""Ultralytics' -seg head: boxes, classes and mask coefficients of every anchor, and the basis of the masks.
+
+A mask is the sum of the basis, weighted by the coefficients (Bolya et al., "YOLACT", 2019, section 3.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from objectives.tasks.detection.data.preprocessing import Preprocessing
+from objectives.tasks.detection.heads.channels import DecodedChannels
+from objectives.tasks.detection.heads.head import Candidate, Float, NotThisHead, Outputs, shape_text
+from objectives.tasks.detection.heads.instance_output import InstanceOutput, upright
+from objectives.tasks.detection.heads.instances import MASKS, Instances
+from objectives.tasks.detection.masks import CellMasks
+from objectives.tasks.detection.thresholds import Thresholds
+from search_spaces.model_graph import ModelGraph
+
+
+@dataclass(frozen=True)
+class SegmentHead:
+    """Decoded boxes with class probabilities and mask coefficients.
+
+    Attributes:
+        output: Of the instances; the coefficients stand behind the classes.
+        basis: Name of the output (batch, coefficients, rows, columns) that masks are sums of.
+        preprocessing: Ultralytics'.
+    """
+
+    output: InstanceOutput
+    basis: str
+    preprocessing: Preprocessing
+
+    one_to_one: ClassVar[bool] = False
+    exported: ClassVar[bool] = False
+    gives: ClassVar[Set[str]] = frozenset({MASKS})
+
+    @classmethod
+    def recognise(cls, model: Candidate) -> SegmentHead:
+        """As `Head` says."""
+        shapes = model.graph.outputs
+        planes = {name: shape for name, shape in shapes.items() if len(shape) == 4 and shape[1] > 1}
+        if len(planes) != 1:
+            name, shape = next(iter(shapes.items()), ("the graph", ()))
+            axes = f"{name} has {len(shape)} axes, not 3" if len(shape) != 3 else name
+            raise NotThisHead(f"{axes}: no output beside it is a basis of masks (N, coefficients, rows, columns)")
+        ((basis, planar),) = planes.items()
+        found = InstanceOutput.of(model, "segment", planar[1], sure=True)
+        if found.name == basis:
+            raise NotThisHead(f"{basis} {shape_text(planar)} is the only output")
+        return cls(found, basis, Preprocessing(model.image_size))
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The instances, then the basis."""
+        return self.output.name, self.basis
+
+    @property
+    def class_count(self) -> int:
+        """As `Head` says."""
+        return self.output.classes
+
+    def decode(self, outputs: Outputs, thresholds: Thresholds) -> list[Float]:
+        """As `Head` says."""
+        return [rows[:, :6] for rows in self.output.rows(outputs, thresholds, upright)]
+
+    def instances(self, outputs: Outputs, thresholds: Thresholds) -> list[Instances]:
+        """As `InstanceHead` says."""
+        height, width = self.preprocessing.size
+        found = []
+        for rows, basis in zip(self.output.rows(outputs, thresholds, upright), outputs[1], strict=True):
+            planes = np.asarray(basis, np.float32)
+            cell = width / planes.shape[2], height / planes.shape[1]
+            found.append(Instances(rows[:, :6], CellMasks(planes, rows[:, 6:], cell)))
+        return found
+
+    def dense(self, graph: ModelGraph) -> DecodedChannels | None:
+        """As `Head` says."""
+        return self.output.dense(graph, self.preprocessing.size, 1.0)
