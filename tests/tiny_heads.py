@@ -1,4 +1,4 @@
-"""The ends of tiny detectors that are not of Ultralytics' detection: what `tiny_detectors.build_detector` puts on its net.
+"""The ends of tiny detectors that are not of Ultralytics' detection, for `tiny_detectors.build_detector`.
 
 Each returns the outputs, in order. The queries of the DETR family are the 84 cells of three levels.
 """

@@ -13,7 +13,7 @@ from objectives.runtimes.support import SupportKind
 from objectives.tasks.detection.data.calibration_set import CalibrationSet, check_disjoint, load_calibration
 from objectives.tasks.detection.data.dataset import CocoDataset, load_dataset
 from objectives.tasks.detection.detector import Detector, recognise
-from objectives.tasks.detection.metrics.scoring import figures
+from objectives.tasks.detection.metrics.scoring import figures, needs
 from search_spaces.errors import InputError
 from search_spaces.formats import UNQUANTIZED, get_format
 from search_spaces.model_graph import ModelGraph
@@ -94,8 +94,10 @@ def read_inputs(config: StudyConfig) -> Inputs:
     contract = read_contract(config.model, graph)
     assert config.data.images is not None and config.data.calibration is not None
     _check_metrics(config.data.metrics)
+    contract = contract.giving(needs(config.data.metrics), f"data.metrics: [{', '.join(config.data.metrics)}]")
     annotations = config.data.annotations
-    full = load_dataset(Path(config.data.images), Path(annotations) if annotations else None, config.data.split)
+    labels = Path(annotations) if annotations else None
+    full = load_dataset(Path(config.data.images), labels, config.data.split, contract.details)
     full = full.matched(contract.classes, contract.class_count)
     calibration = load_calibration(Path(config.data.calibration), config.calibration.images)
     check_disjoint(calibration, full)

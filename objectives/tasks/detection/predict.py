@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from objectives.tasks.detection.data.letterbox import Placement
+from objectives.tasks.detection.data.masks import Rle
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
 from objectives.tasks.detection.detector import Detector
 from objectives.tasks.detection.heads.instances import KEYPOINTS, MASKS, Instances
-from objectives.tasks.detection.masks import Rle
 from objectives.tasks.detection.predictions import Predictions
 from objectives.tasks.detection.thresholds import Thresholds
 from search_spaces.errors import InputError

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from objectives.tasks.detection.masks import Rle
+from objectives.tasks.detection.data.masks import Rle
 from objectives.tasks.detection.predictions import Predictions
 from search_spaces.durable import durable_file
 

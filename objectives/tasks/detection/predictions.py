@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from objectives.tasks.detection.masks import Rle
+from objectives.tasks.detection.data.masks import Rle
 
 Float = NDArray[np.float32]
 

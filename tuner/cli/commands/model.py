@@ -105,7 +105,7 @@ def evaluate(
     from objectives.tasks.detection.data.preprocessed import PreprocessedImages
     from objectives.tasks.detection.metrics.low_score import NOTHING, low_score_reason, strays
     from objectives.tasks.detection.metrics.registry import DEFAULT_METRICS
-    from objectives.tasks.detection.metrics.scoring import figures, score
+    from objectives.tasks.detection.metrics.scoring import figures, needs, score
     from tuner.prepare.predicting import detect as detect_on
     from tuner.study.model_file import onnx_file
     from tuner.terminal.progress import bar
@@ -115,7 +115,10 @@ def evaluate(
     target = parse_runtime(runtime, builder)
     file = onnx_file(model, head=head, image_size=parse_size(image_size), runtime=target)
     _, contract = _detector(file, head, image_size, classes)
-    dataset = load_dataset(images, annotations, split).subset(limit)
+    contract = contract.giving(needs(wanted), f"--metric {', '.join(wanted)}")
+    if contract.note:
+        say(f"note: {model}: {contract.note}")
+    dataset = load_dataset(images, annotations, split, contract.details).subset(limit)
     dataset = dataset.matched(contract.classes, contract.class_count)
     for note in dataset.notes:
         say(f"note: {note}")

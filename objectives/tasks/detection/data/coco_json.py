@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NoReturn
 
 from objectives.tasks.detection.data.image_files import ImageRecord, located
+from objectives.tasks.detection.data.masks import Rle
+from objectives.tasks.detection.data.outlines import Outline, read_keypoints, read_outline
 from search_spaces.errors import InputError
 from search_spaces.reading import is_file
 
@@ -25,6 +27,8 @@ class Annotation:
         bbox: x, y, width, height in image pixels.
         area: Pixels; decides small, medium or large.
         iscrowd: Whether it marks a crowd (matches are then neither right nor wrong).
+        outline: What of the image it covers; None where nobody asked for masks.
+        keypoints: x, y in image pixels and visibility of each; None where nobody asked for them.
     """
 
     id: int
@@ -33,6 +37,16 @@ class Annotation:
     bbox: tuple[float, float, float, float]
     area: float
     iscrowd: bool = False
+    outline: Outline | None = None
+    keypoints: tuple[float, ...] | None = None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is known of it, as JSON can write it."""
+        known = {name: value for name, value in vars(self).items() if value is not None}
+        if isinstance(self.outline, Rle):
+            known["outline"] = {**self.outline.coco, "counts": self.outline.counts.decode("ascii")}
+        return known
 
 
 @dataclass(frozen=True)
@@ -49,7 +63,7 @@ class Category:
 
 
 def read_coco(
-    data: Any, folder: Path, source: Path
+    data: Any, folder: Path, source: Path, details: Set[str] = frozenset()
 ) -> tuple[tuple[ImageRecord, ...], tuple[Annotation, ...], tuple[Category, ...]]:
     """Checks a parsed COCO file.
 
@@ -57,6 +71,7 @@ def read_coco(
         data: The parsed JSON.
         folder: Where the images are.
         source: Where the JSON came from, for messages.
+        details: ``masks``, ``keypoints``: what is read of every annotation besides its box.
 
     Returns:
         Images (without hashes), boxes and categories.
@@ -89,7 +104,8 @@ def read_coco(
         raise InputError(f"{source}: has no annotation; mAP cannot be scored without labelled boxes")
     ids = _numbers(lists[1], f"{source}: annotation", f"{source}: annotations")
     boxes = tuple(
-        _annotation(item, number, numbers, named, source) for number, item in zip(ids.values(), lists[1], strict=True)
+        _annotation(item, number, numbers, named, source, details)
+        for number, item in zip(ids.values(), lists[1], strict=True)
     )
     return images, boxes, categories
 
@@ -121,7 +137,12 @@ def _inside(folder: Path, name: str, where: str) -> Path:
 
 
 def _annotation(
-    item: Mapping[str, Any], number: int, images: Mapping[str, int], categories: Mapping[str, int], source: Path
+    item: Mapping[str, Any],
+    number: int,
+    images: Mapping[str, int],
+    categories: Mapping[str, int],
+    source: Path,
+    details: Set[str],
 ) -> Annotation:
     where = f"{source}: annotation {number}"
     image, category = _identifier(item, "image_id", where), _identifier(item, "category_id", where)
@@ -141,7 +162,16 @@ def _annotation(
     if crowd not in (0, 1):
         _bad(where, "iscrowd", crowd)
     x, y, width, height = (float(value) for value in box)
-    return Annotation(number, images[image], categories[category], (x, y, width, height), float(area), bool(crowd))
+    return Annotation(
+        number,
+        images[image],
+        categories[category],
+        (x, y, width, height),
+        float(area),
+        bool(crowd),
+        read_outline(item, where) if "masks" in details else None,
+        read_keypoints(item, where) if "keypoints" in details else None,
+    )
 
 
 def _numbers(items: Sequence[Mapping[str, Any]], what: str, where: str) -> dict[str, int]:

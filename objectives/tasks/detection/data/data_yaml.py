@@ -26,6 +26,7 @@ class DataYaml:
         path: The file.
         categories: Ids are the class indices; names are empty where the file only counts the classes.
         keypoint_values: Numbers behind the box of a label row that has keypoints; 0 without.
+        keypoint_dimensions: Numbers of a keypoint: x, y and perhaps visibility.
         root: The folder that paths in it are relative to.
         entries: ``{split: image folders, lists or images}`` as written.
     """
@@ -33,6 +34,7 @@ class DataYaml:
     path: Path
     categories: tuple[Category, ...]
     keypoint_values: int
+    keypoint_dimensions: int
     root: Path
     entries: Mapping[str, tuple[str, ...]]
 
@@ -90,7 +92,7 @@ def read_data_yaml(path: Path) -> DataYaml:
     home = path.resolve().parent
     places = [place / name for place in (home, Path.cwd()) for name in (folder, folder.replace("\\", "/"))]
     root = next((place for place in places if is_folder(place)), home)
-    return DataYaml(path, _categories(data, path), _keypoint_values(data, path), root, _entries(data, path))
+    return DataYaml(path, _categories(data, path), *_keypoint_values(data, path), root, _entries(data, path))
 
 
 def _entries(data: Mapping[str, Any], path: Path) -> Mapping[str, tuple[str, ...]]:
@@ -126,10 +128,10 @@ def _categories(data: Mapping[str, Any], path: Path) -> tuple[Category, ...]:
     return tuple(Category(index, str(names[index])) for index in range(len(names)))
 
 
-def _keypoint_values(data: Mapping[str, Any], path: Path) -> int:
+def _keypoint_values(data: Mapping[str, Any], path: Path) -> tuple[int, int]:
     shape = data.get("kpt_shape")
     if shape is None:
-        return 0
+        return 0, 3
     if not isinstance(shape, list) or len(shape) != 2 or not all(isinstance(n, int) and 0 <= n < 4096 for n in shape):
         raise InputError(f"{path}: 'kpt_shape' is {shape!r}; it must be [keypoints, 2 or 3]")
-    return prod(shape)
+    return prod(shape), shape[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -54,7 +54,7 @@ class CocoDataset:
         """SHA-256 over image contents, boxes and categories, hex; independent of paths."""
         data = {
             "images": [[image.id, image.sha256] for image in self.images],
-            "annotations": [vars(annotation) for annotation in self.annotations],
+            "annotations": [annotation.facts for annotation in self.annotations],
             "categories": [vars(category) for category in self.categories],
         }
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
@@ -123,7 +123,12 @@ class CocoDataset:
         return match_classes(self.categories, set(self.category_ids), classes, class_count, self.source)
 
 
-def load_dataset(images: Path | str, annotations: Path | str | None = None, split: str = "val") -> CocoDataset:
+def load_dataset(
+    images: Path | str,
+    annotations: Path | str | None = None,
+    split: str = "val",
+    details: Set[str] = frozenset(),
+) -> CocoDataset:
     """Reads an evaluation set and checks it.
 
     Args:
@@ -131,6 +136,7 @@ def load_dataset(images: Path | str, annotations: Path | str | None = None, spli
         annotations: COCO json, or a data yaml, where `images` then is not used; None where `images` is a data yaml, or
             a folder that holds its labels under the name of an export.
         split: Which images of a data yaml: ``train``, ``val`` or ``test``.
+        details: ``masks``, ``keypoints``: what is read of every object besides its box.
 
     Raises:
         InputError: A file is missing, of the wrong structure or contradicts itself.
@@ -142,7 +148,7 @@ def load_dataset(images: Path | str, annotations: Path | str | None = None, spli
     if split not in SPLITS:
         raise InputError(f"split {split!r}: is not one of {', '.join(SPLITS)}{nearest(split, SPLITS)}")
     if source.suffix.lower() in YAML_SUFFIXES:
-        drafts, boxes, categories, notes = read_yolo(source, split)
+        drafts, boxes, categories, notes = read_yolo(source, split, details)
         return CocoDataset(hash_files(drafts, source), boxes, categories, source, (*notes, *_remarks(boxes, source)))
     if annotations is None:
         raise InputError(
@@ -151,7 +157,7 @@ def load_dataset(images: Path | str, annotations: Path | str | None = None, spli
         )
     if not is_folder(folder):
         raise InputError(f"data.images {str(folder)!r}: no such folder; give the folder of the evaluation images")
-    drafts, boxes, categories = read_coco(_read_json(source), folder, source)
+    drafts, boxes, categories = read_coco(_read_json(source), folder, source, details)
     return CocoDataset(hash_files(drafts, source), boxes, categories, source, _remarks(boxes, source))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Set
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +19,26 @@ from search_spaces.reading import is_file, read_lines
 _LOWEST, _HIGHEST = -0.01, 1.01
 _FEWEST_POINTS = 3  # of a polygon
 
-#: Class, centre x, centre y, width, height, shares of the image.
-Row = tuple[int, float, float, float, float]
+
+@dataclass(frozen=True)
+class Row:
+    """A label row, in shares of the image.
+
+    Attributes:
+        label: Index of the class.
+        box: Centre x, centre y, width, height.
+        polygon: x1, y1, x2, y2, ...; empty where the row is a box.
+        keypoints: x, y, visibility of each.
+    """
+
+    label: int
+    box: tuple[float, float, float, float]
+    polygon: tuple[float, ...] = ()
+    keypoints: tuple[float, ...] = ()
 
 
 def read_yolo(
-    path: Path, split: str = "val"
+    path: Path, split: str = "val", details: Set[str] = frozenset()
 ) -> tuple[tuple[ImageRecord, ...], tuple[Annotation, ...], tuple[Category, ...], tuple[str, ...]]:
     """Reads one split of a data yaml.
 
@@ -30,6 +46,11 @@ def read_yolo(
     and size as shares of the image, perhaps with keypoints behind them; or ``class x1 y1 x2 y2 x3 y3 ...``, a polygon
     or an oriented box, whose bounding box is taken. A line that a file holds twice counts once, as in Ultralytics. An
     image without a label file is background.
+
+    Args:
+        path: The yaml.
+        split: ``train``, ``val`` or ``test``.
+        details: ``masks``, ``keypoints``: what is read of every object besides its box.
 
     Returns:
         Images (without hashes), boxes, categories whose ids are the class indices, and what was left out, in words.
@@ -51,7 +72,14 @@ def read_yolo(
         images.append(ImageRecord(number, file, width, height))
         rows, more = _rows(_label_file(file), data)
         doubled += more
-        boxes += [_annotation(len(boxes) + index, number, row, width, height) for index, row in enumerate(rows, 1)]
+        if "masks" in details and not all(row.polygon for row in rows):
+            raise InputError(
+                f"{_label_file(file)}: holds boxes without an outline; give polygons, or leave the metric out that "
+                "needs masks"
+            )
+        boxes += [
+            _annotation(len(boxes) + index, number, row, (width, height), details) for index, row in enumerate(rows, 1)
+        ]
     if not boxes:
         raise InputError(
             f"{path}: no label for any of the {len(files)} images; labels are sought in {_label_file(files[0]).parent}"
@@ -80,8 +108,9 @@ def _rows(path: Path, data: DataYaml) -> tuple[list[Row], int]:
         words = line.split()
         if not words:
             continue
+        points: list[float] = []
         if data.keypoint_values and len(words) == 5 + data.keypoint_values:
-            words = words[:5]
+            words, points = words[:5], _numbers(words[5:])
         values = _numbers(words)
         box = _box(values)
         if box is None or min(box) < _LOWEST or max(box) > _HIGHEST:
@@ -92,9 +121,17 @@ def _rows(path: Path, data: DataYaml) -> tuple[list[Row], int]:
         if not 0 <= values[0] < len(data.categories) or values[0] != int(values[0]):
             count = len(data.categories)
             raise InputError(f"{path}:{number}: class {words[0]} is not among the {count} names of the yaml")
-        key = np.array(values, np.float32).tobytes()  # rows are the same where they are in Ultralytics' precision
+        key = np.array(
+            [*values, *points], np.float32
+        ).tobytes()  # rows are the same where they are in Ultralytics' precision
         doubled += key in found
-        found.setdefault(key, (int(values[0]), box[0], box[1], max(box[2], 0.0), max(box[3], 0.0)))
+        row = Row(
+            int(values[0]),
+            (box[0], box[1], max(box[2], 0.0), max(box[3], 0.0)),
+            tuple(values[1:]) if len(values) > 5 else (),
+            _keypoints(points, data.keypoint_dimensions),
+        )
+        found.setdefault(key, row)
     return list(found.values()), doubled
 
 
@@ -122,7 +159,23 @@ def _short(line: str) -> str:
     return line if len(line) <= 80 else f"{line[:77]}..."
 
 
-def _annotation(number: int, image: int, row: Row, width: int, height: int) -> Annotation:
-    box_width, box_height = row[3] * width, row[4] * height
-    x, y = row[1] * width - box_width / 2, row[2] * height - box_height / 2
-    return Annotation(number, image, row[0], (x, y, box_width, box_height), box_width * box_height)
+def _keypoints(values: list[float], dimensions: int) -> tuple[float, ...]:
+    """x, y, visibility of each; of pairs those count that are not negative, as in Ultralytics."""
+    if dimensions != 2:
+        return tuple(values)
+    pairs = zip(values[::2], values[1::2], strict=True)
+    return tuple(number for x, y in pairs for number in (x, y, 2.0 if x >= 0 and y >= 0 else 0.0))
+
+
+def _annotation(number: int, image: int, row: Row, size: tuple[int, int], details: Set[str]) -> Annotation:
+    width, height = size
+    box_width, box_height = row.box[2] * width, row.box[3] * height
+    x, y = row.box[0] * width - box_width / 2, row.box[1] * height - box_height / 2
+    bbox, area = (x, y, box_width, box_height), box_width * box_height
+    outline = keypoints = None
+    if "masks" in details:
+        outline = (tuple(value * size[index % 2] for index, value in enumerate(row.polygon)),)
+    if "keypoints" in details:
+        scale = (width, height, 1)
+        keypoints = tuple(value * scale[index % 3] for index, value in enumerate(row.keypoints))
+    return Annotation(number, image, row.label, bbox, area, outline=outline, keypoints=keypoints)

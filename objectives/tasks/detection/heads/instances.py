@@ -6,8 +6,8 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from objectives.tasks.detection.data.masks import Masks
 from objectives.tasks.detection.heads.head import Float, Head, Outputs
-from objectives.tasks.detection.masks import Masks
 from objectives.tasks.detection.thresholds import Thresholds
 
 #: What a head may give of every detection besides its box, in the words of `Metric.needs`.

@@ -12,13 +12,13 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from objectives.tasks.detection.data.masks import PolygonMasks
 from objectives.tasks.detection.data.preprocessing import Preprocessing
 from objectives.tasks.detection.heads.channels import DecodedChannels, channels_first
 from objectives.tasks.detection.heads.head import Candidate, Float, Outputs
 from objectives.tasks.detection.heads.instance_output import InstanceOutput
 from objectives.tasks.detection.heads.instances import MASKS, Instances
 from objectives.tasks.detection.heads.rotated import box_corners, hulls, suppress_rotated
-from objectives.tasks.detection.masks import PolygonMasks
 from objectives.tasks.detection.thresholds import Thresholds
 from search_spaces.model_graph import ModelGraph
 

@@ -40,8 +40,8 @@ class Family(Enum):
 
         A decoder that refines boxes takes the inverse sigmoid of a reference (Log), samples features there (GridSample)
         or starts from the best of the encoder's own boxes (TopK); DETR's does none of it, but puts its boxes out by a
-        linear layer and a sigmoid. RT-DETR selects by TopK from a convolutional encoder; where the encoder samples too, or
-        is a vision transformer, pixels are normalised by ImageNet's mean.
+        linear layer and a sigmoid. RT-DETR selects by TopK from a convolutional encoder; where the encoder samples too,
+        or is a vision transformer, pixels are normalised by ImageNet's mean.
         """
         kinds = [node.op_type for node in graph.nodes()]
         if not {"GridSample", "TopK", "Log"} & set(kinds) and _is_linear(graph, boxes):
@@ -85,7 +85,7 @@ class QueryHead:
             family = Family.REFINED  # no class is left for 'no object'
         if family is not cls.family:
             raise NotThisHead(f"{logits}: {family.value}, by the graph's operators")
-        fitting = (spare,) if family is Family.NO_OBJECT else (count,)
+        fitting: tuple[int, ...] = (spare,) if family is Family.NO_OBJECT else (count,)
         if family is Family.REFINED and _cuts_patches(model.graph):
             fitting = (count, spare)  # RF-DETR puts out one class more than it was trained on
         if count and named and named not in fitting:

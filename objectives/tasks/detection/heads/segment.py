@@ -11,12 +11,12 @@ from typing import ClassVar
 
 import numpy as np
 
+from objectives.tasks.detection.data.masks import CellMasks
 from objectives.tasks.detection.data.preprocessing import Preprocessing
 from objectives.tasks.detection.heads.channels import DecodedChannels
 from objectives.tasks.detection.heads.head import Candidate, Float, NotThisHead, Outputs, shape_text
 from objectives.tasks.detection.heads.instance_output import InstanceOutput, upright
 from objectives.tasks.detection.heads.instances import MASKS, Instances
-from objectives.tasks.detection.masks import CellMasks
 from objectives.tasks.detection.thresholds import Thresholds
 from search_spaces.model_graph import ModelGraph
 

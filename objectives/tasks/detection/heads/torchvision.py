@@ -12,11 +12,11 @@ from typing import ClassVar
 import numpy as np
 from onnx import TensorProto
 
+from objectives.tasks.detection.data.masks import CellMasks
 from objectives.tasks.detection.data.preprocessing import Fit, Preprocessing
 from objectives.tasks.detection.heads.coco_ids import names_of
 from objectives.tasks.detection.heads.head import Candidate, Float, NotThisHead, Outputs
 from objectives.tasks.detection.heads.instances import KEYPOINTS, MASKS, Instances
-from objectives.tasks.detection.masks import CellMasks
 from objectives.tasks.detection.thresholds import Thresholds
 from search_spaces.model_graph import ModelGraph
 from search_spaces.onnx_file import dims

@@ -4,18 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from objectives.tasks.detection.data.dataset import CocoDataset
+from objectives.tasks.detection.data.dataset import Annotation, CocoDataset
 from objectives.tasks.detection.metrics.bootstrap import MatchTable, difference_interval
 from objectives.tasks.detection.metrics.metric import BOXES, Targets
 from objectives.tasks.detection.prediction_file import merge_predictions
 from objectives.tasks.detection.predictions import Predictions
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What of an object pycocotools matches by.
+
+    Attributes:
+        name: Its ``iouType``.
+        label: Adds to a label what is matched; takes the label, and height and width of its image.
+        result: Adds to a detection what is matched; takes the predictions, the image's place and the row.
+    """
+
+    name: str
+    label: Callable[[Annotation, tuple[int, int]], dict[str, Any]]
+    result: Callable[[Predictions, int, int], dict[str, Any]]
+
+
+BOX = Kind("bbox", lambda label, size: {}, lambda predictions, place, row: {})
 
 
 class CocoBox:
@@ -38,12 +56,7 @@ class CocoBox:
 
     def compute(self) -> Mapping[str, float]:
         """As `Metric` says."""
-        evaluation = _evaluation(*_joined(self._seen))
-        with contextlib.redirect_stdout(io.StringIO()):
-            evaluation.evaluate()
-            evaluation.accumulate()
-            evaluation.summarize()
-        return dict(zip(self.yields, map(float, evaluation.stats), strict=False))  # behind them: average recalls
+        return dict(zip(self.yields, summary(evaluation(*joined(self._seen))), strict=False))  # behind: recalls
 
     def reset(self) -> None:
         """As `Metric` says."""
@@ -71,16 +84,25 @@ def bootstrap_difference(
 
 def match_table(dataset: CocoDataset, predictions: Predictions) -> MatchTable:
     """Matches predictions to the labels once, so that mAP50-95 of any resample of the images is cheap."""
-    evaluation = _evaluation(dataset, predictions)
-    everything = evaluation.params.areaRng[:1]
-    evaluation.params.areaRng, evaluation.params.areaRngLbl = everything, ["all"]
-    evaluation.params.maxDets = evaluation.params.maxDets[-1:]
+    matching = evaluation(dataset, predictions)
+    everything = matching.params.areaRng[:1]
+    matching.params.areaRng, matching.params.areaRngLbl = everything, ["all"]
+    matching.params.maxDets = matching.params.maxDets[-1:]
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation.evaluate()
-    return MatchTable.of(evaluation.evalImgs, len(evaluation.params.catIds), len(evaluation.params.imgIds))
+        matching.evaluate()
+    return MatchTable.of(matching.evalImgs, len(matching.params.catIds), len(matching.params.imgIds))
 
 
-def _joined(seen: Sequence[tuple[Predictions, CocoDataset]]) -> tuple[CocoDataset, Predictions]:
+def summary(matching: COCOeval) -> list[float]:
+    """Runs an evaluation; the figures that pycocotools sums it up to, in its order."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        matching.evaluate()
+        matching.accumulate()
+        matching.summarize()
+    return [float(value) for value in matching.stats]
+
+
+def joined(seen: Sequence[tuple[Predictions, CocoDataset]]) -> tuple[CocoDataset, Predictions]:
     """Disjoint sets of images as one.
 
     Raises:
@@ -100,44 +122,50 @@ def _joined(seen: Sequence[tuple[Predictions, CocoDataset]]) -> tuple[CocoDatase
     return dataset, predictions
 
 
-def _evaluation(dataset: CocoDataset, predictions: Predictions) -> COCOeval:
+def evaluation(dataset: CocoDataset, predictions: Predictions, kind: Kind = BOX) -> COCOeval:
+    """What pycocotools needs to match predictions to labels."""
     dataset = dataset.matched(predictions.classes, predictions.class_count)
     labels, found = COCO(), COCO()
+    images = [{"id": image.id, "height": image.height, "width": image.width} for image in dataset.images]
     categories = [{"id": category.id, "name": category.name} for category in dataset.categories]
-    images = [{"id": image.id} for image in dataset.images]
+    sizes = {image.id: (image.height, image.width) for image in dataset.images}
     labels.dataset = {
         "images": images,
         "categories": categories,
         "annotations": [
             # Numbered from 1 whatever the file says: pycocotools takes a match with annotation 0 for none.
-            {**vars(annotation), "id": number, "bbox": list(annotation.bbox), "iscrowd": int(annotation.iscrowd)}
-            for number, annotation in enumerate(dataset.annotations, 1)
+            {
+                "id": number,
+                "image_id": label.image_id,
+                "category_id": label.category_id,
+                "bbox": list(label.bbox),
+                "area": label.area,
+                "iscrowd": int(label.iscrowd),
+                **kind.label(label, sizes[label.image_id]),
+            }
+            for number, label in enumerate(dataset.annotations, 1)
         ],
     }
-    found.dataset = {
-        "images": images,
-        "categories": categories,
-        "annotations": _results(dataset, predictions),
-    }
+    found.dataset = {"images": images, "categories": categories, "annotations": _results(dataset, predictions, kind)}
     with contextlib.redirect_stdout(io.StringIO()):
         labels.createIndex()
         found.createIndex()
-        evaluation = COCOeval(labels, found, "bbox")
+        matching = COCOeval(labels, found, kind.name)
     # pycocotools lists every image and category of the labels itself; categories without objects add nothing.
-    evaluation.params.imgIds = sorted(image.id for image in dataset.images)
-    evaluation.params.catIds = list(dataset.category_ids)
-    return evaluation
+    matching.params.imgIds = sorted(image.id for image in dataset.images)
+    matching.params.catIds = list(dataset.category_ids)
+    return matching
 
 
-def _results(dataset: CocoDataset, predictions: Predictions) -> list[dict[str, Any]]:
+def _results(dataset: CocoDataset, predictions: Predictions, kind: Kind) -> list[dict[str, Any]]:
     """Detections as COCO result annotations; classes that no label uses are left out."""
     categories = dataset.category_of_class(predictions.classes, predictions.class_count)
     wanted = {image.id for image in dataset.images}
     results: list[dict[str, Any]] = []
-    for image, rows in zip(predictions.ids, predictions.detections, strict=True):
+    for place, (image, rows) in enumerate(zip(predictions.ids, predictions.detections, strict=True)):
         if image not in wanted:
             continue
-        for x1, y1, x2, y2, confidence, index in rows.astype(float).tolist():
+        for row, (x1, y1, x2, y2, confidence, index) in enumerate(rows.astype(float).tolist()):
             category = categories[int(index)] if 0 <= index < len(categories) else None
             if category is not None:
                 width, height = x2 - x1, y2 - y1
@@ -150,6 +178,7 @@ def _results(dataset: CocoDataset, predictions: Predictions) -> list[dict[str, A
                         "area": width * height,
                         "score": confidence,
                         "iscrowd": 0,
+                        **kind.result(predictions, place, row),
                     }
                 )
     return results

@@ -11,6 +11,8 @@ from objectives.tasks.detection.predictions import Predictions
 
 #: What a metric may need: of each detection its box, and the reference model's detections on the same images.
 BOXES, REFERENCE = "boxes", "reference"
+#: What else it may need of each detection and of the labels.
+MASKS, KEYPOINTS = "masks", "keypoints"
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Metric(Protocol):
     """Figures of one model's predictions, gathered image set by image set; made without arguments.
 
     Attributes:
-        needs: What must be known: `BOXES`, `REFERENCE`, or a further word that `Predictions.holds` may tell.
+        needs: What must be known: `BOXES`, `REFERENCE`, `MASKS`, `KEYPOINTS`, or a further word that
+            `Predictions.holds` may tell.
         yields: Names of its figures, e.g. ``map_50_95``; names that begin with ``map_`` are average precisions.
     """
 

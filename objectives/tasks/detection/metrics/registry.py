@@ -15,6 +15,8 @@ METRICS: Registry[type[Metric]] = Registry(
     {
         "coco_box": "objectives.tasks.detection.metrics.coco:CocoBox",
         "ultralytics_box": "objectives.tasks.detection.metrics.ultralytics_box:UltralyticsBox",
+        "coco_segm": "objectives.tasks.detection.metrics.coco_instances:CocoMask",
+        "coco_keypoints": "objectives.tasks.detection.metrics.coco_instances:CocoKeypoints",
         "agreement": "objectives.tasks.detection.metrics.agreement:Agreement",
     },
     "tuner.metrics",

@@ -54,3 +54,12 @@ def figures(metrics: Sequence[str]) -> tuple[str, ...]:
                 other = owner.get(figure, "the number of images")
                 raise InputError(f"metric {name!r}: its {figure!r} is already that of {other}; leave one out")
     return tuple(owner)
+
+
+def needs(metrics: Sequence[str]) -> frozenset[str]:
+    """What metrics must know, in the words of `Metric.needs`.
+
+    Raises:
+        InputError: A metric is unknown.
+    """
+    return frozenset().union(*(METRICS.get(name).needs for name in metrics))

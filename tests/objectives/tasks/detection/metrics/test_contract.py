@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny_detectors import build_detector, write_dataset
 
 from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
 from objectives.tasks.detection.data.dataset import CocoDataset, load_dataset
+from objectives.tasks.detection.data.masks import polygon
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
 from objectives.tasks.detection.detector import recognise
 from objectives.tasks.detection.metrics.metric import Targets
@@ -27,8 +30,39 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> tuple[CocoDataset, Predic
     folder = tmp_path_factory.mktemp("metrics")
     models = [build_detector(folder / f"{seed}.onnx", seed=seed) for seed in (0, 1)]
     dataset = load_dataset(*write_dataset(folder, models[0], 6))
-    reference, found = (_detected(model, dataset, folder) for model in models)
-    return dataset, found, reference
+    reference, found = (_in_detail(_detected(model, dataset, folder), dataset) for model in models)
+    labels = tuple(
+        replace(a, outline=(_outline(_corners(a.bbox)),), keypoints=_points(a.bbox)) for a in dataset.annotations
+    )
+    return replace(dataset, annotations=labels), found, reference
+
+
+def _corners(bbox: Sequence[float]) -> tuple[float, float, float, float]:
+    x, y, width, height = bbox
+    return x, y, x + width, y + height
+
+
+def _outline(box: Sequence[float]) -> tuple[float, ...]:
+    """A diamond in a box."""
+    left, top, right, bottom = map(float, box)
+    across, down = (left + right) / 2, (top + bottom) / 2
+    return across, top, right, down, across, bottom, left, down
+
+
+def _points(bbox: Sequence[float]) -> tuple[float, ...]:
+    left, top, right, bottom = _corners(bbox)
+    return left, top, 2.0, right, bottom, 2.0, right, top, 1.0
+
+
+def _in_detail(found: Predictions, dataset: CocoDataset) -> Predictions:
+    """Detections with masks and keypoints that follow from their boxes, as those of the labels do."""
+    sizes = {image.id: (image.height, image.width) for image in dataset.images}
+    masks, keypoints = [], []
+    for image, rows in zip(found.ids, found.detections, strict=True):
+        masks.append(tuple(polygon([list(_outline(row))], *sizes[image]) for row in rows[:, :4]))
+        boxes = [_points((x, y, right - x, bottom - y)) for x, y, right, bottom in rows[:, :4].tolist()]
+        keypoints.append(np.array(boxes, np.float32).reshape(-1, 3, 3))
+    return replace(found, masks=tuple(masks), keypoints=tuple(keypoints))
 
 
 def _detected(model: Path, dataset: CocoDataset, folder: Path) -> Predictions:
