@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from objectives.tasks.detection.heads.structure import PASSING
 from search_spaces.model_graph import ModelGraph
 
-_PASSING = {"Identity", "Cast", "Squeeze", "Unsqueeze", "Reshape", "Transpose", "Gather"}
+_PASSING = PASSING | {"Gather"}
 _SCALING = {"Sub", "Div", "Mul", "Add", "BatchNormalization"}
 _DEPTH = 8
 
 
 def normalises_itself(graph: ModelGraph) -> bool:
-    """Whether the image is shifted or scaled by constants before anything else reads it."""
+    """Whether the image is shifted or scaled before any layer reads it."""
     tensor = graph.input
     for _ in range(_DEPTH):
         readers = graph.consumers.get(tensor, [])
         scaling = [node for node in readers if node.op_type in _SCALING]
         if scaling:
-            return all(name == tensor or name in graph.initializers for name in scaling[0].input)
+            return True
         passing = [node for node in readers if node.op_type in _PASSING]
         if not passing:
             return False

@@ -19,12 +19,11 @@ from objectives.tasks.detection.heads.coco_ids import names_of
 from objectives.tasks.detection.heads.head import Candidate, Float, NotThisHead, Outputs, shape_text
 from objectives.tasks.detection.heads.input_scale import normalises_itself
 from objectives.tasks.detection.heads.logits import sigmoid
-from objectives.tasks.detection.heads.structure import passed_sigmoid
+from objectives.tasks.detection.heads.structure import PASSING, passed_sigmoid
 from objectives.tasks.detection.thresholds import Thresholds
 from search_spaces.model_graph import ModelGraph
 
 _PATCH = 8  # kernel of a first convolution that cuts an image into patches: 12 to 16; of a CNN: 3 to 7
-_MATRIX = np.zeros((0, 0), np.float32)
 
 
 class Family(Enum):
@@ -206,11 +205,20 @@ def two_outputs(model: Candidate) -> tuple[str, str]:
 def _is_linear(graph: ModelGraph, boxes: str) -> bool:
     """Whether boxes are the sigmoid of a linear layer: nothing but its bias is added."""
     node = graph.producer.get(boxes)
-    while node is not None and node.op_type in ("Identity", "Cast", "Reshape", "Sigmoid", "Add", "Gather", "Squeeze"):
-        if node.op_type == "Add" and not any(graph.initializers.get(name, _MATRIX).ndim == 1 for name in node.input):
+    while node is not None and node.op_type in PASSING | {"Sigmoid", "Add", "Gather"}:
+        if node.op_type == "Add" and all(_axes(graph, name) != 1 for name in node.input):
             return False
-        node = next((graph.producer[name] for name in node.input if name in graph.producer), None)
+        made = (name for name in node.input if name in graph.producer and not _axes(graph, name))
+        node = next((graph.producer[name] for name in made), None)
     return node is not None and node.op_type in ("MatMul", "Gemm", "Conv")
+
+
+def _axes(graph: ModelGraph, tensor: str) -> int:
+    """Axes of a constant, perhaps a quantized one; 0 of anything else."""
+    node = graph.producer.get(tensor)
+    if node is not None and node.op_type == "DequantizeLinear":
+        tensor = node.input[0]
+    return graph.initializers[tensor].ndim if tensor in graph.initializers else 0
 
 
 def _cuts_patches(graph: ModelGraph) -> bool:

@@ -8,7 +8,11 @@ import onnx
 
 from search_spaces.model_graph import ModelGraph, attribute
 
-_PASSING = {"Reshape", "Transpose", "Identity", "Cast", "Flatten", "Squeeze", "Unsqueeze"}
+#: Operators whose first input carries the same values; what quantizes them leaves them what they are.
+PASSING = {"Reshape", "Transpose", "Identity", "Cast", "Flatten", "Squeeze", "Unsqueeze"} | {
+    "QuantizeLinear",
+    "DequantizeLinear",
+}
 _DEPTH = 12
 
 
@@ -80,7 +84,7 @@ def channel_parts(graph: ModelGraph, tensor: str) -> ChannelParts | None:
             parts = _parts_of(graph, node)
             if parts is not None:
                 return parts
-        elif node.op_type not in _PASSING:
+        elif node.op_type not in PASSING:
             return None
         tensor = node.input[0]
     return None
@@ -124,7 +128,7 @@ def _are_corners(graph: ModelGraph, boxes: str) -> bool:
         if node.op_type == "Concat" and len(node.input) == 2:
             first, second = (_skip(graph, name) for name in node.input)
             return not (second is not None and second.op_type == "Sub" and first is not None)
-        if node.op_type not in _PASSING | {"Mul"}:
+        if node.op_type not in PASSING | {"Mul"}:
             break
         boxes = next(name for name in node.input if name not in graph.initializers)
     return True
@@ -156,7 +160,7 @@ def _is_level_concat(graph: ModelGraph, node: onnx.NodeProto) -> bool:
 def _skip(graph: ModelGraph, tensor: str) -> onnx.NodeProto | None:
     for _ in range(_DEPTH):
         node = graph.producer.get(tensor)
-        if node is None or node.op_type not in _PASSING:
+        if node is None or node.op_type not in PASSING:
             return node
         tensor = node.input[0]
     return None

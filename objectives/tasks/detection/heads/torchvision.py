@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import onnx
 from onnx import TensorProto
 
 from objectives.tasks.detection.data.masks import CellMasks
@@ -22,6 +23,7 @@ from search_spaces.model_graph import ModelGraph
 from search_spaces.onnx_file import dims
 
 _MASKED = 0.5  # probability from which torchvision's users take a pixel for one of the mask
+_OPEN = np.zeros(1, np.int64)
 _BACKGROUNDS = ("__background__", "background")
 
 
@@ -133,12 +135,30 @@ class TorchvisionHead:
 def _classes(graph: ModelGraph) -> tuple[int, bool, bool]:
     """Number of scores of a box, 0 where open; whether they are of all anchors at once (SSD); whether of a softmax."""
     shapes = {value.name: dims(value) for value in graph.model.graph.value_info}
-    for kind in ("Softmax", "Sigmoid"):
-        found = [shapes.get(node.output[0], ()) for node in graph.nodes() if node.op_type == kind]
-        rows = [shape for shape in found if len(shape) in (2, 3) and shape[-1] > 1]
-        if rows:
-            return rows[0][-1], kind == "Softmax" and len(rows[0]) == 3, kind == "Softmax"
-    return 0, False, True
+    for node in graph.nodes():
+        shape = shapes.get(node.output[0], ())
+        if node.op_type == "Softmax" and len(shape) < 4:
+            linear = graph.producer.get(node.input[0])
+            biases = [graph.initializers[name] for name in linear.input if name in graph.initializers] if linear else []
+            count = shape[-1] if shape and shape[-1] else next((len(b) for b in biases if b.ndim == 1), 0)
+            return count, len(shape) == 3, True
+    return next(filter(None, (_planes(graph, node) for node in graph.nodes())), 0), False, False
+
+
+def _planes(graph: ModelGraph, node: onnx.NodeProto) -> int:
+    """Classes where a Reshape parts channels into (N, anchors, classes, H, W), as RetinaNet does; else 0.
+
+    That of the classes comes first, those of boxes and centreness behind it.
+    """
+    if node.op_type != "Reshape":
+        return 0
+    maker = graph.producer.get(node.input[1])
+    if maker is None or maker.op_type != "Concat":
+        parts = [int(value) for value in graph.initializers.get(node.input[1], _OPEN).ravel()]
+    else:
+        known = [graph.initializers.get(name, _OPEN) for name in maker.input]
+        parts = [int(part.ravel()[0]) for part in known] if all(part.size == 1 for part in known) else []
+    return parts[2] if len(parts) == 5 and parts[1] == -1 and parts[2] > 0 else 0
 
 
 def _named(given: tuple[str, ...], count: int, background: bool, output: str) -> tuple[tuple[str, ...], int]:

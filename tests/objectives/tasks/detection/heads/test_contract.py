@@ -7,17 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 from tiny_detectors import NAMES, build_detector, write_images
 
+from objectives.quantization.calibration import calibrate
+from objectives.quantization.materialize import Materializer
 from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
+from objectives.runtimes.registry import open_runtime, parse_settings
 from objectives.tasks.detection.data.image_files import ImageRecord, hash_files
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
 from objectives.tasks.detection.detector import Detector, recognise
 from objectives.tasks.detection.heads.head import Candidate, NotThisHead
 from objectives.tasks.detection.heads.registry import HEADS
 from objectives.tasks.detection.thresholds import Thresholds
+from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError
 from search_spaces.model_graph import ModelGraph
 
@@ -148,6 +153,26 @@ def test_its_name_overrides_nothing_where_it_is_right(case: Case) -> None:
     assert recognise(case.graph, head=case.name) == case.detector
 
 
+@pytest.mark.parametrize("runtime", ["onnxruntime-cpu", "tensorrt"])
+def test_what_is_quantized_is_read_alike(case: Case, tmp_path: Path, runtime: str) -> None:
+    dialect = open_runtime(parse_settings({"name": runtime})).dialect()
+    materializer = Materializer(case.graph, calibrate(case.graph, case.images.singles(), "max"), dialect)
+    allocation = Allocation.uniform([layer.name for layer in case.graph.quantizable], "int8")
+    materializer.materialize(allocation).save(tmp_path / "int8.onnx")
+    quantized = ModelGraph(tmp_path / "int8.onnx", allow_quantized=True)
+    assert recognise(quantized) == case.detector
+    named = [entry for entry in quantized.model.metadata_props if entry.key not in ("names", "task", "kpt_shape")]
+    del quantized.model.metadata_props[:]
+    quantized.model.metadata_props.extend(named)
+    onnx.save(quantized.model, tmp_path / "bare.onnx")
+    float_model = onnx.ModelProto()
+    float_model.CopyFrom(case.graph.model)
+    del float_model.metadata_props[:]
+    onnx.save(float_model, tmp_path / "float.onnx")
+    bare = ModelGraph(tmp_path / "bare.onnx", allow_quantized=True)
+    assert recognise(bare).head == recognise(ModelGraph(tmp_path / "float.onnx")).head
+
+
 def test_wrong_class_names_are_told_with_the_key(case: Case) -> None:
     with pytest.raises(InputError, match=r"model\.classes") as raised:
         recognise(case.graph, head=case.name, classes=["a", "b"])
@@ -162,8 +187,6 @@ def test_a_wrong_name_is_told_with_the_key(case: Case, tmp_path: Path) -> None:
 
 
 def _with_outputs(graph: ModelGraph, names: list[str]) -> bytes:
-    import onnx
-
     model = onnx.ModelProto()
     model.CopyFrom(graph.model)
     for name in names:
@@ -173,7 +196,6 @@ def _with_outputs(graph: ModelGraph, names: list[str]) -> bytes:
 
 def _shapeless(path: Path) -> ModelGraph:
     """A classifier: no head reads it."""
-    import onnx
     from onnx import helper, numpy_helper
 
     weights = [
