@@ -27,14 +27,20 @@ from search_spaces.formats import FORMATS, Granularity
 from search_spaces.model_graph import ModelGraph
 
 
-def schemes(names: list[str], allowed: list[str], mixes: int) -> Iterator[tuple[str, Granularity, Allocation]]:
-    """Uniform ones at every granularity, then mixes."""
+def schemes(graph: ModelGraph, allowed: list[str], mixes: int) -> Iterator[tuple[str, Granularity, Allocation]]:
+    """Uniform ones at every granularity, of the layers that can have the format, then mixes."""
+    choices = {x.name: [fmt for fmt in allowed if not x.lacks(FORMATS[fmt])] for x in graph.quantizable}
     for fmt in allowed:
+        names = [name for name, found in choices.items() if fmt in found]
         for granularity in Granularity if FORMATS[fmt].quantizes_weight else [Granularity.AUTO]:
             yield f"{fmt} {granularity.value}", granularity, Allocation.uniform(names, fmt)
     draw = np.random.default_rng(0)
     for index in range(mixes):
-        yield f"mix {index}", Granularity.AUTO, Allocation.of({name: str(draw.choice(allowed)) for name in names})
+        yield (
+            f"mix {index}",
+            Granularity.AUTO,
+            Allocation.of({name: str(draw.choice(found)) for name, found in choices.items()}),
+        )
 
 
 def main() -> int:
@@ -57,7 +63,7 @@ def main() -> int:
             allowed = [name for name, fmt in FORMATS.items() if not dialect.refuses(fmt)]
             makers = {g: Materializer(graph, table, dialect, WeightSettings("rtn", g)) for g in Granularity}
             built, sizes, start = 0, {}, time.perf_counter()
-            for title, granularity, allocation in schemes(names, allowed, options.mixes):
+            for title, granularity, allocation in schemes(graph, allowed, options.mixes):
                 try:
                     artifact = makers[granularity].materialize(allocation)
                     artifact.check()

@@ -90,10 +90,8 @@ def test_mixes_build(room: Room, target: str) -> None:
         assert room.build(target, allocation) > 0
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("name", ["yolov8n", "yolov10s"])
-def test_real_detectors_build(shared_data: Path, name: str, target: str) -> None:
-    real = Room(shared_data / "models" / f"{name}.onnx")
+def _builds(real: Room, target: str) -> dict[tuple[str, Granularity], int]:
+    """Builds every uniform scheme and 12 mixes; returns the bytes of the uniform ones."""
     dialect = _runtime(target).dialect()
     sizes = {}
     for fmt in [name for name, fmt in FORMATS.items() if not dialect.refuses(fmt)]:
@@ -101,6 +99,26 @@ def test_real_detectors_build(shared_data: Path, name: str, target: str) -> None
             sizes[fmt, granularity] = real.build(target, real.uniform(fmt), granularity)
     for allocation in real.drawn(target, 12):
         assert real.build(target, allocation) > 0
+    return sizes
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)  # some ninety engines
+@pytest.mark.parametrize("family", ["yolov3-tiny", "yolov5n", "yolov8n", "yolov9t", "yolov10n", "yolo11n", "yolo26n"])
+def test_untrained_ultralytics_exports_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str) -> None:
+    monkeypatch.setenv("YOLO_AUTOINSTALL", "false")
+    monkeypatch.chdir(tmp_path)
+    ultralytics = pytest.importorskip("ultralytics", reason="needs the extra torch")
+    path = ultralytics.YOLO(f"{family}.yaml").export(format="onnx", imgsz=320, opset=17, simplify=False, verbose=False)
+    real = Room(Path(path))
+    for target in TARGETS:
+        assert _builds(real, target)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", ["yolov8n", "yolov10s"])
+def test_real_detectors_build(shared_data: Path, name: str, target: str) -> None:
+    sizes = _builds(Room(shared_data / "models" / f"{name}.onnx"), target)
     assert sizes["w4a16", Granularity.AUTO] < sizes[UNQUANTIZED, Granularity.AUTO]
 
 
