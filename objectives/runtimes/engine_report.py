@@ -37,7 +37,7 @@ class EngineReport:
         unmet: ``(model layer, asked precision, precision it ran in)`` of the layers that did not get theirs.
         engine_bytes: Size of the plan.
         build_seconds: Time of the build; 0 where the engine came from the cache.
-        tensorrt: Version.
+        version: Of what built it.
         folded: Layers whose weights the builder got unpacked.
         method: How the engine was timed: ``cuda graph`` or ``cuda stream``.
         place_spread: Time at the slowest place in memory that was tried / time at the one that was timed.
@@ -47,7 +47,7 @@ class EngineReport:
     unmet: tuple[tuple[str, str, str], ...]
     engine_bytes: int
     build_seconds: float
-    tensorrt: str
+    version: str
     folded: tuple[str, ...] = ()
     method: str = ""
     place_spread: float = 1.0
@@ -87,4 +87,6 @@ class EngineReport:
         Raises:
             InputError: `data` is something else.
         """
+        if "tensorrt" in data:  # as runs of before 2026-11-28 call it
+            data = {"version": data["tensorrt"], **{key: value for key, value in data.items() if key != "tensorrt"}}
         return record_of(EngineReport, data, "engine report")

@@ -60,7 +60,7 @@ def layer_costs(report: EngineReport, device: str) -> LayerCosts:
     for layer in report.layers:
         times[layer.layer] = times.get(layer.layer, 0.0) + layer.ms
     fixed = times.pop("", 0.0)
-    return LayerCosts(times, fixed, device, report.tensorrt, {layer: ran for layer, _, ran in report.unmet})
+    return LayerCosts(times, fixed, device, report.version, {layer: ran for layer, _, ran in report.unmet})
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ RUNTIMES: Registry[type[Runtime]] = Registry(
     {
         "onnxruntime-cpu": "objectives.runtimes.onnxruntime.runtime:OnnxRuntimeCpu",
         "onnxruntime-cuda": "objectives.runtimes.onnxruntime.runtime:OnnxRuntimeCuda",
+        "openvino": "objectives.runtimes.openvino.runtime:OpenVino",
         "tensorrt": "objectives.runtimes.tensorrt.runtime:TensorRt",
         "tensorrt-rtx": "objectives.runtimes.tensorrt_rtx.runtime:TensorRtRtx",
         "replay": "objectives.runtimes.replay.runtime:ReplayRuntime",

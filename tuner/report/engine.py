@@ -1,4 +1,4 @@
-"""What TensorRT made of the schemes: where an engine's time goes, and what did not run as it was asked."""
+"""What the engine builder made of the schemes: where an engine's time goes, and what did not run as it was asked."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def engines_html(run: Run, engines: Mapping[str, EngineReport]) -> str:
     """One row per front member: what its engine holds beside what was asked for; empty without engines."""
     head = [
         "trial", "engine layers", "reformats", "reformat ms", "fp32 inside", "not as asked", "stored packed, run fp16",
-        "plan MiB", "build s", "TensorRT", "timed by", "slowest place", "clock MHz", "slowed by",
+        "plan MiB", "build s", "version", "timed by", "slowest place", "clock MHz", "slowed by",
     ]  # fmt: skip
     rows = []
     for member in run.members:
@@ -111,7 +111,7 @@ def engines_html(run: Run, engines: Mapping[str, EngineReport]) -> str:
             _named(report.folded),
             f"{report.engine_bytes / 2**20:.1f}",
             f"{built:.0f}" if built >= 1 else "kept",
-            html.escape(report.tensorrt),
+            html.escape(report.version),
             html.escape(report.method),
             f"{100 * (report.place_spread - 1):+.1f} %",
             str(state.sm_mhz) if state is not None else "–",

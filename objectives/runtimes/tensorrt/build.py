@@ -27,7 +27,8 @@ from polygraphy.exception import PolygraphyException
 from polygraphy.logger import G_LOGGER
 
 from objectives.runtimes.engine_builder import BuildError
-from objectives.runtimes.tensorrt.build_log import first_layer, read_build_errors
+from objectives.runtimes.owners import first_layer
+from objectives.runtimes.tensorrt.build_log import read_build_errors
 from objectives.runtimes.tensorrt.rules import BuilderSettings, build_flags, parse_version
 from search_spaces.errors import InputError, nearest
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from objectives.runtimes.owners import first_layer
+
 _NODE_PATTERNS = (
     # "Could not find any implementation for node <layer + fused layers>."
     re.compile(r"could not find any implementation for node\s+(?P<node>.+)", re.IGNORECASE),
@@ -63,31 +65,3 @@ def read_build_errors(errors: Sequence[str], layers: Iterable[str]) -> BuildVerd
 def _with_remedy(line: str) -> str:
     """TensorRT says that the workspace is too small, but not which setting bounds it."""
     return f"{line} Raise runtime.workspace_mib, or leave it out." if _WORKSPACE.search(line) else line
-
-
-def first_layer(name: str, layers: Iterable[str]) -> str:
-    """The first of `layers` that an engine layer's name holds as a whole name, else an empty string.
-
-    Engine layers are named after the nodes that they fuse: ``/a/Conv + PWN(/a/Sigmoid, /a/Mul)``, or
-    ``{ForeignNode[/a/MatMul.../b/Softmax]}``, with marks such as ``_clone_0`` or ``.weight`` behind a node's name.
-    """
-    best = ("", len(name))
-    for layer in layers:
-        at = _position(name, layer)
-        if 0 <= at < best[1]:
-            best = (layer, at)
-    return best[0]
-
-
-def _position(name: str, layer: str) -> int:
-    """Where `layer` stands in `name` as a whole name; -1 where it does not."""
-    at = name.find(layer)
-    while at >= 0:
-        before = name[at - 1] if at else " "
-        after = name[at + len(layer)] if at + len(layer) < len(name) else " "
-        rest = name[at + len(layer) :]
-        begins = not re.match(r"[\w/.]", before) or name[:at].endswith("...")
-        if begins and (not re.match(r"[\w/]", after) or rest.startswith(("_clone", "_output"))):
-            return at
-        at = name.find(layer, at + 1)
-    return -1

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from objectives.runtimes.engine_report import EngineLayer, EngineReport
+from objectives.runtimes.owners import Owners, first_layer
 from objectives.runtimes.runtime import Opened
-from objectives.runtimes.tensorrt.build_log import first_layer
 from search_spaces.allocation import Allocation
 from search_spaces.formats import FORMATS, UNQUANTIZED
 from search_spaces.model_graph import ModelGraph
@@ -85,31 +85,6 @@ def read_engine(
         if ran.get(layer, asked) not in (asked, ""):
             unmet.append((layer, asked, ran[layer]))
     return tuple(layers), tuple(unmet)
-
-
-class Owners:
-    """Finds the model layer that an engine layer belongs to.
-
-    Args:
-        graph: The unquantized model.
-    """
-
-    def __init__(self, graph: ModelGraph) -> None:
-        self.quantizable = tuple(layer.name for layer in graph.quantizable)
-        ranks = {name: rank for rank, name in enumerate(self.quantizable)}
-        above: dict[str, str] = {}
-        self._owner: dict[str, str] = {}
-        for node in graph.nodes():
-            sources = [above[name] for name in node.input if above.get(name)]
-            chosen = node.name if node.name in ranks else max(sources, key=ranks.__getitem__, default="")
-            self._owner[node.name] = chosen
-            for name in node.output:
-                above[name] = self._owner[name] = chosen
-        self._names = tuple(sorted((name for name in self._owner if name), key=len, reverse=True))
-
-    def above(self, name: str) -> str:
-        """The last quantizable layer at or above the first model node or tensor that `name` holds; else empty."""
-        return self._owner.get(first_layer(name, self._names), "")
 
 
 def _kind(entry: Mapping[str, Any], name: str) -> str:

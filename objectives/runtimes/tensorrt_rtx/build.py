@@ -12,7 +12,8 @@ from typing import Any
 import tensorrt_rtx as trt
 
 from objectives.runtimes.engine_builder import BuildError
-from objectives.runtimes.tensorrt.build_log import first_layer, read_build_errors
+from objectives.runtimes.owners import first_layer
+from objectives.runtimes.tensorrt.build_log import read_build_errors
 from objectives.runtimes.tensorrt_rtx.capability import Capability
 
 

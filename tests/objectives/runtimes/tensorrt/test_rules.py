@@ -2,8 +2,9 @@
 
 import pytest
 
+from objectives.runtimes.owners import first_layer
 from objectives.runtimes.support import COMPUTES, SupportKind
-from objectives.runtimes.tensorrt.build_log import first_layer, read_build_errors
+from objectives.runtimes.tensorrt.build_log import read_build_errors
 from objectives.runtimes.tensorrt.dialect import dialect_of
 from objectives.runtimes.tensorrt.rules import build_flags, parse_version, strongly_typed, support
 from search_spaces.errors import InputError
