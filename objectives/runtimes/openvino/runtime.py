@@ -8,14 +8,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from objectives.quantization.dialect import Dialect
 from objectives.quantization.materialize import Artifact
 from objectives.quantization.weights import WeightSettings
 from objectives.runners.runner import RuntimeUnavailable
-from objectives.runtimes.engine_builder import EngineBuilder, EngineExport
+from objectives.runtimes.engine_builder import BuildError, EngineBuilder, EngineExport
 from objectives.runtimes.engine_cache import EngineCache
 from objectives.runtimes.engine_report import EngineReport
-from objectives.runtimes.openvino.compiling import benchmark_command, build, load, own_files
+from objectives.runtimes.openvino.compiling import benchmark_command, build, compiled_of, load, own_files
 from objectives.runtimes.openvino.devices import capabilities, check, full_name, properties, version
 from objectives.runtimes.openvino.dialect import OPENVINO
 from objectives.runtimes.openvino.findings import openvino_findings
@@ -23,7 +26,7 @@ from objectives.runtimes.openvino.probe import probed
 from objectives.runtimes.openvino.report import report_of
 from objectives.runtimes.openvino.runner import OpenVinoRunner
 from objectives.runtimes.openvino.settings import OpenVinoSettings
-from objectives.runtimes.runtime import Finding, Opened
+from objectives.runtimes.runtime import Finding, Opened, check_finite
 from objectives.runtimes.support import Support
 from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError
@@ -66,6 +69,18 @@ class OpenVino(EngineBuilder):
         kept, seconds = self.build(model if isinstance(model, bytes) else model.read_bytes(), graph)
         names = tuple(graph.outputs) if graph is not None else ()
         yield Opened(OpenVinoRunner(load(kept.read_bytes(), self.settings), names, kept), seconds)
+
+    def try_out(self, model: bytes, images: NDArray[np.float32]) -> str:
+        """Here, where the device is: compiling takes a second or two."""
+        try:
+            self.check()
+            found = OpenVinoRunner(compiled_of(model, self.settings)).infer(images)
+        except RuntimeUnavailable as error:
+            return str(error)
+        except BuildError as error:
+            raise InputError(f"{self.title} cannot compile the model: {error}") from None
+        check_finite(found, self.title)
+        return ""
 
     def cached(self, model: bytes, graph: ModelGraph | None) -> Path | None:
         """The compiled model, if it was compiled before."""

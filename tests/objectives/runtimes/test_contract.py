@@ -225,7 +225,7 @@ def test_a_file_is_tried_before_it_is_handed_out(runnable: Runtime, graph: Model
     materializer = Materializer(graph, table, runnable.dialect(), ROUNDED)
     artifact = materializer.materialize(_uniform(graph, "int8"))
     image = np.zeros(graph.input_shape, np.float32)
-    if isinstance(runnable, EngineBuilder):
+    if type(runnable).try_out is EngineBuilder.try_out:
         assert "builds an engine" in runnable.try_out(artifact.data, image)
         return
     assert runnable.try_out(artifact.data, image) == ""

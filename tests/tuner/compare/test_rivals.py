@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 from pathlib import Path
 
+import onnx
 import pytest
 import yaml
 from added_package import install, tuner
@@ -15,6 +17,7 @@ from tiny_detectors import build_detector, write_calibration, write_dataset
 from objectives.runners.runner import RuntimeUnavailable
 from search_spaces.errors import InputError
 from tuner.compare.rivals.asking import ask_rivals
+from tuner.compare.rivals.neural_network_compression import VARIABLE
 from tuner.compare.rivals.registry import RIVALS
 from tuner.compare.rivals.rival import Rival
 
@@ -130,9 +133,10 @@ def test_failures_alone_are_an_error_too(package: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "parts"),
     [
-        ((), ("rivals: name at least one of modelopt, autoquantize, inc, ultralytics-int8, ultralytics-qat",)),
+        ((), ("rivals: name at least one of modelopt, autoquantize, inc, nncf, ultralytics-int8",)),
         (("ultralytic-int8",), ("rival 'ultralytic-int8' is not one of", "did you mean 'ultralytics-int8'?")),
         (("inc:8",), ("inc:8: takes nothing behind its name; write inc",)),
+        (("nncf:fasd",), ("nncf:fasd: its bias correction is fast or full; did you mean 'fast'?; write nncf:fast",)),
         (("autoquantize:eight",), ("autoquantize:eight: must be a number of bits",)),
         (("autoquantize:99",), ("--bits 99: must lie above 8",)),
         (("ultralytics-qat",), ("ultralytics-qat '': no such file", "yolo train quantize=8")),
@@ -173,6 +177,27 @@ def test_without_the_extra_it_is_named(package: Path, tmp_path: Path, rival: str
     checkpoint.write_bytes(b"never read")
     with pytest.raises(RuntimeUnavailable, match=r"install the extra: `pip install tuner\[torch\]`"):
         ask_rivals(package.parent / "run", [rival.format(checkpoint)], 3)
+
+
+def test_without_its_environment_nncf_says_how_to_make_one(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for named, part in ((None, "make an environment"), ("/nowhere/python", "cannot be started")):
+        monkeypatch.delenv(VARIABLE, raising=False)
+        if named:
+            monkeypatch.setenv(VARIABLE, named)
+        with pytest.raises(RuntimeUnavailable, match=part):
+            ask_rivals(package.parent / "run", ["nncf:fast"], 3)
+
+
+@pytest.mark.skipif(VARIABLE not in os.environ, reason=f"{VARIABLE} does not name an environment with NNCF")
+def test_nncf_quantizes_the_runs_model(package: Path) -> None:
+    run = package.parent / "run"
+    done = tuner(package, "rivals", run, "nncf:fast", *FEW)
+    assert done.returncode == 0, done.stderr
+    kept = {entry["name"]: entry for entry in json.loads((run / "baselines.json").read_text())}
+    assert kept["NNCF int8 fast bias correction"]["map_50_95"] > 0
+    model = onnx.load(run / "baselines" / "nncf-fast" / "model.onnx")
+    quantized = {node.input[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    assert model.graph.input[0].name in quantized and len(quantized) > 10
 
 
 @pytest.mark.parametrize("name", RIVALS.built_in())

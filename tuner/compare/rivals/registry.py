@@ -16,6 +16,7 @@ RIVALS: Registry[type[Rival]] = Registry(
         "modelopt": "tuner.compare.rivals.modelopt:ModelOpt",
         "autoquantize": "tuner.compare.rivals.autoquantize:AutoQuantize",
         "inc": "tuner.compare.rivals.neural_compressor:NeuralCompressor",
+        "nncf": "tuner.compare.rivals.neural_network_compression:Nncf",
         "ultralytics-int8": "tuner.compare.rivals.ultralytics:UltralyticsInt8",
         "ultralytics-qat": "tuner.compare.rivals.ultralytics_qat:UltralyticsQat",
     },
