@@ -192,7 +192,7 @@ def two_outputs(model: Candidate) -> tuple[str, str]:
         if boxes != logits and at[2] == 4 and shape[1] == at[1] and shape[2] != 1
     ]
     if len(pairs) == 2:  # four logits as well: the names tell, else that boxes have passed a sigmoid
-        told = [pair for pair in pairs if "box" in pair[1].lower() and "box" not in pair[0].lower()]
+        told = [pair for pair in pairs if _says_box(pair[1]) and not _says_box(pair[0])]
         pairs = told or [pair for pair in pairs if passed_sigmoid(model.graph, pair[1])]
     if len(pairs) != 1:
         first, shape = next(iter(model.graph.outputs.items()), ("the graph", ()))
@@ -200,6 +200,11 @@ def two_outputs(model: Candidate) -> tuple[str, str]:
             f"{first} has {len(shape)} axes: the outputs are not logits (N, k, classes) and boxes (N, k, 4)"
         )
     return pairs[0]
+
+
+def _says_box(name: str) -> bool:
+    """Whether an output is named as exporters name boxes: RF-DETR calls them ``dets``."""
+    return any(word in name.lower() for word in ("box", "dets", "coord"))
 
 
 def _is_linear(graph: ModelGraph, boxes: str) -> bool:

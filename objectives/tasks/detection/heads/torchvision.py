@@ -68,7 +68,7 @@ class TorchvisionHead:
         boxes = [name for name, shape in shapes.items() if len(shape) == 2 and shape[1] == 4]
         labels = [name for name, shape in shapes.items() if len(shape) == 1 and name in whole]
         scores = [name for name, shape in shapes.items() if len(shape) == 1 and name not in whole]
-        if not len(boxes) == len(labels) == len(scores) == 1:
+        if not boxes or not len(labels) == len(scores) == 1:  # boxes come first; scores of 4 keypoints look alike
             name, shape = next(iter(shapes.items()), ("the graph", ()))
             raise NotThisHead(f"{name} has {len(shape)} axes: the outputs are not boxes (k, 4), labels (k), scores (k)")
         count, anchored, background = _classes(model.graph)
