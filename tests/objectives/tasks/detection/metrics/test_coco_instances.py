@@ -93,7 +93,8 @@ def _detections(labels: list[dict], noise: float, draw: np.random.Generator) -> 
         rows.append(np.array([[*box, s, label["category_id"] - 3] for box, s, label in zip(boxes, scores, found,
                               strict=True)], np.float32).reshape(-1, 6))  # fmt: skip
         masks.append(tuple(polygon([outline], HEIGHT, WIDTH) for outline in outlines))
-        points = [np.array(label["keypoints"]).reshape(-1, 3) + (draw.normal(0, noise), 0, 0) for label in found]
+        moved = np.array([draw.normal(0, noise), 0, 0])
+        points = [np.array(label["keypoints"]).reshape(-1, 3) + moved for label in found]
         keypoints.append(np.array(points, np.float32).reshape(len(found), -1, 3))
     return Predictions(tuple(range(8)), tuple(rows), CLASSES, 2, tuple(masks), tuple(keypoints))
 
