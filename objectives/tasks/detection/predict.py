@@ -112,5 +112,6 @@ def _on_image(found: Instances, place: Placement) -> _Found:
     points = np.zeros((len(rows), 0, 3), np.float32)
     if found.keypoints is not None:
         points = np.array(found.keypoints, np.float32)
-        points[:, :, :2] = place.points_to_image(points[:, :, :2].reshape(-1, 2)).reshape(points[:, :, :2].shape)
+        placed = place.points_to_image(points[:, :, :2].reshape(-1, 2)).reshape(points[:, :, :2].shape)
+        points[:, :, :2] = np.clip(placed, 0, [place.width, place.height])  # as boxes are
     return _Found(rows, masks, points)
