@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,14 @@ class DenseOutputs(Protocol):
 
     def factors(self) -> tuple[Float | None, ...]:
         """Per tensor what it is multiplied by, broadcast, so that boxes do not outweigh classes in a squared error."""
+
+
+@runtime_checkable
+class DetailedOutputs(DenseOutputs, Protocol):
+    """Dense outputs of masks or keypoints too, which would count for nothing if boxes and classes alone compared."""
+
+    def details(self, outputs: Outputs, anchors: NDArray[np.intp]) -> Float:
+        """What is said of some anchors besides box and classes, as values that compare by their share: (k, values)."""
 
 
 class Head(Protocol):

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from objectives.tasks.detection.data.preprocessing import Preprocessing
-from objectives.tasks.detection.heads.channels import DecodedChannels
+from objectives.tasks.detection.heads.channels import DecodedChannels, channels_first
 from objectives.tasks.detection.heads.head import Candidate, Float, NotThisHead, Outputs
 from objectives.tasks.detection.heads.instance_output import InstanceOutput, upright
 from objectives.tasks.detection.heads.instances import KEYPOINTS, Instances
@@ -75,6 +76,27 @@ class PoseHead:
             found.append(Instances(rows[:, :6], keypoints=points))
         return found
 
-    def dense(self, graph: ModelGraph) -> DecodedChannels | None:
+    def dense(self, graph: ModelGraph) -> KeypointChannels | None:
         """As `Head` says."""
-        return self.output.dense(graph, self.preprocessing.size, 1 / max(self.preprocessing.size))
+        dense = self.output.dense(graph, self.preprocessing.size, 1 / max(self.preprocessing.size))
+        return KeypointChannels(**vars(dense), dimensions=self.dimensions) if dense is not None else None
+
+
+@dataclass(frozen=True)
+class KeypointChannels(DecodedChannels):
+    """Dense outputs of keypoints: they are the last channels.
+
+    Attributes:
+        dimensions: Numbers of a keypoint.
+    """
+
+    dimensions: int = 3
+
+    def details(self, outputs: Outputs, anchors: NDArray[np.intp]) -> Float:
+        """As `DetailedOutputs` says: x, y from the corner of the box, as shares of the box's size."""
+        values = channels_first(outputs[0], self.transposed)[0][-len(self.extra) :, anchors].T
+        points = values.reshape(len(anchors), -1, self.dimensions)[:, :, :2]
+        boxes = self.boxes(outputs, anchors)
+        sizes = np.maximum(boxes[:, 2:] - boxes[:, :2], 1)
+        shares: Float = (points - boxes[:, None, :2]) / sizes[:, None]
+        return shares.reshape(len(anchors), -1)

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from objectives.tasks.detection.data.masks import CellMasks
 from objectives.tasks.detection.data.preprocessing import Preprocessing
-from objectives.tasks.detection.heads.channels import DecodedChannels
+from objectives.tasks.detection.heads.channels import DecodedChannels, channels_first
 from objectives.tasks.detection.heads.head import Candidate, Float, NotThisHead, Outputs, shape_text
 from objectives.tasks.detection.heads.instance_output import InstanceOutput, upright
 from objectives.tasks.detection.heads.instances import MASKS, Instances
+from objectives.tasks.detection.heads.logits import sigmoid
 from objectives.tasks.detection.thresholds import Thresholds
 from search_spaces.model_graph import ModelGraph
 
@@ -78,6 +80,40 @@ class SegmentHead:
             found.append(Instances(rows[:, :6], CellMasks(planes, rows[:, 6:], cell)))
         return found
 
-    def dense(self, graph: ModelGraph) -> DecodedChannels | None:
+    def dense(self, graph: ModelGraph) -> MaskChannels | None:
         """As `Head` says."""
-        return self.output.dense(graph, self.preprocessing.size, 1.0)
+        dense = self.output.dense(graph, self.preprocessing.size, 1.0)
+        return MaskChannels(**vars(dense), basis=self.basis) if dense is not None else None
+
+
+@dataclass(frozen=True)
+class MaskChannels(DecodedChannels):
+    """Dense outputs of masks: coefficients are the last channels, the basis is a tensor of its own.
+
+    Attributes:
+        basis: Name of that tensor.
+    """
+
+    basis: str = ""
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Channels, then the basis."""
+        return self.tensor, self.basis
+
+    def details(self, outputs: Outputs, anchors: NDArray[np.intp]) -> Float:
+        """As `DetailedOutputs` says: probabilities of a mask's cells, 0 outside of its box."""
+        weights = channels_first(outputs[0], self.transposed)[0][-len(self.extra) :, anchors]
+        basis = np.asarray(outputs[1], np.float32)[0]
+        rows, columns = basis.shape[1:]
+        found = sigmoid(np.tensordot(weights.T, basis, 1))
+        height, width = self.image_size
+        boxes = self.boxes(outputs, anchors)[:, :, None, None]
+        x = (np.arange(columns) + 0.5) * width / columns
+        y = (np.arange(rows) + 0.5)[:, None] * height / rows
+        inside = (x >= boxes[:, 0]) & (x <= boxes[:, 2]) & (y >= boxes[:, 1]) & (y <= boxes[:, 3])
+        return np.where(inside, found, 0).reshape(len(anchors), -1).astype(np.float32)
+
+    def factors(self) -> tuple[Float | None, ...]:
+        """Boxes as fractions of the image; the basis as it is."""
+        return (*super().factors(), None)
