@@ -76,11 +76,11 @@ class InstanceOutput:
         """Where box, classes and values of all anchors are; `factors` is what the values are multiplied by."""
         extra = (factors,) * self.extra
         if not self.selected:
-            return DecodedChannels(self.name, self.transposed, False, self.classes, size, extra)
+            return DecodedChannels(self.name, self.transposed, False, self.classes, size, extra=extra)
         parts = instance_parts(graph)
         if parts is None or parts.extra != self.extra:
             return None
-        return DecodedChannels(parts.tensor, parts.transposed, parts.corners, parts.classes, size, extra)
+        return DecodedChannels(parts.tensor, parts.transposed, parts.corners, parts.classes, size, extra=extra)
 
     def _rows(self, channels: Float, thresholds: Thresholds, suppression: Suppression) -> Float:
         scores = channels[4 : 4 + self.classes]
