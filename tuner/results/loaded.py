@@ -103,7 +103,7 @@ def load_run(path: Path) -> LoadedRun:
     missing = InputError(f"run {str(path)!r}: holds no trial yet; `tuner resume {path}` goes on")
     if config.storage is None and not run.database.is_file():
         raise missing
-    storage = open_storage(run.database, config.storage)
+    storage = open_storage(run.database, config.storage, create=False)
     with damage_named(run.database, config.storage):
         if config.name not in optuna.get_all_study_names(storage):
             raise missing

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +17,38 @@ import sqlalchemy
 from optuna.storages import RDBStorage
 from sqlalchemy import event
 
+from search_spaces.durable import sync_folder
 from search_spaces.errors import InputError
 
 _BUSY_SECONDS = 60
+_FILE_MODE = 0o644
 
 
 def storage_url(database: Path, url: str | None) -> str:
-    """Returns the study's storage URL: the user's, or SQLite in the run folder."""
+    """Returns the study's storage URL, for messages: the user's, or SQLite in the run folder."""
     return url or f"sqlite:///{database.resolve()}"
 
 
-def open_storage(database: Path, url: str | None = None, *, pooled: bool = False) -> RDBStorage:
-    """Opens the storage of a run, creating it where there is none yet.
+def sqlite_file(url: str) -> Path | None:
+    """The file that a storage URL names; None of a server's URL.
+
+    Raises:
+        InputError: It is no URL, or one of SQLite's that does not name a file and nothing else.
+    """
+    try:
+        parsed = sqlalchemy.make_url(url)
+    except sqlalchemy.exc.ArgumentError:
+        raise InputError(f"storage {url!r}: not a URL; give sqlite:///FILE, postgresql+psycopg://... or null") from None
+    if parsed.get_backend_name() != "sqlite":
+        return None
+    name = parsed.database or ""
+    if parsed.drivername != "sqlite" or parsed.query or parsed.host or name.startswith((":", "file:")) or not name:
+        raise InputError(f"storage {shown_url(url)!r}: more than a file; give sqlite:///FILE without driver or options")
+    return Path(name)
+
+
+def open_storage(database: Path, url: str | None = None, *, pooled: bool = False, create: bool = True) -> RDBStorage:
+    """Opens the storage of a run.
 
     Args:
         database: The run's SQLite file.
@@ -33,28 +56,70 @@ def open_storage(database: Path, url: str | None = None, *, pooled: bool = False
         pooled: Keeps connections open from query to query, for many of them; `close_storage` ends them. Without it,
             nothing stays open: a connection that outlives its command would write its log back into a database file
             that was replaced meanwhile.
+        create: Makes it where there is none yet. Whoever only reads a run does not: the run may be somebody else's,
+            and names what it likes.
 
     Raises:
-        InputError: The file is not a SQLite database of Optuna's, or damaged; the URL cannot be opened.
+        InputError: The file is not a SQLite database of Optuna's, or damaged, or not there; the URL cannot be opened.
             Nothing is written in that case.
         sqlite3.OperationalError: The disk is full, or fails.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # what goes wrong is raised; it need not be said twice
+    file = sqlite_file(url) if url is not None else database
     target = storage_url(database, url)
-    if target.startswith("sqlite:///"):
-        check_sqlite(Path(target.removeprefix("sqlite:///")))
-    engine_kwargs: dict[str, Any] = {} if pooled else {"poolclass": sqlalchemy.NullPool}
-    if target.startswith("sqlite"):
-        engine_kwargs["connect_args"] = {"timeout": _BUSY_SECONDS}
+    engine_kwargs: dict[str, Any] = {"poolclass": sqlalchemy.QueuePool if pooled else sqlalchemy.NullPool}
+    if file is not None:
+        check_sqlite(file)
+        if not file.exists():
+            if not create:
+                raise InputError(f"storage {shown_url(target)!r}: no such file; `tuner run STUDY.yaml` creates it")
+            _create(file)
+        # The file that was checked, whatever characters are in its path, and only as long as it is there.
+        engine_kwargs["creator"] = partial(_connect, file.resolve(), "rw")
     try:
-        storage = RDBStorage(target, engine_kwargs=engine_kwargs)
-    except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError, ValueError) as error:
-        line = str(error).strip().splitlines()[0]
+        if file is not None:
+            storage = RDBStorage("sqlite://", engine_kwargs=engine_kwargs, skip_table_creation=not create)
+        else:
+            storage = RDBStorage(target, engine_kwargs=engine_kwargs, skip_table_creation=not create)
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError, ValueError, KeyError, IndexError) as error:
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
         advice = "check `storage` in the study file"
         raise InputError(f"storage {shown_url(target)!r}: cannot be opened ({line}); {advice}") from None
+    except optuna.exceptions.StorageInternalError:
+        if create:
+            raise
+        raise InputError(f"storage {shown_url(target)!r}: holds no study; `tuner run STUDY.yaml` makes one") from None
     event.listen(storage.engine, "connect", _tune_sqlite)
     storage.engine.dispose()  # connections opened before the listener was there
     return storage
+
+
+def _connect(file: Path, mode: str) -> sqlite3.Connection:
+    uri = f"{file.as_uri()}?mode={mode}"
+    return sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, check_same_thread=False)
+
+
+def _create(file: Path) -> None:
+    """Makes the database beside its place and moves it there: whoever dies meanwhile leaves none, rather than half."""
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
+    except OSError as error:
+        raise InputError(f"storage {str(file)!r}: cannot be made ({error.strerror}); choose another place") from None
+    os.close(handle)
+    made = Path(name)
+    try:
+        kwargs = {"poolclass": sqlalchemy.NullPool, "creator": partial(_connect, made.resolve(), "rw")}
+        close_storage(RDBStorage("sqlite://", engine_kwargs=kwargs))
+        made.chmod(_FILE_MODE)
+        try:
+            os.link(made, file)
+        except FileExistsError:  # another process was faster, and works with its own
+            pass
+        except OSError:  # no hard links here
+            made.replace(file)
+    finally:
+        made.unlink(missing_ok=True)
+    sync_folder(file.parent)
 
 
 def close_storage(storage: RDBStorage) -> None:
@@ -107,9 +172,21 @@ def check_sqlite(path: Path) -> None:
         InputError: It is not a SQLite database, is damaged, or holds something else than Optuna studies.
         sqlite3.OperationalError: The disk is full, or fails.
     """
-    if not path.exists():
-        return
     advice = "it was left as it is; move it away or choose another --run DIR"
+    # SQLite follows links, and obeys what lies beside a database: a rollback journal may name another file to delete.
+    # Ours are made in another folder entry and write ahead, so none has such a journal.
+    for beside in ("", "-wal", "-shm", "-journal"):
+        part = path.with_name(path.name + beside)
+        if not os.path.lexists(part):
+            continue
+        if beside == "-journal" and part.lstat().st_size:
+            raise InputError(f"{part}: a rollback journal, which no study leaves; {advice}")
+        if not stat.S_ISREG(part.lstat().st_mode):
+            raise InputError(f"{part}: not a regular file; {advice}")
+    if not path.exists():
+        if os.path.lexists(f"{path}-wal"):  # it would be played back into another database
+            raise InputError(f"{path}-wal: the log of a database that is gone; restore {path.name}, or move it away")
+        return
     # SQLite alone may open the file: closing any other handle on it drops all locks that this process holds there
     # (https://www.sqlite.org/howtocorrupt.html, 2.2), and the next reader to leave removes the log of a living writer.
     if not (path.is_file() and os.access(path, os.R_OK)):
@@ -150,9 +227,7 @@ def run_of(url: str, name: str | None = None) -> Path:
     Raises:
         InputError: The storage cannot be opened, the study is not there, or its folder is not to be seen from here.
     """
-    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).is_file():
-        raise InputError(f"storage {url!r}: no such file; `tuner run STUDY.yaml` creates it")
-    storage = open_storage(Path(), url)
+    storage = open_storage(Path(), url, create=False)
     with damage_named(Path(), url):
         found = ((study.study_name, study.user_attrs) for study in storage.get_all_studies())
         folders = {study: Path(facts["folder"]) for study, facts in found if "folder" in facts}

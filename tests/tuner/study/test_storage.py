@@ -124,3 +124,82 @@ def test_a_study_whose_folder_is_no_text_is_one_line(tmp_path: Path, value: str)
     connection.close()
     with pytest.raises(InputError, match="holds what no study of ours holds"):
         run_of(f"sqlite:///{tmp_path}/study.db")
+
+
+@pytest.mark.parametrize(
+    "name", ["a?timeout=5", "50%41", "{SCHEMA_VERSION}", "{", "a b#c", b"\xff".decode(errors="surrogateescape")]
+)
+def test_any_path_is_a_file(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    optuna.create_study(storage=open_storage(folder / "study.db"), study_name="a")
+    assert list(tmp_path.iterdir()) == [folder]
+    assert list(folder.iterdir()) == [folder / "study.db"]
+    assert optuna.get_all_study_names(open_storage(folder / "study.db", create=False)) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "form", ["sqlite+pysqlite:///{}", "sqlite:///{}?timeout=5", "sqlite:///file:{}", "sqlite:///:memory:", "sqlite://"]
+)
+def test_a_url_of_sqlites_names_a_file_and_nothing_else(tmp_path: Path, form: str) -> None:
+    with pytest.raises(InputError, match="without driver or options"):
+        open_storage(tmp_path / "study.db", form.format(tmp_path / "x.db"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_reader_makes_no_database(tmp_path: Path) -> None:
+    for url in (None, f"sqlite:///{tmp_path}/elsewhere.db"):
+        with pytest.raises(InputError, match="no such file"):
+            open_storage(tmp_path / "study.db", url, create=False)
+    sqlite3.connect(tmp_path / "empty.db").close()
+    with pytest.raises(InputError, match="holds no study"):
+        open_storage(tmp_path / "empty.db", create=False)
+    assert [(path.name, path.stat().st_size) for path in tmp_path.iterdir()] == [("empty.db", 0)]
+
+
+def test_a_rollback_journal_is_not_obeyed(tmp_path: Path) -> None:
+    """One that names a super-journal has SQLite delete the file of that name."""
+    database, victim = tmp_path / "study.db", tmp_path / "victim"
+    optuna.create_study(storage=open_storage(database), study_name="a")
+    victim.write_text("mine")
+    name = str(victim).encode()
+    magic = bytes([0xD9, 0xD5, 0x05, 0xF9, 0x20, 0xA1, 0x63, 0xD7])
+    header = magic + (0).to_bytes(4, "big") * 2 + (1).to_bytes(4, "big") + (512).to_bytes(4, "big") * 2
+    check = (sum(name) & 0xFFFFFFFF).to_bytes(4, "big")
+    end = (1).to_bytes(4, "big") + name + len(name).to_bytes(4, "big") + check + magic
+    (tmp_path / "study.db-journal").write_bytes(header.ljust(512, b"\0") + end)
+    with pytest.raises(InputError, match="a rollback journal"):
+        open_storage(database, create=False)
+    assert victim.read_text() == "mine"
+
+
+@pytest.mark.parametrize("part", ["", "-wal", "-shm"])
+def test_what_lies_elsewhere_is_not_followed(tmp_path: Path, part: str) -> None:
+    database, other = tmp_path / "study.db", tmp_path / "other.db"
+    optuna.create_study(storage=open_storage(other), study_name="a")
+    if part:
+        optuna.create_study(storage=open_storage(database), study_name="a")
+    Path(f"{database}{part}").symlink_to(other)
+    with pytest.raises(InputError, match="not a regular file"):
+        open_storage(database)
+
+
+def test_a_log_without_its_database_is_not_played_into_another(tmp_path: Path) -> None:
+    (tmp_path / "study.db-wal").write_bytes(b"x")
+    with pytest.raises(InputError, match="database that is gone"):
+        open_storage(tmp_path / "study.db")
+
+
+def test_a_database_appears_whole(tmp_path: Path) -> None:
+    """A process that is killed while it makes one leaves none, which the next one then makes."""
+    code = (
+        "import os, sys, optuna.storages._rdb.storage as rdb\n"
+        "from pathlib import Path\n"
+        "from tuner.study.storage import open_storage\n"
+        "rdb._VersionManager._init_alembic = lambda self: os._exit(9)\n"
+        "open_storage(Path(sys.argv[1]))"
+    )
+    database = tmp_path / "study.db"
+    assert subprocess.run([sys.executable, "-c", code, str(database)], check=False).returncode == 9
+    assert not database.exists()
+    optuna.create_study(storage=open_storage(database), study_name="a")

@@ -261,10 +261,10 @@ def dashboard(
     """
     from tuner.report.dashboard import serve
     from tuner.results.loaded import load_run
-    from tuner.study.storage import storage_url
+    from tuner.study.storage import open_storage
 
     loaded = load_run(run)
-    serve(storage_url(loaded.run.database, loaded.config.storage), loaded.artifacts(), port)
+    serve(open_storage(loaded.run.database, loaded.config.storage, create=False), loaded.artifacts(), port)
 
 
 def _hint(path: Path) -> None:
