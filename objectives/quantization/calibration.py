@@ -18,6 +18,11 @@ from search_spaces.errors import InputError, nearest
 from search_spaces.model_graph import ModelGraph
 from search_spaces.reading import parse_json, record_of
 
+UNREACHED = (
+    "calibration: none of the images reaches tensor {!r}: the model finds nothing in them; give images with objects "
+    "(data.calibration), or leave its layers unquantized"
+)
+
 
 @dataclass(frozen=True)
 class CalibrationTable:
@@ -41,8 +46,15 @@ class CalibrationTable:
     least: Mapping[str, float] | None = None
 
     def range(self, tensor: str) -> tuple[float, float]:
-        """Range ``(low, high)`` of a tensor by the chosen method."""
-        return self.ranges[self.method][tensor]
+        """Range ``(low, high)`` of a tensor by the chosen method.
+
+        Raises:
+            InputError: No image had a value there: what a detector does with regions that it found nowhere.
+        """
+        known = self.ranges[self.method]
+        if tensor not in known:
+            raise InputError(UNREACHED.format(tensor))
+        return known[tensor]
 
     def with_method(self, method: str) -> CalibrationTable:
         """The same table read by another method.

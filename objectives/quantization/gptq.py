@@ -170,7 +170,7 @@ def _feedback(hessian: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArra
     damping = DAMPING
     while True:
         columns = np.einsum("gkk->gk", hessian)
-        columns[:] = diagonal + np.where(diagonal > 0, damping * mean, mean)
+        columns[:] = diagonal + np.where(diagonal > 0, damping, max(1.0, damping / DAMPING)) * mean
         try:  # flipped both ways, a lower factor is an upper one
             factor = np.linalg.cholesky(hessian[:, ::-1, ::-1])[:, ::-1, ::-1]
             pivots = np.einsum("gkk->gk", factor)

@@ -135,7 +135,7 @@ def _feedback(hessian: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     mean = torch.where(mean > 0, mean, torch.ones_like(mean))
     damping = DAMPING
     while True:
-        extra = torch.where(diagonal > 0, damping * mean, mean.expand_as(diagonal))
+        extra = torch.where(diagonal > 0, damping * mean, (max(1.0, damping / DAMPING) * mean).expand_as(diagonal))
         factor, failed = torch.linalg.cholesky_ex((hessian + torch.diag_embed(extra)).flip(1, 2))
         if not failed.any():
             flipped = factor.flip(1, 2)

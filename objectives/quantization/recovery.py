@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from objectives.quantization.calibration import UNREACHED
 from objectives.quantization.columns import Geometry, as_rows, from_rows, read_columns, read_geometry
 from objectives.quantization.gptq import Moments
 from objectives.quantization.grid import code_type
@@ -171,16 +172,21 @@ def _collect(
     if not tensors:
         probe.graph.output.extend(graph.model.graph.output)
     moments = {geometry: make(geometry.groups, width) for geometry, width in part.items()}
-    count = 0
+    count, reached = 0, set[Geometry]()
     with OnnxRuntimeRunner(probe.SerializeToString(), threads=threads) as runner:
         for count, image in enumerate(images, 1):
             values = {graph.input: image, **dict(zip(runner.output_names, runner.infer(image), strict=True))}
             for geometry, held in moments.items():
+                if not values[geometry.tensor].size:
+                    continue  # a layer that reads regions, of which this image has none
+                reached.add(geometry)
                 seed = zlib.crc32(f"{geometry} {count}".encode())  # the same positions in every run
                 held.add(read_columns(values[geometry.tensor], geometry, _SAMPLES, np.random.default_rng(seed)))
     if not count:
         raise InputError("weights: no calibration image; list at least one in data.calibration")
     for geometry, held in moments.items():
+        if geometry not in reached:
+            raise InputError(UNREACHED.format(geometry.tensor))
         if not held.finite:
             raise InputError(f"{graph.path}: tensor {geometry.tensor!r} is not finite on the calibration images")
     return moments

@@ -59,8 +59,12 @@ class Inputs:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should know of the images and labels, a line each."""
-        return () if self.data is None else (*self.data.full.notes, *self.data.calibration.notes)
+        """What a person should know of how the model is read, of the images and labels, a line each."""
+        if self.data is None:
+            return ()
+        told = self.data.contract.note
+        head = (f"{self.graph.path}: {told}",) if told else ()
+        return (*head, *self.data.full.notes, *self.data.calibration.notes)
 
     @property
     def dropped(self) -> list[str]:

@@ -127,6 +127,8 @@ def materialize(
     coverage = Coverage.of(graph)
     size = parse_size(image_size)
     contract = recognise(graph, head=head, image_size=size, classes=parse_classes(classes))
+    if contract.note:
+        say(f"note: {model}: {contract.note}")
     if scheme is None:
         assert uniform is not None
         fmt = get_format(uniform)

@@ -30,8 +30,8 @@ class Family(Enum):
     """How a model of the DETR family was trained."""
 
     NO_OBJECT = "a class 'no object' behind the others, by softmax"  #: DETR, YOLOS, Table Transformer.
-    REFINED = "independent classes, pixels by ImageNet's mean"  #: Deformable and Conditional DETR, DINO, RF-DETR.
-    REAL_TIME = "independent classes, pixels of 0..1"  #: RT-DETR, RT-DETRv2, D-FINE.
+    REFINED = "independent classes, trained with ImageNet's mean"  #: Deformable and Conditional DETR, DINO, RF-DETR.
+    REAL_TIME = "independent classes, trained on pixels of 0..1"  #: RT-DETR, RT-DETRv2, D-FINE.
 
     @staticmethod
     def of(graph: ModelGraph, boxes: str) -> Family:
@@ -111,8 +111,11 @@ class QueryHead:
     @property
     def note(self) -> str:
         """What was told from the operators alone."""
-        how = "ImageNet's mean and deviation" if any(self.preprocessing.mean) else "0..1"
-        return f"read as {self.family.value}; pixels {how}, image stretched; another of the family: see --head"
+        how = "ImageNet's mean and deviation" if any(self.preprocessing.mean) else "0..1 alone"
+        return (
+            f"read as {self.family.value}; pixels by {how}, image stretched: told by the graph's operators; "
+            "another family of this form: --head detr, deformable_detr or dfine (model.head)"
+        )
 
     def decode(self, outputs: Outputs, thresholds: Thresholds) -> list[Float]:
         """As `Head` says; a query is one object."""
