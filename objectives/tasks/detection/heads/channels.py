@@ -42,6 +42,8 @@ class ChannelOutput:
         if len(shape) != 3:
             raise NotThisHead(f"{name} has {len(shape)} axes, not 3")
         refuse_other_tasks(model, name)
+        if not model.asked and _has_partner(model, name, shape):
+            raise NotThisHead(f"{name}: boxes and classes of every row are in two outputs")
         parts = channel_parts(model.graph, name)
         transposed = _is_transposed(shape, parts, model.image_size, len(model.classes))
         channels, anchors = (shape[2], shape[1]) if transposed else (shape[1], shape[2])
@@ -124,6 +126,12 @@ def to_corners(boxes: Float) -> Float:
     """Centre x, y, width, height to x1, y1, x2, y2; shape (k, 4)."""
     half = boxes[:, 2:] / 2
     return np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], 1)
+
+
+def _has_partner(model: Candidate, name: str, shape: tuple[int, ...]) -> bool:
+    """Whether another output has as many rows, and one of the two is boxes alone, as in the DETR family."""
+    others = [other for key, other in model.graph.outputs.items() if key != name and len(other) == 3]
+    return any(other[1] == shape[1] and 4 in (other[2], shape[2]) for other in others)
 
 
 def _is_transposed(shape: tuple[int, ...], parts: ChannelParts | None, size: tuple[int, int], named: int) -> bool:
