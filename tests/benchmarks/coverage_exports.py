@@ -56,7 +56,7 @@ def _ultralytics(name: str, options: dict[str, Any], path: Path) -> None:
     model = kind(f"{name}.yaml")
     _liven(model.model)
     with tempfile.TemporaryDirectory() as folder:
-        saved = Path(folder) / f"model-{name}.pt"  # by the bare name it would look for trained weights
+        saved = Path(folder) / "checkpoint.pt"  # by its own name it would look for trained weights
         model.save(saved)
         model = kind(saved)
         made = model.export(format="onnx", imgsz=SIZE, device="cpu", verbose=False, **options)
