@@ -5,8 +5,8 @@
 `FOLDER` keeps the exports: all families and tasks of Ultralytics at two settings, torchvision's, the DETR family of
 transformers, a YOLOX; untrained, 320 pixels. They are made by `coverage_exports.py` in the environment of `PYTHON`,
 which has torch, torchvision, ultralytics and transformers; without --exporter those that are there are scored. Each row
-is scored by `coverage_row.py` in a process of its own. Prints a Markdown table and what is behind its short cells; ends
-with 1 where a row shows a fault.
+is scored by `coverage_row.py` in a process of its own. Prints a Markdown table and what is behind its short cells (on
+stderr at once as well); ends with 1 where a row shows a fault.
 """
 
 from __future__ import annotations
@@ -45,9 +45,10 @@ def scored(path: Path) -> dict[str, Any]:
 
 def short(text: str, row: str, column: str, notes: list[str]) -> str:
     """A cell; what is too long for it goes below the table."""
-    for word in ("unsupported", "FAULT", "not exported"):
+    for word in ("unsupported", "refused", "FAULT", "not exported"):
         if text.startswith(word):
             notes.append(f"{row}, {column}: {text}")
+            print(notes[-1], file=sys.stderr, flush=True)
             return word
     return text
 

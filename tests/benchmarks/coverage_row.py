@@ -19,6 +19,7 @@ from objectives.quantization.coverage import Coverage
 from objectives.quantization.materialize import Materializer
 from objectives.quantization.weights import WeightSettings
 from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
+from objectives.runtimes.engine_builder import BuildError
 from objectives.runtimes.registry import open_runtime, parse_settings
 from objectives.tasks.detection.data.image_files import ImageRecord
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
@@ -52,6 +53,8 @@ class Row:
             self.found[name] = work()
         except InputError as error:
             self.found[name] = f"unsupported: {error}"
+        except BuildError as error:
+            self.found[name] = f"refused: {str(error).strip().splitlines()[0]}"
         except Exception as error:
             lines = str(error).strip().splitlines() or [""]
             self.found[name] = f"FAULT {type(error).__name__}: {lines[0][:200]}"

@@ -39,6 +39,7 @@ def save_checkpoint(
             part.running_mean.normal_(0, 0.1)
             part.running_var.uniform_(0.5, 1.5)
             part.weight.data.uniform_(0.8, 1.2)
+    module.task = task
     module.names = {index: f"class{index}" for index in range(classes)}
     torch.save({"model": module.half(), "ema": None, "train_args": {"task": task, "imgsz": size}}, path)
     return path
