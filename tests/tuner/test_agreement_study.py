@@ -113,6 +113,21 @@ def _commands(folder: Path, run: Path, members: list[dict], capfd: pytest.Captur
     assert "without labels there is no mAP, but agreement" in capfd.readouterr().err
 
 
+def test_images_alone_are_enough(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = study_of(tmp_path)
+    study = yaml.safe_load(path.read_text())
+    study["data"] = {"images": study["data"]["images"]}
+    path.write_text(yaml.safe_dump(study))
+    assert tuner(["run", str(path), "--run", str(tmp_path / "run")]) == 0
+    assert "calibration takes 6 of its 24 images" in capfd.readouterr().err
+    reference = load_run(tmp_path / "run").reference
+    assert reference is not None and reference.accuracy.images == 18
+    study["calibration"] = {"images": 24}
+    path.write_text(yaml.safe_dump(study))
+    assert tuner(["run", str(path), "--run", str(tmp_path / "other")]) == 2
+    assert "too few to calibrate on 24" in capfd.readouterr().err
+
+
 def test_labels_that_are_there_are_scored_beside_it(tmp_path: Path) -> None:
     study, run = study_of(tmp_path), tmp_path / "run"
     content = yaml.safe_load(study.read_text())

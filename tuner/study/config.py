@@ -63,8 +63,8 @@ class ModelSection(Section):
 class DataSection(Section):
     """Evaluation images with their labels, which an accuracy may do without, and calibration images.
 
-    `split` is of a data yaml. `metrics` are by default those that the study's accuracy is of, beside COCO's where there
-    are labels.
+    `split` is of a data yaml. Without labels, `calibration` may be left out: some of the images are taken. `metrics`
+    are by default those that the study's accuracy is of, beside COCO's where there are labels.
     """
 
     images: Text | None = None
@@ -261,7 +261,7 @@ class StudyConfig(Section):
                     "data.annotations: missing; give the COCO json of the evaluation images, or search without labels: "
                     "objectives: [agreement, ...]"
                 )
-            if data.calibration is None:
+            if data.calibration is None and self.labelled:
                 raise ValueError("data.calibration: missing; give a list of calibration images")
         elif self.search.screening is not None:
             raise ValueError(f"search.screening: {self.runtime.name} has no images to look at first; leave it out")

@@ -9,7 +9,7 @@ from objectives.runtimes.engine_builder import EngineBuilder
 from objectives.runtimes.registry import open_runtime
 from objectives.runtimes.runtime import Runtime
 from objectives.runtimes.support import SupportKind
-from objectives.tasks.detection.data.calibration_set import CalibrationSet, check_disjoint, load_calibration
+from objectives.tasks.detection.data.calibration_set import CalibrationSet, check_disjoint, held_out, load_calibration
 from objectives.tasks.detection.data.dataset import CocoDataset, has_labels, load_dataset, load_unlabelled
 from objectives.tasks.detection.detector import Detector, recognise
 from objectives.tasks.detection.metrics.metric import LABELS
@@ -93,13 +93,15 @@ def read_inputs(config: StudyConfig) -> Inputs:
     if not runtime.artifacts:
         return Inputs(config, runtime, graph, space, None)
     contract = read_contract(config.model, graph)
-    assert config.data.images is not None and config.data.calibration is not None
     contract = contract.giving(needs(config.data.metrics), f"data.metrics: [{', '.join(config.data.metrics)}]")
     full = _read_images(config, contract.details)
     _check_metrics(config, full)
     full = full.matched(contract.classes, contract.class_count)
-    calibration = load_calibration(Path(config.data.calibration), config.calibration.images)
-    check_disjoint(calibration, full)
+    if config.data.calibration is None:
+        calibration, full = held_out(full, config.calibration.images)
+    else:
+        calibration = load_calibration(Path(config.data.calibration), config.calibration.images)
+        check_disjoint(calibration, full)
     search = full.subset(config.data.search_images)
     screening = config.search.screening
     if screening is not None and screening.images >= len(search):
