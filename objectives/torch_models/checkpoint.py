@@ -17,8 +17,7 @@ from objectives.torch_models.packages import chatter_to_stderr, require_ultralyt
 from search_spaces.errors import InputError
 from search_spaces.reading import is_file
 
-#: Tasks of Ultralytics that find boxes.
-TASKS = ("detect", "segment", "pose", "obb")
+_WITHOUT_BOXES = ("classify", "semantic", "depth")  # tasks of Ultralytics
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Checkpoint:
 
     @property
     def task(self) -> str:
-        """One of `TASKS`."""
+        """Ultralytics' word for what it finds, e.g. ``detect``."""
         return str(self.module.task)
 
     @property
@@ -122,22 +121,22 @@ def _load(path: Path) -> tuple[Checkpoint, list[str]]:
         kind = type(error).__name__
         raise InputError(f"{path}: not an Ultralytics checkpoint, or damaged ({kind}); get it again") from None
     if module is None:
-        raise InputError(f"{path}: holds no Ultralytics detector; give a checkpoint of one of {', '.join(TASKS)}")
+        raise InputError(f"{path}: holds no Ultralytics detector; give a checkpoint of a model that finds boxes")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return Checkpoint(path, digest, module), quantizers
 
 
 def _detector(content: Any) -> Any:
     """The detector of an unpickled checkpoint in float32, once through its folding; None where it holds none."""
-    from ultralytics.nn.tasks import BaseModel
+    from ultralytics.nn.tasks import DetectionModel
 
     if not isinstance(content, dict):
         return None
     kept = content["ema"] if content.get("ema") is not None else content.get("model")
-    if not isinstance(kept, BaseModel) or not hasattr(kept, "names") or (task := _task(kept)) not in TASKS:
+    if not isinstance(kept, DetectionModel) or not hasattr(kept, "names") or _task(kept) in _WITHOUT_BOXES:
         return None
     module: Any = kept.float().eval()
-    module.task = task  # older checkpoints leave it out
+    module.task = _task(kept)  # older checkpoints leave it out
     module.args = _arguments(content)
     found = Checkpoint(Path(), "", module)
     if not found.classes or found.default_size < 1:
