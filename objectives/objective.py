@@ -16,8 +16,9 @@ MIB = float(2**20)
 class Objective:
     """One quantity that a study optimises or bounds.
 
-    Exactly one objective of a study is maximised, its accuracy. All others are costs, positive and minimised: what is
-    better the larger it is, is told as its cost (milliseconds per image, not images per second).
+    Exactly one objective of a study is maximised, its accuracy: the figure of its name that a metric yields, in [0, 1].
+    All others are costs, positive and minimised: what is better the larger it is, is told as its cost (milliseconds per
+    image, not images per second).
 
     Attributes:
         name: In study files and in the study.
@@ -37,6 +38,7 @@ class Objective:
             and then a study cannot screen. A function of a module, as `value`.
         note: Stands behind the title of an axis, in brackets.
         short: For a narrow place; empty where `label` is short enough.
+        metric: Of an accuracy, the metric that yields it, as its first figure.
     """
 
     name: str
@@ -53,6 +55,12 @@ class Objective:
     quick: Callable[[Latency | None, Size], float] | None = None
     note: str = ""
     short: str = ""
+    metric: str = "coco_box"
+
+    @property
+    def brief(self) -> str:
+        """For a narrow place."""
+        return self.short or self.label
 
     @property
     def accuracy(self) -> bool:
@@ -79,7 +87,7 @@ def milliseconds(value: float) -> str:
 
 
 def _map_50_95(result: Scores | Screened) -> float:
-    return result.look.map_50_95 if isinstance(result, Screened) else result.accuracy.map_50_95
+    return result.look.expected if isinstance(result, Screened) else result.accuracy.figure("map_50_95")
 
 
 def _latency_ms(result: Scores | Screened) -> float:
@@ -113,6 +121,7 @@ MAP_50_95 = Objective(
     prior="sensitivity",
     text="{:.4f}".format,
     bound="min_map",
+    short="mAP",
 )
 
 LATENCY_MS = Objective(
@@ -162,6 +171,7 @@ OBJECTIVES: Registry[Objective] = Registry(
     "objective",
     {
         "map_50_95": "objectives.objective:MAP_50_95",
+        "agreement": "objectives.agreement:AGREEMENT",
         "latency_ms": "objectives.objective:LATENCY_MS",
         "weight_mib": "objectives.objective:WEIGHT_MIB",
         "engine_mib": "objectives.objective:ENGINE_MIB",

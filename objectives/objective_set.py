@@ -13,8 +13,8 @@ from objectives.objective import LATENCY_MS, MAP_50_95, OBJECTIVES, WEIGHT_MIB, 
 from objectives.scores import Scores
 from search_spaces.errors import InputError
 
-#: What every table shows of a scheme, objective or not.
-_SHOWN = (MAP_50_95, LATENCY_MS, WEIGHT_MIB)
+#: Costs that every table shows of a scheme beside its accuracy, objective or not.
+_SHOWN = (LATENCY_MS, WEIGHT_MIB)
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,11 @@ class ObjectiveSet:
         return next(index for index, objective in enumerate(self.objectives) if objective.accuracy)
 
     @property
+    def maximised(self) -> Objective:
+        """The accuracy."""
+        return self.objectives[self.accuracy]
+
+    @property
     def costs(self) -> tuple[Objective, ...]:
         """All but the accuracy."""
         return tuple(objective for objective in self.objectives if not objective.accuracy)
@@ -91,7 +96,7 @@ class ObjectiveSet:
     @property
     def further(self) -> tuple[Objective, ...]:
         """Objectives beside the figures that every table shows."""
-        return tuple(objective for objective in self.objectives if objective not in _SHOWN)
+        return tuple(cost for cost in self.costs if cost not in _SHOWN)
 
     def values(self, scores: Scores) -> list[float]:
         """Values of the objectives, in order."""

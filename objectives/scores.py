@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import model_validator
 
 from objectives.devices.gpu import GpuState
+from search_spaces.errors import InputError
 from search_spaces.reading import record_of
 
 
@@ -38,6 +39,16 @@ class Accuracy:
         """AP at IoU 0.50."""
         return self.metrics["map_50"]
 
+    def figure(self, name: str) -> float:
+        """The figure of that name, e.g. that of a study's accuracy.
+
+        Raises:
+            InputError: It was not computed, or is missing from a file.
+        """
+        if name not in self.metrics:
+            raise InputError(f"scores: {name}: field required, there are {', '.join(self.metrics)}; restore the file")
+        return self.metrics[name]
+
     def to_json(self) -> dict[str, Any]:
         """Returns a flat JSON object."""
         return {**self.metrics, "images": self.images}
@@ -45,13 +56,13 @@ class Accuracy:
     @model_validator(mode="before")
     @classmethod
     def _nested(cls, data: object) -> object:
-        """What `record_of` makes of the flat form; a study's accuracy holds the figure that it searches by."""
+        """What `record_of` makes of the flat form."""
         if not isinstance(data, Mapping):
             return data
         flat = {**data, **data["metrics"]} if isinstance(data.get("metrics"), Mapping) else data
-        if "map_50_95" not in flat:
-            raise ValueError("map_50_95: field required")
         metrics = {name: value for name, value in flat.items() if name not in ("images", "metrics")}
+        if not metrics:
+            raise ValueError("no figure is there")
         return {"metrics": metrics} | ({"images": flat["images"]} if "images" in flat else {})
 
 
@@ -170,10 +181,10 @@ class FirstLook:
         leader: Allocation digest of the leader: of the schemes that are no dearer in any cost, the most accurate.
         images: Images that were looked at.
         total: All search images.
-        difference: mAP50-95 minus the leader's on these images, in [-1, 1].
+        difference: Of the study's accuracy, minus the leader's on these images, in [-1, 1].
         upper: Upper bound of `difference` by a paired bootstrap over these images.
         confidence: Of the bound.
-        map_50_95: Expected on all images: the leader's plus `difference`.
+        expected: Accuracy on all images: the leader's plus `difference`.
     """
 
     leader: str
@@ -182,7 +193,15 @@ class FirstLook:
     difference: float
     upper: float
     confidence: float
-    map_50_95: float
+    expected: float
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, data: object) -> object:
+        """Reads what runs kept when mAP50-95 was the only accuracy."""
+        if not isinstance(data, Mapping) or "map_50_95" not in data:
+            return data
+        return {"expected" if name == "map_50_95" else name: value for name, value in data.items()}
 
     @property
     def dominated(self) -> bool:
@@ -262,9 +281,11 @@ def checked(result: Some) -> Some | Failure:
     if isinstance(result, Failure):
         return result
     latency = result.latency
-    metrics = {"map_50_95": result.look.map_50_95} if isinstance(result, Screened) else result.metrics
+    metrics = {} if isinstance(result, Screened) else result.metrics
     shares = {name: value for name, value in metrics.items() if _is_share(name, value)}
     shares["agreement"] = result.agreement
+    if isinstance(result, Screened):
+        shares["expected accuracy"] = result.look.expected
     times = {"latency_ms": result.latency_ms} if latency is not None else {}
     if latency is not None:
         times |= {"p50_ms": latency.p50_ms, "latency_ratio": latency.ratio}

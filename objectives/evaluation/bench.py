@@ -41,7 +41,7 @@ from search_spaces.formats import FORMATS, UNQUANTIZED
 from search_spaces.model_graph import ModelGraph
 
 REFERENCE = "reference"  # name of the reference's predictions
-BROKEN_SHARE = 0.1  # of the reference's mAP; below it a scheme detects nothing useful
+BROKEN_SHARE = 0.1  # of the reference's accuracy; below it a scheme detects nothing useful
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Bench:
         settings = self._settings
         if settings.screening is None or settings.predictions is None:
             return None
-        return Screener(settings.screening, settings.dataset, settings.predictions)
+        return Screener(settings.screening, settings.dataset, settings.predictions, self._expected[0])
 
     @cached_property
     def _materializer(self) -> Materializer:
@@ -226,7 +226,7 @@ class Bench:
                 with _step(steps, "inspect"), self._runtime.hold(alone=True):  # it times each layer
                     report = self._runs.inspect(opened, self._graph, allocation, artifact.folded)
                 write_durably(self._settings.engines / f"{allocation.digest}.json", json.dumps(report.to_json()))
-        broken = accuracy.map_50_95 < BROKEN_SHARE * best.map_50_95
+        broken = self._searched(accuracy) < BROKEN_SHARE * self._searched(best)
         return Scores(
             accuracy=accuracy,
             latency=latency,
@@ -304,6 +304,10 @@ class Bench:
     def _score(self, found: Predictions, expected: Predictions) -> Accuracy:
         return score(self._settings.dataset, found, self._settings.metrics, expected)
 
+    def _searched(self, accuracy: Accuracy) -> float:
+        """The figure that the study searches by."""
+        return accuracy.figure(self._settings.accuracy.name)
+
     def _keep(self, found: Predictions, name: str) -> None:
         if self._settings.predictions is not None:
             save_predictions(found, self._settings.predictions / f"{name}.npz")
@@ -325,7 +329,7 @@ class Bench:
         with _step(steps, "look"):
             first = self._predict(runner, screener.rows)
         with _step(steps, "compare"):
-            look = screener.look(first, leader, front[leader].accuracy.map_50_95)
+            look = screener.look(first, leader, self._searched(front[leader].accuracy))
         if look is not None and look.dominated:
             return first, look
         with _step(steps, "evaluate"):

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from objectives.objective import Objective
+from objectives.objective import MAP_50_95, Objective
 from objectives.scores import FirstLook, Latency, Scores, Size
 from objectives.tasks.detection.data.dataset import CocoDataset
-from objectives.tasks.detection.metrics.bootstrap import resampled
-from objectives.tasks.detection.metrics.coco import match_table
+from objectives.tasks.detection.metrics.comparison import resamples
+from objectives.tasks.detection.metrics.metric import Targets
 from objectives.tasks.detection.prediction_file import load_predictions
 from objectives.tasks.detection.predictions import Predictions
 
@@ -35,12 +35,14 @@ class ScreeningSettings:
         confidence: Of the bound that decides, in (0.5, 1).
         seed: Of the choice of these images.
         costs: Objectives in which the leader may not be worse; each is known before the accuracy is (`quick`).
+        accuracy: In which the leader must be better.
     """
 
     images: int
     confidence: float
     seed: int
     costs: tuple[Objective, ...]
+    accuracy: Objective = MAP_50_95
 
 
 class Screener:
@@ -50,15 +52,19 @@ class Screener:
         settings: Of the study.
         dataset: The search images.
         predictions: Folder where the detections of every scheme are kept, as ``<digest>.npz``.
+        reference: The unquantized model's detections, for an accuracy that compares with them.
     """
 
-    def __init__(self, settings: ScreeningSettings, dataset: CocoDataset, predictions: Path) -> None:
+    def __init__(
+        self, settings: ScreeningSettings, dataset: CocoDataset, predictions: Path, reference: Predictions | None = None
+    ) -> None:
         ids = [image.id for image in dataset.images]
         drawn = np.random.default_rng(settings.seed).permutation(len(ids))
         self.rows = tuple(sorted(drawn[: settings.images].tolist()))
         self.rest = tuple(sorted(drawn[settings.images :].tolist()))
         self._settings = settings
         self._dataset = dataset.only({ids[row] for row in self.rows})
+        self._reference = reference
         self._predictions = predictions
         self._leaders: dict[str, NDArray[np.float64]] = {}
 
@@ -72,7 +78,7 @@ class Screener:
         """
         mine = self._costs(latency, size, 1 - TIMING_MARGIN)
         cheaper = {
-            digest: scores.accuracy.map_50_95
+            digest: scores.accuracy.figure(self._settings.accuracy.name)
             for digest, scores in front.items()
             if all(a <= b for a, b in zip(self._costs(scores.latency, scores.size), mine, strict=True))
         }
@@ -84,7 +90,7 @@ class Screener:
         Args:
             found: Of the scheme.
             leader: Digest of the leader.
-            accuracy: Its mAP50-95 on all search images.
+            accuracy: The leader's on all search images.
         """
         theirs, settings = self._kept(leader), self._settings
         if theirs is None:
@@ -105,7 +111,8 @@ class Screener:
         return self._leaders[digest]
 
     def _resampled(self, found: Predictions) -> NDArray[np.float64]:
-        return resampled(match_table(self._dataset, found), _SAMPLES, self._settings.seed)
+        targets, settings = Targets(self._dataset, self._reference), self._settings
+        return resamples(settings.accuracy.metric, found, targets, _SAMPLES, settings.seed)
 
     def _costs(self, latency: Latency | None, size: Size, factor: float = 1.0) -> Sequence[float]:
         """Costs that compare between schemes; what was timed is multiplied by `factor`."""

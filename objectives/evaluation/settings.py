@@ -8,6 +8,7 @@ from pathlib import Path
 
 from objectives.evaluation.screening import ScreeningSettings
 from objectives.latency import TimingProtocol
+from objectives.objective import MAP_50_95, Objective
 from objectives.quantization.weights import WeightSettings
 from objectives.runtimes.settings import RuntimeSettings
 from objectives.tasks.detection.data.dataset import CocoDataset
@@ -27,6 +28,7 @@ class EvaluatorSettings:
         cache: Folder of preprocessed images.
         runtime: Where it runs: runtime, device, threads and batch, and after how long it counts as hung.
         metrics: Names of the metrics that trials are scored by.
+        accuracy: The one that is searched by, a figure of `metrics`.
         workers: Inferences at once when scored; timing always runs alone.
         weights: How weights are quantized.
         recovered: File of recovered weights, as `recovery` writes it; None where no format wants them.
@@ -46,6 +48,7 @@ class EvaluatorSettings:
     cache: Path
     runtime: RuntimeSettings
     metrics: tuple[str, ...] = DEFAULT_METRICS
+    accuracy: Objective = MAP_50_95
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     weights: WeightSettings = field(default_factory=WeightSettings)
     recovered: Path | None = None

@@ -153,7 +153,7 @@ def inc_tune(
         python: From `inc_python`.
         graph: The model.
         images: Calibration images.
-        score: mAP50-95 of a model file, in [0, 1].
+        score: Accuracy of a model file, in [0, 1].
         settings: Bounds.
 
     Raises:
@@ -168,7 +168,7 @@ def inc_tune(
         scores.append(score(path))
         if len(scores) > 1 and scores[-1] == max(scores[1:]):  # the first is the unquantized model
             best = path.read_bytes()
-        return {"map_50_95": scores[-1]}
+        return {"accuracy": scores[-1]}
 
     excluded = sorted({layer.name for layer in graph.layers if not layer.quantizable} | decoding(graph))
     started = time.perf_counter()

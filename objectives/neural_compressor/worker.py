@@ -72,7 +72,7 @@ def tune(request: Request, channel: _Channel) -> None:
         path = str(Path(request["folder"]) / f"trial{count}.onnx")
         onnx.save(getattr(model, "model", model), path)
         count += 1
-        return float(channel.ask(score=path)["map_50_95"])
+        return float(channel.ask(score=path)["accuracy"])
 
     started = time.perf_counter()
     model = quantization.fit(

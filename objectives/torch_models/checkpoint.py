@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from objectives.torch_models.node_map import ModuleWeights
 from objectives.torch_models.packages import chatter_to_stderr, require_ultralytics
 from search_spaces.errors import InputError
 from search_spaces.reading import is_file
+
+_WITHOUT_BOXES = ("classify", "semantic", "depth")  # tasks of Ultralytics
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,11 @@ class Checkpoint:
         """Class names by index."""
         names = self.module.names
         return tuple(str(names[index]) for index in sorted(names))
+
+    @property
+    def task(self) -> str:
+        """Ultralytics' word for what it finds, e.g. ``detect``."""
+        return str(self.module.task)
 
     @property
     def has_one_to_one_head(self) -> bool:
@@ -117,22 +121,22 @@ def _load(path: Path) -> tuple[Checkpoint, list[str]]:
         kind = type(error).__name__
         raise InputError(f"{path}: not an Ultralytics checkpoint, or damaged ({kind}); get it again") from None
     if module is None:
-        raise InputError(f"{path}: holds no Ultralytics detector; give a checkpoint of a YOLO `detect` model")
+        raise InputError(f"{path}: holds no Ultralytics detector; give a checkpoint of a model that finds boxes")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return Checkpoint(path, digest, module), quantizers
 
 
 def _detector(content: Any) -> Any:
     """The detector of an unpickled checkpoint in float32, once through its folding; None where it holds none."""
-    from ultralytics.nn.tasks import BaseModel
+    from ultralytics.nn.tasks import DetectionModel
 
     if not isinstance(content, dict):
         return None
     kept = content["ema"] if content.get("ema") is not None else content.get("model")
-    if not isinstance(kept, BaseModel) or not hasattr(kept, "names") or _task(kept) != "detect":
+    if not isinstance(kept, DetectionModel) or not hasattr(kept, "names") or _task(kept) in _WITHOUT_BOXES:
         return None
     module: Any = kept.float().eval()
-    module.task = "detect"  # older checkpoints leave it out
+    module.task = _task(kept)  # older checkpoints leave it out
     module.args = _arguments(content)
     found = Checkpoint(Path(), "", module)
     if not found.classes or found.default_size < 1:
@@ -160,20 +164,6 @@ def _check_archive(path: Path) -> None:
         return
     if unpacked > path.stat().st_size:
         raise InputError(f"{path}: refused: it unpacks to {unpacked} bytes, more than it is; get it from its maker")
-
-
-def folded_modules(module: Any) -> list[ModuleWeights]:
-    """Reads the weights of every convolution and linear module of a `Checkpoint.fused` copy, in module order."""
-    import torch
-
-    kinds = (torch.nn.Conv2d, torch.nn.ConvTranspose2d, torch.nn.Linear)
-    found = []
-    for name, part in module.named_modules():
-        if isinstance(part, kinds):
-            weight = np.asarray(part.weight.detach().cpu().numpy(), np.float32)
-            bias = None if part.bias is None else np.asarray(part.bias.detach().cpu().numpy(), np.float32)
-            found.append(ModuleWeights(name, type(part).__name__, weight, bias))
-    return found
 
 
 def _arguments(content: dict[str, Any]) -> dict[str, Any]:

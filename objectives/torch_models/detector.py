@@ -39,7 +39,7 @@ class ImageLabels:
 
 
 class TorchDetector:
-    """One head of a checkpoint, BatchNorm folded.
+    """One head of a YOLO checkpoint of the task ``detect``, BatchNorm folded.
 
     Attributes:
         module: `torch.nn.Module` in eval mode.
@@ -49,6 +49,12 @@ class TorchDetector:
     def __init__(self, checkpoint: Checkpoint, end_to_end: bool, device: str = "cpu") -> None:
         from ultralytics.utils.loss import v8DetectionLoss
 
+        if checkpoint.task != "detect" or not hasattr(checkpoint.module.model[-1], "reg_max"):
+            kind = type(checkpoint.module.model[-1]).__name__
+            raise InputError(
+                f"{checkpoint.path}: its head {kind} has no loss that layers could be ranked by in torch, which YOLO's "
+                "of the task `detect` have; choose sensitivity.method onnx"
+            )
         self.module = checkpoint.fused(end_to_end).to(device)
         self.device = device
         assigned = _ONE_TO_ONE if end_to_end and checkpoint.has_one_to_one_head else {}

@@ -13,7 +13,8 @@ import onnx
 
 from objectives.runtimes.engine_cache import cache_home
 from objectives.tasks.detection.heads.registry import HEADS
-from objectives.torch_models.checkpoint import Checkpoint, folded_modules, load_checkpoint
+from objectives.torch_models.checkpoint import Checkpoint, load_checkpoint
+from objectives.torch_models.folding import folded_modules
 from objectives.torch_models.node_map import NodeMap, map_nodes
 from objectives.torch_models.packages import chatter_to_stderr, require
 from search_spaces.durable import durable_file, write_durably
@@ -96,8 +97,15 @@ def export(checkpoint: Checkpoint, out: Path, settings: ExportSettings) -> NodeM
     require("onnxslim", str(checkpoint.path))  # Ultralytics only warns, and exports something else
     with tempfile.TemporaryDirectory(prefix="tuner-") as folder:
         module = _copy(checkpoint, Path(folder) / checkpoint.path.name)
-        with chatter_to_stderr():
-            found = Exporter(overrides=options)(model=module)
+        try:
+            with chatter_to_stderr():
+                found = Exporter(overrides=options)(model=module)
+        except Exception as error:  # torch's exporter has classes of its own for what it cannot write
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise InputError(
+                f"{checkpoint.path}: Ultralytics cannot export it at {height} x {width} pixels and opset "
+                f"{settings.opset}: {lines[0]}; try another --image-size or --opset"
+            ) from None
         model = onnx.load(found)
     kept = [entry for entry in model.metadata_props if entry.key != "date"]  # else two exports would differ
     del model.metadata_props[:]

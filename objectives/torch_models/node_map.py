@@ -6,8 +6,9 @@ other only where the weights are the same, layer by layer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from difflib import SequenceMatcher
 from typing import Any
 
 import numpy as np
@@ -82,8 +83,8 @@ class NodeMap:
 
     @property
     def layer_of(self) -> dict[str, str]:
-        """``{module: layer}``."""
-        return {match.module: match.layer for match in self.matches}
+        """``{module: layer}``, of a module that is used several times the first."""
+        return {match.module: match.layer for match in reversed(self.matches)}
 
     def require_complete(self, checkpoint: str, model: str) -> None:
         """Refuses to carry anything from one artifact to the other unless every quantizable layer is matched.
@@ -122,7 +123,10 @@ class NodeMap:
 
 
 def map_nodes(graph: ModelGraph, modules: Sequence[ModuleWeights]) -> NodeMap:
-    """Finds the module of every layer: the one of its name if the weights agree, else the only one whose weights do.
+    """Finds the module of every layer: the one of its name if the weights agree, else one whose weights do.
+
+    Where several have these weights, as the copies in a model that was not trained, the one of the nearest name is
+    taken; where no module is left, one that another layer has already, for a graph holds a node for each of its uses.
 
     Args:
         graph: The exported model.
@@ -145,10 +149,10 @@ def map_nodes(graph: ModelGraph, modules: Sequence[ModuleWeights]) -> NodeMap:
         else:
             wanted.append(layer)
     for layer in wanted:
-        same = [match for module in free.values() if (match := _compare(graph, layer, module)) is not None]
+        same = _same(graph, layer, free.values()) or _same(graph, layer, modules)
         if len(same) == 1:
             matches.append(same[0])
-            del free[same[0].module]
+            free.pop(same[0].module, None)
         elif same:
             names = ", ".join(match.module for match in same[:3])
             unmatched[layer.name] = f"{len(same)} modules have these weights: {names}"
@@ -157,6 +161,24 @@ def map_nodes(graph: ModelGraph, modules: Sequence[ModuleWeights]) -> NodeMap:
     order = {layer.name: index for index, layer in enumerate(graph.layers)}
     matches.sort(key=lambda match: order[match.layer])
     return NodeMap(tuple(matches), explained, unmatched, tuple(free))
+
+
+def _same(graph: ModelGraph, layer: Layer, modules: Iterable[ModuleWeights]) -> list[NodeMatch]:
+    """The modules of a layer's weights; of several those whose name is the nearest."""
+    found = [match for module in modules if (match := _compare(graph, layer, module)) is not None]
+    likeness = [_likeness(match.module, layer) for match in found]
+    return [match for match, value in zip(found, likeness, strict=True) if value == max(likeness)]
+
+
+def _likeness(module: str, layer: Layer) -> float:
+    """How much of a layer's name is that of a module; 0 where it was not exported from within the module's parent.
+
+    Exporters name a node by the modules that it lies in: ``/model.28/decoder/layers.2/attn/Gemm``.
+    """
+    words, path = module.split("."), layer.name.strip("/").replace("/", ".").split(".")
+    rest = iter(path)
+    inside = all(word in rest for word in words[:-1])
+    return SequenceMatcher(None, words, path, autojunk=False).ratio() if inside else 0.0
 
 
 def _compare(graph: ModelGraph, layer: Layer, module: ModuleWeights) -> NodeMatch | None:

@@ -26,7 +26,7 @@ from objectives.tasks.detection.data.calibration_set import load_calibration
 from objectives.tasks.detection.data.dataset import load_dataset
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
 from objectives.tasks.detection.detector import recognise
-from objectives.tasks.detection.metrics.coco import bootstrap_difference
+from objectives.tasks.detection.metrics.comparison import bootstrap_difference
 from objectives.tasks.detection.metrics.scoring import score
 from objectives.tasks.detection.predict import predict
 from search_spaces.allocation import Allocation

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from coco_figures import coco_accuracy
 
+from objectives.objective import MAP_50_95
 from objectives.scores import Accuracy, Failure, Latency, Scores, Size, checked
 from search_spaces.errors import InputError
 
@@ -46,6 +47,9 @@ def test_accuracy_is_flat_as_json_and_read_so() -> None:
     assert (read.metrics["other"], read.accuracy.map_50_95, read.accuracy.map_50) == (0.25, 0.4, 0.5)
     del data["accuracy"]["map_50_95"]
     with pytest.raises(InputError, match="map_50_95: field required"):
+        MAP_50_95.value(Scores.from_json(data))
+    data["accuracy"] = {"images": 8}
+    with pytest.raises(InputError, match="no figure"):
         Scores.from_json(data)
 
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import onnx
 
+from objectives.evaluation.bench import REFERENCE
 from objectives.latency import measure
 from objectives.runtimes.opening import open_file, open_model
 from objectives.runtimes.reference import reference_model
 from objectives.scores import Failure
 from objectives.tasks.detection.detector import Detector, recognise
 from objectives.tasks.detection.metrics.scoring import score
+from objectives.tasks.detection.prediction_file import load_predictions
 from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
 from search_spaces.formats import get_number
@@ -68,9 +69,12 @@ def add_baseline(path: Path, model: Path, name: str, steps: Steps = silent) -> B
             timed = measure(candidate, reference, sample, protocol, observe=runtime.observe)
     if isinstance(timed, Failure):
         raise InputError(f"{model}: {timed.kind}: {timed.message}")
-    accuracy = score(data.search, found)
+    accuracy = score(
+        data.search, found, loaded.config.data.metrics, load_predictions(loaded.run.predictions / f"{REFERENCE}.npz")
+    )
+    goal = loaded.config.objective_set.maximised
     milliseconds = loaded.reference.latency_ms * timed.ratio if loaded.reference else 0.0
-    baseline = Baseline(name, accuracy.map_50_95, milliseconds, _weight_bytes(graph), timed.noisy)
+    baseline = Baseline(name, accuracy.figure(goal.name), milliseconds, _weight_bytes(graph), timed.noisy, goal.name)
     keep(path, baseline, inputs.graph.layers)
     return baseline
 
@@ -110,7 +114,7 @@ def keep(path: Path, outcome: BaselineOutcome, layers: Sequence[Layer] | None = 
     """
     loaded = load_run(path)
     others = [other for other in read_baselines(loaded.run) if other.name != outcome.name]
-    write_durably(loaded.run.baselines, json.dumps([asdict(entry) for entry in [*others, outcome]], indent=1))
+    write_durably(loaded.run.baselines, json.dumps([entry.to_json() for entry in [*others, outcome]], indent=1))
     write_report_of(loaded, layers)
 
 

@@ -59,6 +59,10 @@ def compare_methods(
             raise InputError(f"--method {method!r}: is not one of {', '.join(METHODS)}{nearest(method, METHODS)}")
     if len(set(methods)) < 2:
         raise InputError(f"--method: name at least two of {', '.join(METHODS)}")
+    if not data_of(inputs).search.labelled:
+        raise InputError(
+            "data.annotations: missing; methods are compared with measured drops of mAP, which need labels"
+        )
     formats = inputs.space.quantized_formats
     if fmt in inputs.dropped:
         wanted = "gains nothing in its objectives; add weight_mib to them"

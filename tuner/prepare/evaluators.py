@@ -57,6 +57,7 @@ def evaluator_settings(inputs: Inputs, run: RunFolder, steps: Steps = silent) ->
         cache=run.image_cache,
         runtime=config.runtime,
         metrics=tuple(config.data.metrics),
+        accuracy=config.objective_set.maximised,
         workers=worker_count(config.runtime.threads),
         weights=weight_settings(config.weights),
         recovered=run.recovered if weights else None,
@@ -75,8 +76,8 @@ def screening_settings(config: StudyConfig) -> ScreeningSettings | None:
     section = config.search.screening
     if section is None:
         return None
-    costs = config.objective_set.costs
-    return ScreeningSettings(section.images, section.confidence, config.search.seed, costs)
+    wanted = config.objective_set
+    return ScreeningSettings(section.images, section.confidence, config.search.seed, wanted.costs, wanted.maximised)
 
 
 def timing_protocol(timing: TimingSection, runtime: Runtime) -> TimingProtocol:

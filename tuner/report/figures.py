@@ -58,7 +58,7 @@ def bit_width_map(run: Run, layers: Sequence[Layer]) -> go.Figure | None:
     unit = run.objectives.axis.unit
     ticks = [
         f"{'★ ' if m.recommended else ''}{m.record.number}<br>{run.cost(scores_of(m.record)):.3g} {unit}"
-        + f"<br>{percent(scores_of(m.record).accuracy.map_50_95)}"
+        + f"<br>{percent(run.accuracy(m.record))}"
         for m in run.members
     ]
     size = 12 if len(ticks) <= 14 else 10 if len(ticks) <= 22 else 8

@@ -87,7 +87,7 @@ def _page(
             _head(run),
             _recommendation(run, folder),
             _section("Pareto front", _PARETO, _plot("pareto", pareto_figure(run)) if run.complete else ""),
-            _section("The front's schemes", _front_note(folder), tables.front_html(run) if run.members else ""),
+            _section("The front's schemes", _front_note(run, folder), tables.front_html(run) if run.members else ""),
             _section(
                 "Reference and recommended scheme on evaluation images",
                 "Left: the unquantized reference. Right: the recommended scheme.",
@@ -95,7 +95,7 @@ def _page(
             ),
             _section(
                 "Format of every layer",
-                "One column per front scheme, from the cheapest (left): trial, cost, mAP on the "
+                "One column per front scheme, from the cheapest (left): trial, cost, " + run.goal.brief + " on the "
                 "search images. One row per quantizable layer, in model order.",
                 _plot("bits", figures.bit_width_map(run, layers)),
             ),
@@ -115,17 +115,17 @@ def _page(
                 "correlation near 1); the search trusts it accordingly.",
                 _plot("prior", progress.prior_figure(run, table) if table else None),
             ),
-            _section("What the models learned", _LEARNED, learned_html(learned)),
+            _section("What the models learned", _LEARNED.format(accuracy=run.goal.brief), learned_html(learned)),
             _section(
                 "Hypervolume",
                 "Volume dominated by the front so far: the search has converged where the curve stays flat.",
                 _plot("hypervolume", progress.hypervolume_figure(run)),
             ),
             _section("Where the trials' time went", "", _plot("time", progress.time_figure(run))),
-            _section("Screened schemes", _SCREENED, screened_html(run)),
+            _section("Screened schemes", _SCREENED.format(accuracy=run.goal.brief), screened_html(run)),
             _section(
                 "Failures",
-                "Trials without a result, and schemes whose mAP collapsed.",
+                "Trials without a result, and schemes whose " + run.goal.brief + " collapsed.",
                 tables.failures_html(run)
                 if run.failed or any(r.scores and r.scores.broken for r in run.records)
                 else '<p class="muted">None.</p>',
@@ -148,13 +148,13 @@ _ENGINES = (
     "holds in 4 or 8 bits and the builder unpacked, for want of a kernel that reads them: they save size, not time."
 )
 _LEARNED = (
-    "The sampler's models, fitted on all complete trials: what one format in one layer costs in mAP points and changes "
-    "in latency. Most effects were seen only together with others; ± is one standard deviation."
+    "The sampler's models, fitted on all complete trials: what one format in one layer costs in {accuracy} points and "
+    "changes in latency. Most effects were seen only together with others; ± is one standard deviation."
 )
 _SCREENED = (
     "Proposals that were run on a part of the search images and no further, for a scheme of the front that costs no "
     "more was clearly more accurate there. None of them stands in the front. <i>at most</i> is the upper bound of the "
-    "difference in mAP; the mAP expected on all images is the dominating scheme's plus the difference."
+    "difference in {accuracy}; the {accuracy} expected on all images is the dominating scheme's plus the difference."
 )
 _PARETO = (
     "Up and to the left is better, as the search measured it. The line joins the front; a member that was chosen on "
@@ -172,7 +172,7 @@ def _head(run: Run) -> str:
         for label, text in {**facts, **run.summary.facts}.items()
     )
     return (
-        f'<h1>{html.escape(run.summary.name)}</h1>\n<p class="muted">Mixed-precision search: mAP50-95 '
+        f'<h1>{html.escape(run.summary.name)}</h1>\n<p class="muted">Mixed-precision search: {run.goal.label} '
         f"against {'measured latency' if run.timed else run.objectives.axis.label}</p>\n<dl>{rows}</dl>"
     )
 
@@ -186,9 +186,9 @@ def _recommendation(run: Run, folder: Path) -> str:
     return f'<section class="call">{text}</section>'
 
 
-def _front_note(folder: Path) -> str:
+def _front_note(run: Run, folder: Path) -> str:
     return (
-        "mAP50-95 in points. <i>difference</i> is to the reference, on all images with its paired-bootstrap "
+        run.goal.label + " in points. <i>difference</i> is to the reference, on all images with its paired-bootstrap "
         "95 % interval where the front was re-scored. The front is chosen on what was measured again where it was; "
         "★ is recommended, ◇ the knee (farthest below the line between the front's ends). Grey rows compare. "
         "Export a scheme with "

@@ -9,7 +9,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from objectives.objective import MAP_50_95, MIB, milliseconds
+from objectives.objective import MIB, milliseconds
 from tuner.report import theme
 from tuner.report.labels import place
 from tuner.report.theme import plain
@@ -21,7 +21,7 @@ _LEFT, _BOTTOM = 72, 60
 
 @dataclass(frozen=True)
 class _Axes:
-    """Ranges of the axes; y in mAP points. Points below `low` are drawn on it."""
+    """Ranges of the axes; y in points of the accuracy. Points below `low` are drawn on it."""
 
     left: float
     right: float
@@ -34,7 +34,7 @@ class _Axes:
 
 
 def pareto_figure(run: Run, *, width: int = 1130, compact: bool = False) -> go.Figure:
-    """Draws mAP against cost for all trials.
+    """Draws the accuracy against cost for all trials.
 
     Args:
         run: The run.
@@ -47,8 +47,8 @@ def pareto_figure(run: Run, *, width: int = 1130, compact: bool = False) -> go.F
     front = {member.record.number for member in run.members}
     special = front | {record.number for record in run.complete if _named(record)}
     others = [record for record in run.complete if record.number not in special]
-    visible = [r for r in others if not _low(r, axes)]
-    low = [r for r in others if _low(r, axes)]
+    visible = [r for r in others if not _low(run, r, axes)]
+    low = [r for r in others if _low(run, r, axes)]
     kept = [record for record in visible if not run.broken_bounds(record)]
     outside = [record for record in visible if run.broken_bounds(record)]
     _records(figure, run, axes, kept, "trials", {"size": 7, "color": theme.TRIAL, "opacity": 0.85})
@@ -87,10 +87,12 @@ def pareto_figure(run: Run, *, width: int = 1130, compact: bool = False) -> go.F
     )
     images = run.complete[0].scores.accuracy.images if run.complete and run.complete[0].scores else 0
     figure.update_xaxes(title_text=run.cost_title, range=[axes.left, axes.right])
-    figure.update_yaxes(title_text=f"mAP50-95 on the {images} search images, points", range=[axes.low, axes.high])
+    figure.update_yaxes(
+        title_text=f"{run.goal.label} on the {images} search images, points", range=[axes.low, axes.high]
+    )
     if compact:
         figure.update_layout(showlegend=False, title=_compact_title(run))
-        figure.update_yaxes(title_text="mAP50-95, points")
+        figure.update_yaxes(title_text=f"{run.goal.label}, points")
     if (shade := run.objectives.shade) is not None:
         title = f"{shade.short or shade.label}<br>{shade.unit}"
         bar = {"title": {"text": title, "font": {"size": 12}}, "thickness": 14, "outlinewidth": 0}
@@ -121,7 +123,7 @@ def hover(run: Run, record: TrialRecord) -> str:
     lines = [
         f"<b>trial {record.number}</b> · {plain(record.origin)}",
         plain(record.allocation.summary()),
-        f"mAP {percent(scores.accuracy.map_50_95)}"
+        f"{run.goal.brief} {percent(run.goal.value(scores))}"
         + (f" ({points(d)})" if (d := run.search_difference(scores)) is not None else ""),
     ]
     if (speedup := run.speedup(scores)) is not None:
@@ -140,20 +142,19 @@ def _named(record: TrialRecord) -> bool:
     return record.origin == "reference" or record.origin.startswith("uniform:")
 
 
-def _low(record: TrialRecord, axes: _Axes) -> bool:
-    scores = scores_of(record)
-    return scores.broken or 100 * scores.accuracy.map_50_95 < axes.low
+def _low(run: Run, record: TrialRecord, axes: _Axes) -> bool:
+    return scores_of(record).broken or 100 * run.accuracy(record) < axes.low
 
 
 def _axes(run: Run) -> _Axes:
     costs = [run.cost(scores_of(r)) for r in run.complete] + [run.baseline_cost(b) for b in run.drawn_baselines]
-    maps = [100 * scores_of(r).accuracy.map_50_95 for r in run.complete]
-    maps += [100 * b.map_50_95 for b in run.drawn_baselines]
+    maps = [100 * run.accuracy(r) for r in run.complete]
+    maps += [100 * b.accuracy for b in run.drawn_baselines]
     if not maps:
         return _Axes(0, 1, 0, 1)
     best = max(maps)
     # The interesting part is the upper end of the front: points far below it are drawn on the edge.
-    front = [100 * scores_of(m.record).accuracy.map_50_95 for m in run.members]
+    front = [100 * run.accuracy(m.record) for m in run.members]
     span = max([best - value for value in front if value > best - 4] or [0.0])
     shown = [value for value in maps if value >= best - max(2.2 * span, 3)]
     pad = max(0.08 * (best - min(shown)), 0.3)
@@ -176,7 +177,7 @@ def _records(
         marker = {**marker, "color": values, "coloraxis": "coloraxis"}
     figure.add_scatter(
         x=[run.cost(scores_of(record)) for record in records],
-        y=[max(100 * scores_of(record).accuracy.map_50_95, axes.low) for record in records],
+        y=[max(100 * run.accuracy(record), axes.low) for record in records],
         mode="markers",
         name=name,
         marker=marker,
@@ -187,11 +188,11 @@ def _records(
 
 
 def _staircase(run: Run) -> list[tuple[float, float]]:
-    """The members on the front of the two drawn axes alone, from the cheapest; (cost, mAP points)."""
+    """The members on the front of the two drawn axes alone, from the cheapest; (cost, points of the accuracy)."""
     line: list[tuple[float, float]] = []
     for member in run.members:
         scores = scores_of(member.record)
-        accuracy = 100 * scores.accuracy.map_50_95
+        accuracy = 100 * run.goal.value(scores)
         if not line or accuracy > line[-1][1]:
             line.append((run.cost(scores), accuracy))
     return line
@@ -238,8 +239,8 @@ def _bounds(figure: go.Figure, run: Run) -> None:
     """Lines of the constraints that lie on the drawn axes."""
     bounds = run.objectives.bounds
     line: dict[str, Any] = {"line": {"color": theme.TRIAL, "width": 1.2, "dash": "dash"}, "layer": "below"}
-    if MAP_50_95 in bounds:
-        figure.add_hline(y=100 * bounds[MAP_50_95], **line)
+    if run.goal in bounds:
+        figure.add_hline(y=100 * bounds[run.goal], **line)
     if run.objectives.axis in bounds:
         figure.add_vline(x=bounds[run.objectives.axis], **line)
 
@@ -248,13 +249,13 @@ def _baselines(figure: go.Figure, run: Run, axes: _Axes) -> None:
     if not run.drawn_baselines:
         return
     texts = [
-        f"<b>{plain(b.name)}</b><br>mAP {percent(b.map_50_95)}<br>{run.baseline_cost(b):.2f} "
+        f"<b>{plain(b.name)}</b><br>{run.goal.brief} {percent(b.accuracy)}<br>{run.baseline_cost(b):.2f} "
         + run.objectives.axis.unit
         for b in run.drawn_baselines
     ]
     figure.add_scatter(
         x=[run.baseline_cost(b) for b in run.drawn_baselines],
-        y=[max(100 * b.map_50_95, axes.low) for b in run.drawn_baselines],
+        y=[max(100 * b.accuracy, axes.low) for b in run.drawn_baselines],
         mode="markers",
         name="baselines",
         marker={"size": 12, "color": theme.BASELINE, "symbol": "triangle-up"},
@@ -273,12 +274,11 @@ def _annotate(figure: go.Figure, run: Run, axes: _Axes, *, width: float, height:
     labels: list[tuple[float, float, str, str]] = []
 
     def add(x: float, accuracy: float, text: str, colour: str) -> None:
-        below = f" (mAP {accuracy:.1f}, below the axis)" if accuracy < axes.low else ""
+        below = f" ({run.goal.brief} {accuracy:.1f}, below the axis)" if accuracy < axes.low else ""
         labels.append((x, max(accuracy, axes.low), theme.shorten(text, 56) + below, colour))
 
     def add_record(record: TrialRecord, text: str, colour: str) -> None:
-        scores = scores_of(record)
-        add(run.cost(scores), 100 * scores.accuracy.map_50_95, text, colour)
+        add(run.cost(scores_of(record)), 100 * run.accuracy(record), text, colour)
 
     if run.recommended is not None:
         text = f"trial {run.recommended.record.number}, recommended"
@@ -286,16 +286,14 @@ def _annotate(figure: go.Figure, run: Run, axes: _Axes, *, width: float, height:
     if run.reference is not None:
         add_record(run.reference, "reference", theme.REFERENCE)
     for baseline in run.drawn_baselines:
-        add(run.baseline_cost(baseline), 100 * baseline.map_50_95, baseline.name, theme.BASELINE)
+        add(run.baseline_cost(baseline), 100 * baseline.accuracy, baseline.name, theme.BASELINE)
     for record in run.complete:
         if record.origin.startswith("uniform:"):
             add_record(record, f"all {record.origin.removeprefix('uniform:')}", theme.UNIFORM)
     for member in run.members:
         if not member.recommended and not _named(member.record) and not (compact and len(run.members) > 12):
             add_record(member.record, str(member.record.number), theme.FRONT)
-    obstacles = [
-        axes.pixel(run.cost(scores_of(r)), 100 * scores_of(r).accuracy.map_50_95, width, height) for r in run.complete
-    ]
+    obstacles = [axes.pixel(run.cost(scores_of(r)), 100 * run.accuracy(r), width, height) for r in run.complete]
     obstacles += _sampled(axes, _staircase(run), width, height)
     anchors = [axes.pixel(x, y, width, height) for x, y, _, _ in labels]
     offsets = place(anchors, [text for _, _, text, _ in labels], obstacles, (width, height))

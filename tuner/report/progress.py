@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 from scipy import stats
 
+from objectives.agreement import AGREEMENT
 from search_spaces.allocation import Allocation
 from search_spaces.sensitivity import SensitivityTable
 from tuner.report import theme
@@ -81,14 +82,16 @@ def predicted_score(table: SensitivityTable, allocation: Allocation) -> float:
 
 
 def prior_figure(run: Run, table: SensitivityTable) -> go.Figure | None:
-    """Sum of the table's scores against the observed drop of agreement and of mAP."""
+    """Sum of the table's scores against the observed drop of agreement and of the accuracy, where that is another."""
     records = [record for record in run.complete if not record.allocation.unquantized]
     if not records or not table.entries:
         return None
     predicted = [predicted_score(table, record.allocation) for record in records]
     panels = [("1 − agreement with the reference", [1 - scores_of(r).agreement for r in records])]
-    if run.reference is not None:
-        panels.append(("mAP drop, points", [-100 * (run.search_difference(scores_of(r)) or 0.0) for r in records]))
+    if run.reference is not None and run.goal.name != AGREEMENT.name:
+        panels.append(
+            (f"{run.goal.brief} drop, points", [-100 * (run.search_difference(scores_of(r)) or 0.0) for r in records])
+        )
     titles = [str(correlate(predicted, observed)) for _, observed in panels]
     figure = make_subplots(rows=1, cols=len(panels), subplot_titles=titles, horizontal_spacing=0.1)
     figure.update_layout(theme.base_figure(400, left=72, top=76).layout)

@@ -24,10 +24,10 @@ def screened_html(run: Run) -> str:
             str(number.get(look.leader, "–")),
             points(look.difference),
             points(look.upper),
-            percent(look.map_50_95),
+            percent(look.expected),
             html.escape(record.allocation.summary()),
         ]
         rows.append(("", cells))
-    head = ["trial", "dominated by", "difference", "at most", "mAP expected", "formats by layer"]
+    head = ["trial", "dominated by", "difference", "at most", f"{run.goal.brief} expected", "formats by layer"]
     table = table_html(head, rows, "scores")
     return f"<p>{html.escape(str(found))}.</p><details><summary>All {len(rows)} schemes</summary>{table}</details>"

@@ -49,8 +49,8 @@ def front_head(run: Run) -> list[str]:
     twin = ["same file in ONNX Runtime"] if run.twinned else []
     return [
         "trial",
-        "mAP search",
-        "mAP all",
+        f"{run.goal.brief} search",
+        f"{run.goal.brief} all",
         "difference [95 %]",
         "on unseen images",
         *twin,
@@ -66,19 +66,20 @@ def front_cells(run: Run, scores: Scores, rescore: Rescore | None) -> list[str]:
     """Cells between the first and the last column, plain text."""
     difference = run.search_difference(scores)
     cells = [
-        percent(scores.accuracy.map_50_95),
+        percent(run.goal.value(scores)),
         "–",
         points(difference) if difference is not None else "–",
         "–",
     ]
+    figure = run.goal.name
     if rescore is not None:
-        cells[1:3] = [percent(rescore.full.map_50_95), _with_interval(rescore.difference, rescore.interval)]
+        cells[1:3] = [percent(rescore.full.figure(figure)), _with_interval(rescore.difference, rescore.interval)]
         if rescore.unseen_difference is not None:
             cells[3] = _with_interval(rescore.unseen_difference, rescore.unseen_interval)
     if run.twinned:
         twin = rescore.onnxruntime if rescore is not None else None
-        gap = f" (engine {points(rescore.full.map_50_95 - twin.map_50_95)})" if rescore and twin else ""
-        cells.append(percent(twin.map_50_95) + gap if twin else "–")
+        gap = f" (engine {points(rescore.full.figure(figure) - twin.figure(figure))})" if rescore and twin else ""
+        cells.append(percent(twin.figure(figure)) + gap if twin else "–")
     if run.timed:
         speedup = run.speedup(scores)
         again = rescore.latency_ratio if rescore is not None else None
@@ -107,9 +108,9 @@ def front_html(run: Run) -> str:
     blank = len(front_head(run)) - 2
     for baseline in run.baselines:
         cells = ["–"] * blank
-        cells[0] = percent(baseline.map_50_95)
+        cells[0] = percent(baseline.accuracy)
         if run.reference is not None:
-            cells[2] = points(baseline.map_50_95 - scores_of(run.reference).accuracy.map_50_95)
+            cells[2] = points(baseline.accuracy - run.accuracy(run.reference))
         if run.timed:
             first = 4 + run.twinned
             cells[first] = milliseconds(baseline.latency_ms) + NOISY_MARK * baseline.noisy
@@ -212,7 +213,7 @@ def failures_html(run: Run) -> str:
         )
     for record in run.complete:
         if scores_of(record).broken:
-            text = f"mAP {percent(scores_of(record).accuracy.map_50_95)} is below a tenth of the reference's"
+            text = f"{run.goal.brief} {percent(run.accuracy(record))} is below a tenth of the reference's"
             rows.append(
                 (
                     "",

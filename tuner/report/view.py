@@ -6,24 +6,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from objectives.objective import Objective
 from objectives.objective_set import ObjectiveSet
 from objectives.scores import Scores
 from tuner.search.records import Baseline, BaselineOutcome, FailedBaseline, FrontMember, RunSummary, TrialRecord
 
 
 def points(value: float) -> str:
-    """A difference of mAP in points with its sign, e.g. ``-0.4`` for -0.004."""
+    """A difference of accuracies in points with its sign, e.g. ``-0.4`` for -0.004."""
     rounded = round(100 * value, 1)
     return f"{'−' if rounded < 0 else '+' if rounded > 0 else '±'}{abs(rounded):.1f}"
 
 
 def percent(value: float) -> str:
-    """An mAP in points, e.g. ``43.2`` for 0.432; a dash where COCO has none (-1)."""
+    """An accuracy in points, e.g. ``43.2`` for 0.432; a dash where COCO has none (-1)."""
     return f"{100 * value:.1f}" if value >= 0 else "–"
 
 
 def interval_text(low: float, high: float) -> str:
-    """An interval of mAP differences, in points."""
+    """An interval of differences, in points."""
     return f"{points(low)} to {points(high)}"
 
 
@@ -69,6 +70,15 @@ class Run:
     def objectives(self) -> ObjectiveSet:
         """Objectives and bounds of the study."""
         return self.summary.objective_set
+
+    @property
+    def goal(self) -> Objective:
+        """The accuracy that is searched by."""
+        return self.objectives.maximised
+
+    def accuracy(self, record: TrialRecord) -> float:
+        """That of a complete trial, in [0, 1]."""
+        return self.goal.value(scores_of(record))
 
     @property
     def twinned(self) -> bool:
@@ -144,10 +154,10 @@ class Run:
         return 1 / scores.latency.ratio
 
     def search_difference(self, scores: Scores) -> float | None:
-        """MAP minus the reference's on the search images, in [-1, 1]."""
+        """Accuracy minus the reference's on the search images, in [-1, 1]."""
         if self.reference is None:
             return None
-        return scores.accuracy.map_50_95 - scores_of(self.reference).accuracy.map_50_95
+        return self.goal.value(scores) - self.accuracy(self.reference)
 
     @staticmethod
     def size_share(scores: Scores) -> float | None:
@@ -187,9 +197,9 @@ def recommendation(run: Run) -> tuple[str, str]:
         head += f" {speedup:.1f}x {'faster' if speedup >= 1 else 'the speed'} {'than' if speedup >= 1 else 'of'}"
         head += " the reference"
     head += (
-        f" at {points(difference)} mAP points"
+        f" at {points(difference)} {run.goal.brief} points"
         if difference is not None
-        else f" at {percent(scores.accuracy.map_50_95)} mAP"
+        else f" at {percent(run.goal.value(scores))} {run.goal.brief}"
     )
     if rescore:
         head += f" [95 % interval {interval_text(*rescore.interval)}]"

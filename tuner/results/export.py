@@ -98,7 +98,7 @@ class Exporter:
 
     def _scheme(self, record: TrialRecord) -> dict[str, Any]:
         assert record.scores is not None
-        recorded = self.loaded.manifest["identity"]
+        recorded, accuracy = self.loaded.manifest["identity"], self.loaded.config.objective_set.maximised
         return {
             "study": self.loaded.config.name,
             "trial": record.number,
@@ -112,7 +112,7 @@ class Exporter:
                 "evaluation_images": recorded.get("digest.data"),
             },
             "scores": record.scores.to_json(),
-            "rescored": rescored(record, self.loaded.rescores, self.loaded.reference),
+            "rescored": rescored(record, self.loaded.rescores, self.loaded.reference, accuracy),
             "weights": self.loaded.config.weights.model_dump(),
             "calibration": self.loaded.config.calibration.model_dump(),
             "runtime": self.loaded.config.runtime.name,

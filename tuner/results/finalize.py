@@ -43,7 +43,7 @@ def finish(study: PreparedStudy, reference: Scores, steps: Steps = silent) -> No
             retime(inputs, run, chosen, steps)
         loaded = load_run(run.path)
     members = loaded.front
-    write_front(run, loaded.config.name, members, reference, loaded.config.objective_set.further)
+    write_front(run, loaded.config.name, members, reference, loaded.config.objective_set)
     wanted = {str(member.record.number) for member in members}
     run.schemes.mkdir(exist_ok=True)
     for folder in run.schemes.iterdir():
@@ -80,4 +80,4 @@ def _outdated(folder: Path, loaded: LoadedRun) -> bool:
     """Whether an exported scheme does not tell what is known of it now."""
     record = loaded.records[int(folder.name)]
     told = read_json(folder / "scheme.json", dict[str, Any]).get("rescored")
-    return bool(told != rescored(record, loaded.rescores, loaded.reference))
+    return bool(told != rescored(record, loaded.rescores, loaded.reference, loaded.config.objective_set.maximised))

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from objectives.objective import Objective, milliseconds
+from objectives.objective_set import ObjectiveSet
 from objectives.scores import Accuracy, Scores
 from search_spaces.durable import write_durably
 from tuner.results.selection import latency_of
@@ -17,49 +18,51 @@ from tuner.search.records import FrontMember, Rescore, TrialRecord, noise_of
 from tuner.study.run_folder import RunFolder
 
 
-def row(member: FrontMember, reference: Scores, further: Sequence[Objective] = ()) -> dict[str, Any]:
+def row(member: FrontMember, reference: Scores, objectives: ObjectiveSet) -> dict[str, Any]:
     """One member as the command line and ``front.json`` show it.
 
     Args:
         member: It has scores.
         reference: Scores of the unquantized model.
-        further: Objectives of the study beside mAP, latency and size; each has a key of its own.
+        objectives: Of the study; those beside latency and size have a key of their own.
     """
-    record, rescore = member.record, member.rescore
+    record, rescore, accuracy = member.record, member.rescore, objectives.maximised
     scores = record.scores
     assert scores is not None
     intervals = None
     if rescore is not None:
-        full = _interval(rescore.full, rescore.difference, rescore.interval)
+        full = _interval(accuracy, rescore.full, rescore.difference, rescore.interval)
         unseen = None
         if rescore.unseen is not None and rescore.unseen_interval is not None:
-            unseen = _interval(rescore.unseen, rescore.unseen_difference, rescore.unseen_interval)
+            unseen = _interval(accuracy, rescore.unseen, rescore.unseen_difference, rescore.unseen_interval)
         intervals = {"full": full, "unseen": unseen}
     return {
         "trial": record.number,
         "scheme": record.allocation.formats,
-        "map_50_95": scores.accuracy.map_50_95,
+        accuracy.name: accuracy.value(scores),
         "latency_ms": scores.latency_ms,
         "latency_ratio": scores.latency_ms / reference.latency_ms if reference.latency_ms else None,
         "latency_ratio_interval": list(scores.latency.interval) if scores.latency and scores.latency.interval else None,
         "noisy": member.noisy,
         "weight_bytes": scores.size.weight_bytes,
         "average_weight_bits": scores.size.average_weight_bits,
-        **{objective.name: objective.value(scores) for objective in further},
+        **{objective.name: objective.value(scores) for objective in objectives.further},
         "intervals": intervals,
-        "rescored": rescored(record, {record.allocation.digest: rescore} if rescore else {}, reference),
-        "map_50_95_onnxruntime": rescore.onnxruntime.map_50_95 if rescore and rescore.onnxruntime else None,
+        "rescored": rescored(record, {record.allocation.digest: rescore} if rescore else {}, reference, accuracy),
+        f"{accuracy.name}_onnxruntime": rescore.onnxruntime.figure(accuracy.name)
+        if rescore and rescore.onnxruntime
+        else None,
         "origin": record.origin,
         "summary": record.allocation.summary(),
         "digest": record.allocation.digest,
-        "drop": drop(member, reference),
+        "drop": drop(member, reference, accuracy),
         "recommended": member.recommended,
         "knee": member.knee,
     }
 
 
 def rescored(
-    record: TrialRecord, rescores: Mapping[str, Rescore], reference: Scores | None
+    record: TrialRecord, rescores: Mapping[str, Rescore], reference: Scores | None, accuracy: Objective
 ) -> dict[str, float | int | None] | None:
     """What was measured again of a trial, as the files show it; None where nothing was."""
     found = rescores.get(record.allocation.digest)
@@ -67,7 +70,7 @@ def rescored(
         return None
     ratio = found.latency_ratio
     return {
-        "map_50_95": found.full.map_50_95,
+        accuracy.name: found.full.figure(accuracy.name),
         "images": found.full.images,
         "latency_ms": None if ratio is None else reference.latency_ms * ratio,
         "latency_ratio": ratio,
@@ -78,10 +81,12 @@ def rescored(
     }
 
 
-def _interval(accuracy: Accuracy, difference: float | None, bounds: tuple[float, float]) -> dict[str, Any]:
+def _interval(
+    accuracy: Objective, found: Accuracy, difference: float | None, bounds: tuple[float, float]
+) -> dict[str, Any]:
     return {
-        "images": accuracy.images,
-        "map_50_95": accuracy.map_50_95,
+        "images": found.images,
+        accuracy.name: found.figure(accuracy.name),
         "difference": difference,
         "low": bounds[0],
         "high": bounds[1],
@@ -93,7 +98,7 @@ def write_front(
     name: str,
     members: Sequence[FrontMember],
     reference: Scores,
-    further: Sequence[Objective] = (),
+    objectives: ObjectiveSet,
 ) -> None:
     """Writes ``front.json``, ``front.csv`` and ``front.md``.
 
@@ -102,19 +107,19 @@ def write_front(
         name: Of the study.
         members: Of the front, in order.
         reference: Scores of the unquantized model.
-        further: As of `row`.
+        objectives: Of the study.
     """
-    rows = [row(member, reference, further) for member in members]
+    rows = [row(member, reference, objectives) for member in members]
     write_durably(run.path / "front.json", json.dumps({"study": name, "front": rows}, indent=1) + "\n")
     columns = [
         "trial",
-        "map_50_95",
+        objectives.maximised.name,
         "drop",
         "latency_ms",
         "latency_ratio",
         "weight_bytes",
         "average_weight_bits",
-        *(objective.name for objective in further),
+        *(objective.name for objective in objectives.further),
     ]
     columns += ["latency_ms_rescored", "recommended", "knee", "origin", "summary", "digest"]
     columns += ["noisy", "latency_ratio_low", "latency_ratio_high"]
@@ -127,16 +132,16 @@ def write_front(
         bounds = {"latency_ratio_low": low, "latency_ratio_high": high}
         writer.writerow({**entry, **bounds, "latency_ms_rescored": again})
     write_durably(run.path / "front.csv", out.getvalue())
-    write_durably(run.path / "front.md", _markdown(name, rows, reference, further))
+    write_durably(run.path / "front.md", _markdown(name, rows, reference, objectives))
 
 
-def _markdown(name: str, rows: Sequence[Mapping[str, Any]], reference: Scores, further: Sequence[Objective]) -> str:
-    base, timed = reference.accuracy, reference.latency is not None
+def _markdown(name: str, rows: Sequence[Mapping[str, Any]], reference: Scores, objectives: ObjectiveSet) -> str:
+    accuracy, further, timed = objectives.maximised, objectives.further, reference.latency is not None
     noise = noise_of(reference.latency, reference.latency_ms)
     timing = ["latency ms", "in the search", "speed-up"] if timed else []
     head = [
         "trial",
-        "mAP50-95",
+        accuracy.label,
         "loss, points (95 %)",
         *timing,
         "weights MiB",
@@ -147,7 +152,8 @@ def _markdown(name: str, rows: Sequence[Mapping[str, Any]], reference: Scores, f
     lines = [
         f"# Front of {name}",
         "",
-        f"Reference (unquantized): mAP50-95 {base.map_50_95:.4f} on {base.images} search images, "
+        f"Reference (unquantized): {accuracy.label} {accuracy.text(accuracy.value(reference))} on "
+        + f"{reference.accuracy.images} search images, "
         + (f"{milliseconds(reference.latency_ms)} ms{f' ({noise})' if noise else ''}, " if timed else "")
         + f"{reference.size.weight_bytes / 2**20:.2f} MiB of weights.",
         "",
@@ -165,20 +171,22 @@ def _markdown(name: str, rows: Sequence[Mapping[str, Any]], reference: Scores, f
         times = [milliseconds(latency), milliseconds(entry["latency_ms"]), speed] if timed else []
         size = [f"{entry['weight_bytes'] / 2**20:.2f}", f"{entry['average_weight_bits']:.2f}"]
         more = [objective.text(entry[objective.name]) for objective in further]
-        scores = [f"{entry['map_50_95']:.4f}", loss, *times, *size, *more]
+        scores = [accuracy.text(entry[accuracy.name]), loss, *times, *size, *more]
         cells = [str(entry["trial"]), *scores, f"{entry['summary']}{marks}"]
         lines.append(f"| {' | '.join(cells)} |")
     best = "fastest" if timed else "smallest"
     lines += [
         "",
-        f"Recommended: the {best} scheme that loses at most 1.0 mAP point. Knee: the scheme farthest below the",
+        f"Recommended: the {best} scheme that loses at most 1.0 {accuracy.brief} point. "
+        "Knee: the scheme farthest below the",
     ]
     lines += ["line between the front's ends. The front is chosen on what was measured again where it was: the loss"]
     if timed:
-        lines += ["on all evaluation images, and the median latency of repeated rounds over all members. mAP50-95 and"]
+        lines += ["on all evaluation images, and the median latency of repeated rounds over all members. "]
+        lines[-1] += f"{accuracy.label} and"
         lines += ["`in the search` are the figures that the search saw.", ""]
     else:
-        lines += ["on all evaluation images. mAP50-95 is the figure that the search saw.", ""]
+        lines += [f"on all evaluation images. {accuracy.label} is the figure that the search saw.", ""]
     if any(entry["noisy"] for entry in rows):
         lines += ["Noisy: another load disturbed the timing of this scheme; front.json has its interval.", ""]
     return "\n".join(lines)

@@ -99,10 +99,10 @@ def run_summary(loaded: LoadedRun) -> RunSummary:
     history: tuple[float, ...] = ()
     facts = {"started": str(loaded.manifest["started"])}
     if loaded.reference is not None:
-        reference = loaded.reference
+        reference, accuracy = loaded.reference, config.objective_set.maximised
         history = hypervolume_history(loaded.records, config.objective_set, reference)
         facts["reference"] = (
-            f"mAP50-95 {reference.accuracy.map_50_95:.4f} on {reference.accuracy.images} search images"
+            f"{accuracy.label} {accuracy.text(accuracy.value(reference))} on {reference.accuracy.images} search images"
             + (f", {milliseconds(reference.latency_ms)} ms" if reference.latency else "")
         )
         if noise := noise_of(reference.latency, reference.latency_ms):

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from objectives.runtimes.engine_builder import EngineBuilder
 from objectives.tasks.detection.data.dataset import CocoDataset
-from objectives.tasks.detection.metrics.coco import bootstrap_difference
+from objectives.tasks.detection.metrics.comparison import bootstrap_difference
 from objectives.tasks.detection.metrics.scoring import score
 from objectives.tasks.detection.predictions import Predictions
 from search_spaces.allocation import Allocation
@@ -18,6 +18,7 @@ from tuner.prepare.prepared import ArtifactParts
 from tuner.results.detector import Detector
 from tuner.results.retime import read_rounds
 from tuner.search.records import Rescore
+from tuner.study.config import StudyConfig
 from tuner.study.inputs import Inputs
 from tuner.study.run_folder import RunFolder, read_json
 from tuner.terminal.progress import Steps, silent
@@ -47,7 +48,7 @@ def rescore(
     reference = detector.predict(None)
     for count, allocation in enumerate(missing, 1):
         candidate = detector.predict(allocation, f"re-scoring {count}/{len(missing)}")
-        found = _compare(data.full, unseen, candidate, reference, inputs.config.data.metrics)
+        found = _compare(data.full, unseen, candidate, reference, inputs.config)
         if isinstance(inputs.runtime, EngineBuilder) and not inputs.runtime.emulated:
             twin = detector.predict_in_onnxruntime(allocation, f"in ONNX Runtime {count}/{len(missing)}")
             found = replace(found, onnxruntime=score(data.full, twin, inputs.config.data.metrics, reference))
@@ -69,14 +70,15 @@ def _compare(
     unseen: CocoDataset | None,
     candidate: Predictions,
     reference: Predictions,
-    metrics: Sequence[str],
+    config: StudyConfig,
 ) -> Rescore:
+    metrics, own_metric = config.data.metrics, config.objective_set.maximised.metric
     everywhere = score(full, candidate, metrics, reference)
-    difference, interval = bootstrap_difference(full, candidate, reference, _SAMPLES)
+    difference, interval = bootstrap_difference(full, candidate, reference, _SAMPLES, metric=own_metric)
     if unseen is None:
         return Rescore(everywhere, None, difference, interval)
     ids = {image.id for image in unseen.images}
     own, base = candidate.only(ids), reference.only(ids)
-    unseen_difference, unseen_interval = bootstrap_difference(unseen, own, base, _SAMPLES)
+    unseen_difference, unseen_interval = bootstrap_difference(unseen, own, base, _SAMPLES, metric=own_metric)
     accuracy = score(unseen, own, metrics, base)
     return Rescore(everywhere, accuracy, difference, interval, unseen_difference, unseen_interval)

@@ -12,7 +12,7 @@ class Budget:
     """What a user can afford; None where it does not matter.
 
     Attributes:
-        max_drop: mAP points lost against the reference.
+        max_drop: Points of the accuracy (hundredths) lost against the reference.
         max_latency_ms: Milliseconds in the study's scale.
         max_weight_mib: MiB of weights.
     """

@@ -16,7 +16,7 @@ MIN_AGREEMENTS = 8
 class JointPosterior:
     """Posterior of every objective.
 
-    Coordinates: of the accuracy the loss ``-ln(mAP / reference)``, of a cost its share of the reference's.
+    Coordinates: of the accuracy the loss ``-ln(accuracy / reference)``, of a cost its share of the reference's.
 
     Args:
         problem: The search.
@@ -71,7 +71,7 @@ class JointPosterior:
         return self.outcomes(mean[:, None, :] + unit * deviation[:, None, :])
 
     def outcomes(self, coordinates: Floats) -> Floats:
-        """Coordinates in the units of the hypervolume: ``-mAP / reference`` and shares of costs, all minimised."""
+        """Coordinates in the units of the hypervolume: ``-accuracy / reference`` and shares of costs, all minimised."""
         accuracy = np.array([objective.accuracy for objective in self.problem.objectives])
         return np.where(accuracy, -np.exp(-coordinates), coordinates)
 
@@ -92,9 +92,9 @@ class JointPosterior:
 
 
 def _accuracy_model(problem: Problem, history: History, losses: Floats) -> AccuracyModel:
-    """The accuracy model, with sensitivities that the agreement of the trials corrected where the mAP bears that out.
+    """The accuracy model, with sensitivities that the agreement of the trials corrected where it bears that out.
 
-    The label-free agreement with the reference's detections is far less noisy than the mAP. Its own effects are learned
+    The label-free agreement with the reference's detections is far less noisy than an mAP. Its own effects are learned
     like those of the mAP; taken as sensitivities they stand for the prior, unless the marginal likelihood is against
     them.
     """
@@ -102,7 +102,10 @@ def _accuracy_model(problem: Problem, history: History, losses: Floats) -> Accur
     plain = AccuracyModel(problem, schemes, losses, running=running)
     if len(schemes) < MIN_AGREEMENTS or not np.isfinite(history.agreement).all():
         return plain
-    learned = AccuracyModel(problem, schemes, loss(history.agreement, 1.0)).effects
+    agreement = loss(history.agreement, 1.0)
+    if np.array_equal(agreement, losses):  # it is what is searched by, and no second witness
+        return plain
+    learned = AccuracyModel(problem, schemes, agreement).effects
     # An effect below zero is noise: a layer does not agree better for being quantized.
     floor = 0.02 * np.abs(learned).mean(axis=0)
     harm = np.where(problem.harm > 0, np.maximum(learned, floor), 0.0)

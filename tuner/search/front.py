@@ -8,13 +8,14 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from objectives.objective import Objective
 from objectives.objective_set import ObjectiveSet
 from objectives.scores import Scores
 from tuner.samplers import optuna_compat
 from tuner.samplers.acquisition import nondominated
 from tuner.search.records import FrontMember, Rescore, TrialRecord
 
-#: The recommended scheme is the fastest that loses at most this much mAP50-95.
+#: The recommended scheme is the fastest that loses at most this much accuracy.
 RECOMMENDED_DROP = 0.01
 
 
@@ -68,7 +69,7 @@ def front_of(
         for record, best in zip(candidates, pareto(measured), strict=True)
         if best or record.allocation.digest in rescores
     ]
-    latest = [settled(member, reference) for member in eligible]
+    latest = [settled(member, reference, objectives.maximised) for member in eligible]
     kept = [index for index, scores in enumerate(latest) if objectives.feasible(scores)]
     if not kept:
         return []
@@ -77,8 +78,9 @@ def front_of(
     shown = pareto(points)
     order = [row for row in np.argsort(points[:, cost], kind="stable") if shown[row]]
     members = [eligible[kept[row]] for row in order]
-    good = [index for index, member in enumerate(members) if drop(member, reference) <= RECOMMENDED_DROP]
-    best = good[0] if good else int(np.argmin([drop(member, reference) for member in members]))
+    drops = [drop(member, reference, objectives.maximised) for member in members]
+    good = [index for index, lost in enumerate(drops) if lost <= RECOMMENDED_DROP]
+    best = good[0] if good else int(np.argmin(drops))
     members[best] = replace(members[best], recommended=True)
     bend = knee(points[order][:, [cost, accuracy]])
     if bend is not None:
@@ -114,31 +116,31 @@ def _points(scores: Sequence[Scores], objectives: ObjectiveSet, reference: Score
     return np.array([objectives.losses(entry, reference) for entry in scores], dtype=np.float64)
 
 
-def settled(member: FrontMember, reference: Scores) -> Scores:
+def settled(member: FrontMember, reference: Scores, accuracy: Objective) -> Scores:
     """A member's scores by what was measured last, on the scales of the search.
 
-    The mAP is the reference's on the search images plus the difference on all images, so that it compares with schemes
-    that were not measured again and with the constraints; the latency is that of the repeated rounds.
+    The accuracy is the reference's on the search images plus the difference on all images, so that it compares with
+    schemes that were not measured again and with the constraints; the latency is that of the repeated rounds.
     """
     scores, again = member.record.scores, member.rescore
     assert scores is not None
     if again is None:
         return scores
-    shifted = reference.accuracy.map_50_95 + again.difference
+    shifted = accuracy.value(reference) + again.difference
     ratio = again.latency_ratio
     return replace(
         scores,
-        accuracy=replace(scores.accuracy, metrics={**scores.metrics, "map_50_95": shifted}),
+        accuracy=replace(scores.accuracy, metrics={**scores.metrics, accuracy.name: shifted}),
         latency_ms=scores.latency_ms if ratio is None else reference.latency_ms * ratio,
     )
 
 
-def drop(member: FrontMember, reference: Scores) -> float:
-    """Loss of mAP50-95 against the reference, on all images where re-scored; negative is a gain."""
+def drop(member: FrontMember, reference: Scores, accuracy: Objective) -> float:
+    """Loss of accuracy against the reference, on all images where re-scored; negative is a gain."""
     if member.rescore is not None:
         return -member.rescore.difference
     assert member.record.scores is not None
-    return reference.accuracy.map_50_95 - member.record.scores.accuracy.map_50_95
+    return accuracy.value(reference) - accuracy.value(member.record.scores)
 
 
 def hypervolume(records: Sequence[TrialRecord], objectives: ObjectiveSet, reference: Scores) -> float:

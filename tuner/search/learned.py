@@ -30,9 +30,9 @@ class Effect:
     Attributes:
         group: The group.
         format: The format.
-        prior: Loss that the scaled prior expects, in mAP points.
-        posterior: Loss that the trials leave believed, in mAP points.
-        deviation: Its standard deviation over draws of the posterior, in mAP points.
+        prior: Loss that the scaled prior expects, in points of the accuracy.
+        posterior: Loss that the trials leave believed, in points of the accuracy.
+        deviation: Its standard deviation over draws of the posterior, in points of the accuracy.
         latency_ms: Change against the unquantized format; None without latency or without that format.
     """
 
@@ -135,7 +135,7 @@ def rank(first: Floats, second: Floats) -> Ranks:
 
 
 def _points(effects: Floats, reference: float) -> Floats:
-    """Losses of the logarithm as mAP points, shape as given."""
+    """Losses of the logarithm as points of the accuracy, shape as given."""
     return np.asarray(100 * reference * -np.expm1(-effects))
 
 

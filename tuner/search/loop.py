@@ -17,6 +17,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from objectives.objective import milliseconds
+from objectives.objective_set import ObjectiveSet
 from objectives.runtimes.runtime import StudyEvaluator
 from objectives.scores import Failure, Outcome, Scores, Screened, checked
 from search_spaces.durable import write_durably
@@ -25,7 +26,7 @@ from search_spaces.reading import record_of
 from search_spaces.unsupported import Unsupported
 from tuner.samplers import make_sampler
 from tuner.search.front import front_of
-from tuner.search.low_reference import why_so_low
+from tuner.search.low_reference import too_low
 from tuner.search.progress_view import LiveView, Progress
 from tuner.search.records import noise_of
 from tuner.search.screening import leaders
@@ -43,8 +44,6 @@ from tuner.terminal.signals import Interrupted
 
 #: Equal failures in a row that end a study.
 MAX_EQUAL_FAILURES = 5
-#: A reference below this mAP50-95 means that model and labels do not belong together.
-MIN_REFERENCE_MAP = 0.05
 # Between two looks of a worker that has nothing to do but to outlive the others.
 _WAIT_SECONDS = 0.2
 
@@ -130,7 +129,7 @@ def search(session: Session, total: int) -> None:
                     trials.requeue(trial)
                 raise
             run.save_evaluation(allocation, result)
-            run.log("evaluated", trial=trial.number, digest=allocation.digest, **_outcome(result))
+            run.log("evaluated", trial=trial.number, digest=allocation.digest, **_outcome(result, config.objective_set))
         trials.tell(trial, result)
         if isinstance(result, Failure):
             if result.kind == UNSTABLE:
@@ -203,21 +202,17 @@ def score_reference(run: RunFolder, evaluator: StudyEvaluator, inputs: Inputs) -
     """Scores of the unquantized model: measured once per run, before any trial.
 
     Raises:
-        InputError: Its mAP is so low that model and labels cannot belong together.
+        InputError: It is so bad that there is nothing to lose.
     """
     if run.reference.is_file():
         return read_json(run.reference, Scores)
     scores = checked(evaluator.reference())
     if isinstance(scores, Failure):
         raise InputError(f"model.path: {inputs.graph.path}: the reference's {scores.message}; check model and runtime")
-    found = scores.accuracy.map_50_95
-    if found < MIN_REFERENCE_MAP:
-        raise InputError(
-            f"model.path: {inputs.graph.path} scores mAP50-95 {found:.4f} on the labels, too little to lose any of it: "
-            f"{why_so_low(run, inputs)}"
-        )
+    if problem := too_low(run, inputs, scores):
+        raise InputError(f"model.path: {inputs.graph.path} {problem}")
     write_durably(run.reference, json.dumps(scores.to_json()))
-    run.log("reference", **_outcome(scores))
+    run.log("reference", **_outcome(scores, inputs.config.objective_set))
     if noise := noise_of(scores.latency, scores.latency_ms):
         say(
             f"warning: the machine is noisy: the reference takes {milliseconds(scores.latency_ms)} ms "
@@ -268,16 +263,16 @@ def progress(trials: Trials, config: StudyConfig, reference: Scores, total: int)
     front = front_of(records, objectives, reference)
     done = counted(records)
     left = seconds_left(trials.study, total - done)
-    return Progress(config.name, done, total, left, ended[-1] if ended else None, front, reference, objectives.further)
+    return Progress(config.name, done, total, left, ended[-1] if ended else None, front, reference, objectives)
 
 
-def _outcome(result: Outcome) -> dict[str, Any]:
+def _outcome(result: Outcome, objectives: ObjectiveSet) -> dict[str, Any]:
     if isinstance(result, Failure):
         return {"failure": result.kind, "message": result.message}
     if isinstance(result, Screened):
         return {"screened": asdict(result.look), "seconds": dict(result.seconds)}
     return {
-        "map_50_95": result.accuracy.map_50_95,
+        objectives.maximised.name: objectives.maximised.value(result),
         "latency_ms": result.latency_ms,
         **({"noisy": True} if result.latency and result.latency.noisy else {}),
         "weight_bytes": result.size.weight_bytes,

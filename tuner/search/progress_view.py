@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from objectives.objective import Objective, milliseconds
+from objectives.objective_set import ObjectiveSet
 from objectives.scores import Scores
 from tuner.search.front import drop
 from tuner.search.records import NOISY_MARK, FrontMember, TrialRecord, noise_of
@@ -32,7 +33,7 @@ class Progress:
         last: The trial that ended last.
         front: The front so far.
         reference: Scores of the unquantized model.
-        further: Objectives of the study beside mAP, latency and size.
+        objectives: Of the study.
     """
 
     name: str
@@ -42,7 +43,7 @@ class Progress:
     last: TrialRecord | None
     front: Sequence[FrontMember]
     reference: Scores
-    further: Sequence[Objective] = ()
+    objectives: ObjectiveSet
 
 
 class LiveView:
@@ -87,20 +88,20 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
 
 
-def describe(record: TrialRecord) -> str:
+def describe(record: TrialRecord, accuracy: Objective) -> str:
     """One trial in a few words."""
     if record.screened is not None:
         look = record.screened.look
         return (
-            f"trial {record.number} ({record.origin}): screened, mAP {100 * look.difference:+.1f} points to one that "
-            f"costs no more, on {look.images} of {look.total} images"
+            f"trial {record.number} ({record.origin}): screened, {accuracy.brief} {100 * look.difference:+.1f} points "
+            f"to one that costs no more, on {look.images} of {look.total} images"
         )
     if record.scores is None:
         failure = record.failure
         return f"trial {record.number} ({record.origin}): {failure.kind if failure else record.state}"
     scores = record.scores
     return (
-        f"trial {record.number} ({record.origin}): mAP {scores.accuracy.map_50_95:.4f}, "
+        f"trial {record.number} ({record.origin}): {accuracy.brief} {accuracy.value(scores):.4f}, "
         + (f"{milliseconds(scores.latency_ms)} ms{_noise(scores)}, " if scores.latency else "")
         + f"{scores.size.weight_bytes / 2**20:.2f} MiB"
     )
@@ -113,7 +114,7 @@ def _noise(scores: Scores) -> str:
 
 
 def _line(progress: Progress) -> str:
-    last = describe(progress.last) if progress.last else "starting"
+    last = describe(progress.last, progress.objectives.maximised) if progress.last else "starting"
     left = duration(progress.seconds_left)
     return f"{progress.done}/{progress.total} trials, {left} left, front {len(progress.front)}; {last}"
 
@@ -121,8 +122,9 @@ def _line(progress: Progress) -> str:
 def _table(progress: Progress) -> Table:
     table = Table(title=f"{progress.name}: front", title_justify="left")
     timed = ["ms", "speed-up"] if progress.reference.latency else []
-    further = [objective.title for objective in progress.further]
-    for name in ("trial", "mAP50-95", "loss, points", *timed, "MiB", "bits", *further, "formats"):
+    accuracy, further = progress.objectives.maximised, progress.objectives.further
+    titles = [objective.title for objective in further]
+    for name in ("trial", accuracy.label, "loss, points", *timed, "MiB", "bits", *titles, "formats"):
         table.add_column(name, justify="left" if name == "formats" else "right")
     step = max(1, -(-len(progress.front) // _ROWS))
     for index, member in enumerate(progress.front):
@@ -132,12 +134,12 @@ def _table(progress: Progress) -> Table:
         speed = progress.reference.latency_ms / scores.latency_ms if scores.latency_ms else 0.0
         table.add_row(
             str(member.record.number),
-            f"{scores.accuracy.map_50_95:.4f}",
-            f"{100 * drop(member, progress.reference):.2f}",
+            accuracy.text(accuracy.value(scores)),
+            f"{100 * drop(member, progress.reference, accuracy):.2f}",
             *([milliseconds(scores.latency_ms) + NOISY_MARK * member.noisy, f"{speed:.2f}"] if timed else []),
             f"{scores.size.weight_bytes / 2**20:.2f}",
             f"{scores.size.average_weight_bits:.2f}",
-            *(objective.text(objective.value(scores)) for objective in progress.further),
+            *(objective.text(objective.value(scores)) for objective in further),
             member.record.allocation.summary(),
             style="bold green" if member.recommended else None,
         )

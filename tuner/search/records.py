@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, fields
 from statistics import median
 from typing import Any
 
-from objectives.objective import LATENCY_MS, MIB, WEIGHT_MIB, milliseconds
+from pydantic import model_validator
+
+from objectives.objective import LATENCY_MS, MAP_50_95, MIB, OBJECTIVES, WEIGHT_MIB, milliseconds
 from objectives.objective_set import ObjectiveSet
 from objectives.scores import Accuracy, Failure, Latency, Scores, Screened
 from search_spaces.allocation import Allocation
@@ -66,7 +68,7 @@ class Rescore:
     Attributes:
         full: On all evaluation images.
         unseen: On the evaluation images that the search never saw; None where there are none.
-        difference: mAP50-95 minus the reference's on all evaluation images (negative is a loss), in [-1, 1].
+        difference: Accuracy minus the reference's on all evaluation images (negative is a loss), in [-1, 1].
         interval: Paired bootstrap 95 % interval (low, high) of `difference` over images.
         unseen_difference: The same on the unseen images; None where there are none.
         unseen_interval: Its interval; None where there are none.
@@ -127,17 +129,34 @@ class Baseline:
 
     Attributes:
         name: Shown in figures.
-        map_50_95: Accuracy on the search images.
+        accuracy: On the search images, in the figure that the study searches by.
         latency_ms: Paired latency in the study's milliseconds; 0 where the study times nothing.
         weight_bytes: Bytes of the weights; 0 where unknown.
         noisy: Whether its latency was measured on a noisy machine.
+        figure: Name of that figure.
     """
 
     name: str
-    map_50_95: float
+    accuracy: float
     latency_ms: float
     weight_bytes: int = 0
     noisy: bool = False
+    figure: str = MAP_50_95.name
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns a JSON object that has the accuracy under the name of its figure."""
+        facts = {"latency_ms": self.latency_ms, "weight_bytes": self.weight_bytes, "noisy": self.noisy}
+        return {"name": self.name, self.figure: self.accuracy, **facts}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, data: object) -> object:
+        """What `record_of` makes of that form."""
+        known = {each.name for each in fields(cls)}
+        other = [name for name in data if name not in known] if isinstance(data, Mapping) else []
+        if not isinstance(data, Mapping) or len(other) != 1 or other[0] not in OBJECTIVES.names():
+            return data
+        return {**{key: data[key] for key in data if key in known}, "figure": other[0], "accuracy": data[other[0]]}
 
     @property
     def costs(self) -> dict[str, float]:
@@ -146,7 +165,7 @@ class Baseline:
 
     def __str__(self) -> str:
         """One line: what is known of it."""
-        facts = [f"mAP50-95 {self.map_50_95:.4f}"]
+        facts = [f"{OBJECTIVES.get(self.figure).label} {self.accuracy:.4f}"]
         facts += [f"{milliseconds(self.latency_ms)} ms" + " (noisy)" * self.noisy] if self.latency_ms else []
         facts += [f"{self.weight_bytes / 2**20:.2f} MiB"] if self.weight_bytes else []
         return f"{self.name}: {', '.join(facts)}"
@@ -163,6 +182,10 @@ class FailedBaseline:
 
     name: str
     failure: Failure
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns a JSON object."""
+        return {"name": self.name, "failure": self.failure.to_json()}
 
     def __str__(self) -> str:
         """One line: what went wrong."""

@@ -25,8 +25,8 @@ class Patience:
     """When a study has stopped to gain.
 
     A gain counts if it exceeds what luck alone could bring: the most that a second measurement of a front member would
-    add if its mAP came out by `LUCK` standard deviations higher. The deviation is the noise that the accuracy model
-    finds in the trials.
+    add if its accuracy came out by `LUCK` standard deviations higher. The deviation is the noise that the accuracy
+    model finds in the trials.
 
     Attributes:
         problem: The search, for the model.

@@ -144,7 +144,8 @@ class Trials:
         # optuna-dashboard 0.21 reads only the list of Optuna before 5, which Optuna 5 reads too.
         set_trial_attr(self.study, trial, "constraints", list(excesses.values()))
         trial.set_user_attr("scores", result.to_json())
-        trial.set_user_attr("map_50", round(result.accuracy.map_50, 4))
+        if "map_50" in result.metrics:
+            trial.set_user_attr("map_50", round(result.accuracy.map_50, 4))
         if result.latency is not None:
             trial.set_user_attr("latency_ratio", round(result.latency.ratio, 4))
             if result.latency.noisy:

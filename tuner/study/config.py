@@ -12,6 +12,7 @@ from objectives.runtimes.registry import RUNTIMES, parse_settings
 from objectives.runtimes.runtime import Runtime, TimingDefaults
 from objectives.runtimes.settings import Positive, PositiveFloat, RuntimeSettings, Text
 from objectives.tasks.detection.heads.registry import HEADS
+from objectives.tasks.detection.metrics.metric import LABELS
 from objectives.tasks.detection.metrics.registry import DEFAULT_METRICS, METRICS
 from search_spaces.formats import DEFAULT_FORMATS
 from tuner.study.registered import name_in
@@ -60,7 +61,11 @@ class ModelSection(Section):
 
 
 class DataSection(Section):
-    """Evaluation images with labels, and calibration images; `split` is of a data yaml."""
+    """Evaluation images with their labels, which an accuracy may do without, and calibration images.
+
+    `split` is of a data yaml. Without labels, `calibration` may be left out: some of the images are taken. `metrics`
+    are by default those that the study's accuracy is of, beside COCO's where there are labels.
+    """
 
     images: Text | None = None
     annotations: Text | None = None
@@ -157,6 +162,7 @@ class ConstraintsSection(Section):
     """Bounds that a scheme must keep to stand in the front."""
 
     min_map: PositiveFloat | None = None
+    min_agreement: PositiveFloat | None = None
     max_latency_ms: PositiveFloat | None = None
     max_weight_mib: PositiveFloat | None = None
 
@@ -186,6 +192,10 @@ class SearchSection(Section):
     patience: Positive | None = None
     screening: ScreeningSection | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+
+def _labelled(images: Any, annotations: Any) -> bool:
+    return annotations is not None or (isinstance(images, str) and images.endswith((".yaml", ".yml")))
 
 
 class S3Section(Section):
@@ -224,16 +234,34 @@ class StudyConfig(Section):
     storage: Text | None = None
     artifacts: ArtifactsSection = ArtifactsSection()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _default_metrics(cls, study: Any) -> Any:
+        """What is computed where the study does not say: what its accuracy is of, and COCO's where there are labels."""
+        if not isinstance(study, dict) or not isinstance(study.get("data", {}), dict):
+            return study
+        data, names = study.get("data", {}), study.get("objectives")
+        if "metrics" in data or not isinstance(names, list):
+            return study
+        known = [name for name in names if isinstance(name, str) and name in OBJECTIVES.names()]
+        wanted = [OBJECTIVES.get(name).metric for name in known if OBJECTIVES.get(name).accuracy]
+        labelled = DEFAULT_METRICS if _labelled(data.get("images"), data.get("annotations")) else ()
+        if not wanted or wanted == list(DEFAULT_METRICS):
+            return study
+        return {**study, "data": {**data, "metrics": list(dict.fromkeys([*labelled, *wanted]))}}
+
     @model_validator(mode="after")
     def _check(self) -> StudyConfig:
-        data = self.data
-        yaml_data = data.images is not None and data.images.endswith((".yaml", ".yml"))
+        data, accuracy = self.data, self.objective_set.maximised
         if self.runtime_type.artifacts:
             if data.images is None:
                 raise ValueError("data.images: missing; give the folder of evaluation images")
-            if data.annotations is None and not yaml_data:
-                raise ValueError("data.annotations: missing; give the COCO json of the evaluation images")
-            if data.calibration is None:
+            if not self.labelled and LABELS in METRICS.get(accuracy.metric).needs:
+                raise ValueError(
+                    "data.annotations: missing; give the COCO json of the evaluation images, or search without labels: "
+                    "objectives: [agreement, ...]"
+                )
+            if data.calibration is None and self.labelled:
                 raise ValueError("data.calibration: missing; give a list of calibration images")
         elif self.search.screening is not None:
             raise ValueError(f"search.screening: {self.runtime.name} has no images to look at first; leave it out")
@@ -245,6 +273,11 @@ class StudyConfig(Section):
         if isinstance(self.model.image_size, list) and len(self.model.image_size) != 2:
             raise ValueError("model.image_size: give one number, or [height, width]")
         return self
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the study names labels."""
+        return _labelled(self.data.images, self.data.annotations)
 
     @property
     def objective_set(self) -> ObjectiveSet:

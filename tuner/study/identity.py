@@ -63,6 +63,9 @@ def identity(config: StudyConfig, *, digests: Mapping[str, str]) -> dict[str, An
         digests: ``{"model": ..., "data": ..., "calibration": ..., "space": ...}`` as far as they apply.
     """
     settings, runtime, metrics = config.runtime, open_runtime(config.runtime), list(config.data.metrics)
+    bounds = config.constraints.model_dump()
+    if bounds["min_agreement"] is None:
+        del bounds["min_agreement"]  # which runs had no word for before it could be bounded
     return {
         **{f"digest.{name}": value for name, value in digests.items()},
         "runtime.name": settings.name,
@@ -75,7 +78,7 @@ def identity(config: StudyConfig, *, digests: Mapping[str, str]) -> dict[str, An
         **{f"calibration.{key}": value for key, value in config.calibration.model_dump().items()},
         # Where weights are recovered does not matter: they are kept in the run, and both ways agree within rounding.
         **{f"weights.{key}": value for key, value in config.weights.model_dump(exclude={"device"}).items()},
-        **{f"constraints.{key}": value for key, value in config.constraints.model_dump().items()},
+        **{f"constraints.{key}": value for key, value in bounds.items()},
         "model.head": config.model.head,
         "model.image_size": config.model.image_size,
         "data.search_images": config.data.search_images,

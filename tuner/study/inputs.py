@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +9,11 @@ from objectives.runtimes.engine_builder import EngineBuilder
 from objectives.runtimes.registry import open_runtime
 from objectives.runtimes.runtime import Runtime
 from objectives.runtimes.support import SupportKind
-from objectives.tasks.detection.data.calibration_set import CalibrationSet, check_disjoint, load_calibration
-from objectives.tasks.detection.data.dataset import CocoDataset, load_dataset
+from objectives.tasks.detection.data.calibration_set import CalibrationSet, check_disjoint, held_out, load_calibration
+from objectives.tasks.detection.data.dataset import CocoDataset, has_labels, load_dataset, load_unlabelled
 from objectives.tasks.detection.detector import Detector, recognise
+from objectives.tasks.detection.metrics.metric import LABELS
+from objectives.tasks.detection.metrics.registry import METRICS
 from objectives.tasks.detection.metrics.scoring import figures, needs
 from search_spaces.errors import InputError
 from search_spaces.formats import UNQUANTIZED, get_format
@@ -96,15 +97,15 @@ def read_inputs(config: StudyConfig) -> Inputs:
     if not runtime.artifacts:
         return Inputs(config, runtime, graph, space, None)
     contract = read_contract(config.model, graph)
-    assert config.data.images is not None and config.data.calibration is not None
-    _check_metrics(config.data.metrics)
     contract = contract.giving(needs(config.data.metrics), f"data.metrics: [{', '.join(config.data.metrics)}]")
-    annotations = config.data.annotations
-    labels = Path(annotations) if annotations else None
-    full = load_dataset(Path(config.data.images), labels, config.data.split, contract.details)
+    full = _read_images(config, contract.details)
+    _check_metrics(config, full)
     full = full.matched(contract.classes, contract.class_count)
-    calibration = load_calibration(Path(config.data.calibration), config.calibration.images)
-    check_disjoint(calibration, full)
+    if config.data.calibration is None:
+        calibration, full = held_out(full, config.calibration.images)
+    else:
+        calibration = load_calibration(Path(config.data.calibration), config.calibration.images)
+        check_disjoint(calibration, full)
     search = full.subset(config.data.search_images)
     screening = config.search.screening
     if screening is not None and screening.images >= len(search):
@@ -135,19 +136,38 @@ def read_contract(model: ModelSection, graph: ModelGraph) -> Detector:
 
 def _check_measurable(config: StudyConfig, runtime: Runtime) -> None:
     wanted = config.objective_set
+    accuracy = wanted.maximised.name
     if wanted.timed and runtime.emulated:
         raise InputError(
             f"objectives: [{', '.join(config.objectives)}]: no latency can be measured here: {runtime.emulated}; "
-            "choose [map_50_95, weight_mib] or [map_50_95, engine_mib] here, and latency_ms there (`--new-device`)"
+            f"choose [{accuracy}, weight_mib] or [{accuracy}, engine_mib] here, and latency_ms there (`--new-device`)"
         )
     if wanted.built and not isinstance(runtime, EngineBuilder):
         raise InputError(f"objectives: engine_mib: {runtime.name} builds no engines; choose weight_mib")
 
 
-def _check_metrics(metrics: Sequence[str]) -> None:
-    missing = [name for name in ("map_50_95", "map_50") if name not in figures(metrics)]
-    if missing:
-        raise InputError(f"data.metrics: {', '.join(metrics) or 'none'} yields no {missing[0]}; add coco_box")
+def _read_images(config: StudyConfig, details: frozenset[str]) -> CocoDataset:
+    """The evaluation images, with the labels that the study names, or that lie beside them."""
+    folder, annotations = Path(config.data.images or ""), config.data.annotations
+    if config.labelled or has_labels(folder):
+        return load_dataset(folder, Path(annotations) if annotations else None, config.data.split, details)
+    return load_unlabelled(folder)
+
+
+def _check_metrics(config: StudyConfig, dataset: CocoDataset) -> None:
+    metrics, given = config.data.metrics, figures(config.data.metrics)
+    wanted = config.objective_set
+    for objective in (wanted.maximised, *(each for each in wanted.bounds if each.accuracy)):
+        if objective.name not in given:
+            raise InputError(
+                f"data.metrics: {', '.join(metrics) or 'none'} yields no {objective.name}; add {objective.metric}"
+            )
+    blind = [name for name in metrics if LABELS in METRICS.get(name).needs]
+    if blind and not dataset.labelled:
+        raise InputError(
+            f"data.metrics: {blind[0]} needs labels, and {dataset.source} holds images alone; give data.annotations, "
+            "or leave the metric out"
+        )
 
 
 def build_space(config: StudyConfig, runtime: Runtime, graph: ModelGraph) -> SearchSpace:

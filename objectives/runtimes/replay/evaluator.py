@@ -146,7 +146,7 @@ class ReplayEvaluator:
         reference, jitter = self._settings.reference_ms, self._settings.jitter
         p50 = reference * ratio
         return Scores(
-            accuracy=Accuracy(metrics=_figures(score), images=0),
+            accuracy=Accuracy(metrics={**_figures(score), "agreement": math.exp(-loss)}, images=0),
             latency=Latency(
                 *(p50, 1.01 * p50, 1.02 * p50, p50, 0.01, 100, ratio, reference),
                 noisy=jitter > 0,

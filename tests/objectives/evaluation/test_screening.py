@@ -85,8 +85,8 @@ def test_a_clearly_dominated_scheme_is_screened(
     look = found.look
     assert (look.leader, look.images, look.total, look.confidence) == (leader, 16, 24, 0.99)
     assert look.difference < look.upper < 0
-    assert look.map_50_95 == pytest.approx(scored["good"].accuracy.map_50_95 + look.difference)
-    assert abs(look.map_50_95 - scored["bad"].accuracy.map_50_95) < 0.1
+    assert look.expected == pytest.approx(scored["good"].accuracy.map_50_95 + look.difference)
+    assert abs(look.expected - scored["bad"].accuracy.map_50_95) < 0.1
     assert found.size == scored["bad"].size and found.artifact == scored["bad"].artifact
     assert found.saved == pytest.approx(found.seconds["look"] / 2) and found.saved > 0
 

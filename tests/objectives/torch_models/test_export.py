@@ -20,20 +20,28 @@ torch = pytest.importorskip("torch", reason="the torch extra is not installed")
 tasks = pytest.importorskip("ultralytics.nn.tasks", reason="the torch extra is not installed")
 
 from objectives.torch_models.checkpoint import load_checkpoint  # noqa: E402
+from objectives.torch_models.detector import TorchDetector  # noqa: E402
 from objectives.torch_models.export import ExportSettings, export, exported, map_checkpoint  # noqa: E402
 
+TASKS = {"-seg": "segment", "-pose": "pose", "-obb": "obb"}
+MODELS = {"detect": "DetectionModel", "segment": "SegmentationModel", "pose": "PoseModel", "obb": "OBBModel"}
 
-def save_checkpoint(path: Path, architecture: str = "yolov10n.yaml", classes: int = 3, seed: int = 0) -> Path:
+
+def save_checkpoint(
+    path: Path, architecture: str = "yolov10n.yaml", classes: int = 3, seed: int = 0, size: int = 64
+) -> Path:
     """An untrained detector whose BatchNorms are not the identity, saved as Ultralytics saves one."""
     torch.manual_seed(seed)
-    module = tasks.DetectionModel(architecture, nc=classes, verbose=False)
+    task = next((name for word, name in TASKS.items() if word in architecture), "detect")
+    module = getattr(tasks, MODELS[task])(architecture, nc=classes, verbose=False)
     for part in module.modules():
         if isinstance(part, torch.nn.BatchNorm2d):
             part.running_mean.normal_(0, 0.1)
             part.running_var.uniform_(0.5, 1.5)
             part.weight.data.uniform_(0.8, 1.2)
+    module.task = task
     module.names = {index: f"class{index}" for index in range(classes)}
-    torch.save({"model": module.half(), "ema": None, "train_args": {"task": "detect", "imgsz": 64}}, path)
+    torch.save({"model": module.half(), "ema": None, "train_args": {"task": task, "imgsz": size}}, path)
     return path
 
 
@@ -133,6 +141,39 @@ def test_export_is_verified_layer_by_layer(tmp_path, architecture, head, layout)
     assert not found.unmatched and not found.unused
     assert list(found.module_of) == [layer.name for layer in graph.quantizable]
     assert graph.opset == 17
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["yolov8n-seg.yaml", "yolo11n-pose.yaml", "yolo26n-obb.yaml"])
+def test_other_tasks_are_verified_layer_by_layer(tmp_path, architecture):
+    checkpoint = load_checkpoint(save_checkpoint(tmp_path / "a.pt", architecture))
+    found = export(checkpoint, tmp_path / "a.onnx", ExportSettings())
+    assert found.matches and not found.unmatched
+    with pytest.raises(InputError, match=r"its head \w+ has no loss that layers could be ranked by"):
+        TorchDetector(checkpoint, checkpoint.has_one_to_one_head)
+
+
+@pytest.mark.slow
+def test_normalisation_that_ultralytics_leaves_attention_and_copies_are_matched(tmp_path, monkeypatch):
+    monkeypatch.setitem(MODELS, "detect", "RTDETRDetectionModel")
+    path = save_checkpoint(tmp_path / "a.pt", "rtdetr-l.yaml", size=320)
+    found = export(load_checkpoint(path), tmp_path / "a.onnx", ExportSettings())
+    assert found.matches and not found.unmatched
+    matched = set(found.module_of.values())
+    assert {"model.28.input_proj.0.0", "model.28.decoder.layers.0.self_attn.q"} <= matched
+
+
+def test_what_ultralytics_cannot_export_is_one_line(tmp_path, monkeypatch):
+    checkpoint = load_checkpoint(save_checkpoint(tmp_path / "a.pt", "yolov8n.yaml"))
+
+    def refuse(*_, **__):
+        raise torch.onnx.errors.SymbolicValueError("no such operator\nInputs: ...", None)
+
+    monkeypatch.setattr(torch.onnx, "export", refuse)
+    with pytest.raises(
+        InputError, match=r"cannot export it at 64 x 64 pixels and opset 17: .*try another --image-size"
+    ):
+        export(checkpoint, tmp_path / "a.onnx", ExportSettings())
 
 
 def test_exports_repeat_and_are_made_once(tmp_path, monkeypatch):

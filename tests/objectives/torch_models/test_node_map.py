@@ -1,6 +1,7 @@
 """The map of torch modules to ONNX layers, on weights alone: it needs no torch."""
 
 import numpy as np
+import onnx
 import pytest
 from tiny_detectors import build_detector
 
@@ -81,3 +82,46 @@ def test_twins_are_not_guessed(graph):
     modules.append(ModuleWeights("y.twin", twin.kind, twin.weight, twin.bias))
     found = map_nodes(graph, modules)
     assert found.unmatched == {graph.quantizable[0].name: f"2 modules have these weights: {twin.name}, y.twin"}
+
+
+@pytest.fixture
+def decoder(tmp_path):
+    """Two decoder layers that begin alike, and one module that both use, as DETR's exports have them."""
+    draw = np.random.default_rng(0)
+    values = {name: draw.normal(size=(8, 8)).astype(np.float32) for name in ("first", "shared0")}
+    values |= {"twin": values["first"], "shared1": values["shared0"]}  # an exporter writes one constant for each use
+    nodes, tensor = [], "images"
+    for index, weight in enumerate(("first", "twin")):
+        for part, name in (("attn/Gemm", weight), (f"pos/MatMul_{index}", f"shared{index}")):
+            out = f"t{len(nodes)}"
+            path = f"/dec/layers.{index}/{part}" if name == weight else f"/dec/{part}"
+            nodes.append(onnx.helper.make_node("MatMul", [tensor, name], [out], name=path))
+            tensor = out
+    shape = (onnx.TensorProto.FLOAT, [1, 3, 4, 8])
+    graph = onnx.helper.make_graph(
+        nodes,
+        "decoder",
+        [onnx.helper.make_tensor_value_info("images", *shape)],
+        [onnx.helper.make_tensor_value_info(tensor, *shape)],
+        [onnx.numpy_helper.from_array(value, name) for name, value in values.items()],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "decoder.onnx")
+    return ModelGraph(tmp_path / "decoder.onnx"), values
+
+
+def test_copies_are_told_apart_by_where_they_lie_and_a_module_may_be_used_twice(decoder):
+    graph, values = decoder
+    modules = [
+        ModuleWeights("dec.layers.1.attn.out_proj", "Linear", values["twin"].T, None),
+        ModuleWeights("dec.layers.0.attn.out_proj", "Linear", values["first"].T, None),
+        ModuleWeights("dec.pos", "Linear", values["shared0"].T, None),
+    ]
+    found = map_nodes(graph, modules)
+    assert found.module_of == {
+        "/dec/layers.0/attn/Gemm": "dec.layers.0.attn.out_proj",
+        "/dec/pos/MatMul_0": "dec.pos",
+        "/dec/layers.1/attn/Gemm": "dec.layers.1.attn.out_proj",
+        "/dec/pos/MatMul_1": "dec.pos",
+    }
+    assert not found.unmatched and not found.unused and found.layer_of["dec.pos"] == "/dec/pos/MatMul_0"

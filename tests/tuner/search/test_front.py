@@ -82,7 +82,7 @@ def test_figures_measured_again_choose_the_front() -> None:
     members = front_of(RECORDS, TWO, REFERENCE, rescores=found)
     assert [member.record.number for member in members] == [3, 4, 1, 0]
     assert [member.record.number for member in members if member.recommended] == [4]
-    shown = row(members[1], REFERENCE)
+    shown = row(members[1], REFERENCE, TWO)
     assert (shown["map_50_95"], shown["latency_ms"]) == (0.39, 45.0), "the search's figures stay"
     assert shown["rescored"]["latency_ms"] == pytest.approx(46.0) and shown["rescored"]["rounds"] == 3
     assert (shown["rescored"]["latency_ratio_low"], shown["rescored"]["latency_ratio_high"]) == (0.44, 0.5)
@@ -115,7 +115,7 @@ def test_the_knee_is_farthest_below_the_line_between_the_ends() -> None:
 
 
 def test_the_best_for_a_budget() -> None:
-    rows = [row(member, REFERENCE) for member in front_of(RECORDS, TWO, REFERENCE)]
+    rows = [row(member, REFERENCE, TWO) for member in front_of(RECORDS, TWO, REFERENCE)]
     assert Budget(max_drop=0.6).best(rows) == 1, "the fastest that keeps it"
     assert Budget(max_latency_ms=55.0).best(rows) == 2, "the most accurate that keeps it"
     assert Budget(max_weight_mib=1.0).best(rows) == 1
@@ -155,7 +155,7 @@ def test_pareto_agrees_with_the_definition(rows: list[tuple[int, int, int]]) -> 
 
 def test_files_hold_every_member(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    write_front(run, "demo", front_of(RECORDS, TWO, REFERENCE), REFERENCE)
+    write_front(run, "demo", front_of(RECORDS, TWO, REFERENCE), REFERENCE, TWO)
     data = json.loads((tmp_path / "front.json").read_text())["front"]
     assert [entry["trial"] for entry in data] == [3, 2, 1, 0]
     wanted = {"trial", "scheme", "map_50_95", "latency_ms", "latency_ratio", "weight_bytes", "intervals"}
@@ -171,7 +171,7 @@ def noisy(scores: Scores, low: float, high: float) -> Scores:
 
 def test_noise_is_marked_in_every_file(tmp_path: Path) -> None:
     records = [replace(RECORDS[1], scores=noisy(RECORDS[1].scores, 0.55, 0.66)), RECORDS[2]]
-    write_front(RunFolder(tmp_path), "demo", front_of(records, TWO, REFERENCE), noisy(REFERENCE, 0.9, 1.1))
+    write_front(RunFolder(tmp_path), "demo", front_of(records, TWO, REFERENCE), noisy(REFERENCE, 0.9, 1.1), TWO)
     steady, marked = json.loads((tmp_path / "front.json").read_text())["front"]
     assert marked["noisy"] and marked["latency_ratio_interval"] == [0.55, 0.66]
     assert not steady["noisy"] and steady["latency_ratio_interval"] is None, "as of a run before there were any"
@@ -184,7 +184,7 @@ def test_noise_is_marked_in_every_file(tmp_path: Path) -> None:
 def test_a_noisy_round_marks_a_member() -> None:
     rescore = replace(again(-0.005, 0.6, 0.7, 0.61), noisy_rounds=1)
     (member,) = front_of([RECORDS[1]], TWO, REFERENCE, rescores={RECORDS[1].allocation.digest: rescore})
-    entry = row(member, REFERENCE)
+    entry = row(member, REFERENCE, TWO)
     assert entry["noisy"] and entry["rescored"]["noisy_rounds"] == 1
 
 

@@ -17,6 +17,7 @@ import yaml
 from tiny_detectors import build_detector, write_calibration, write_dataset
 
 from objectives.evaluation.bench import Bench
+from objectives.objective import MAP_50_95
 from objectives.scores import Failure, Scores
 from search_spaces.errors import InputError
 from tuner.cli.app import main
@@ -88,7 +89,7 @@ def test_a_study_that_times_nothing_shows_no_latency(half: list[TrialRecord], fo
     assert "| trial | mAP50-95 | loss, points (95 %) | weights MiB | bits | formats |" in text
     assert " ms" not in text and "the smallest scheme that loses" in text
     scored = next(record for record in half if record.scores)
-    assert " ms" not in describe(scored) and describe(scored).endswith("MiB")
+    assert " ms" not in describe(scored, MAP_50_95) and describe(scored, MAP_50_95).endswith("MiB")
     command = [sys.executable, "-m", "tuner", "front", folder / "run"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True)
     assert shown.stdout.split("\n")[0].split() == ["trial", "mAP50-95", "loss,", "points", "MiB", "bits", "formats"]
@@ -148,7 +149,7 @@ def test_every_sampler_goes_on_from_a_study_that_screened(loaded: LoadedRun) -> 
     record = _screened(loaded)[0]
     row = [problem.decode(scheme) for scheme in history.schemes].index(loaded.space.choices(record.allocation))
     screened = record.screened
-    assert history.values[row].tolist() == [screened.look.map_50_95, screened.size.weight_bytes / 2**20]
+    assert history.values[row].tolist() == [screened.look.expected, screened.size.weight_bytes / 2**20]
     assert history.agreement[row] == screened.agreement
     for name in ("model", "lowdim-tpe", "knapsack", "nsga2", "tpe", "random"):
         memory = optuna.create_study(directions=loaded.trials.study.directions)

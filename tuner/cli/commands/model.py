@@ -84,6 +84,9 @@ def evaluate(
     annotations: Annotated[
         Path | None, typer.Option("--annotations", metavar="FILE", help="COCO json; a data yaml brings its own.")
     ] = None,
+    reference: Annotated[
+        Path | None, typer.Option("--reference", metavar="MODEL", help="Tells the agreement with it; no labels needed.")
+    ] = None,
     split: Split = "val",
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only N images, always the same.")] = None,
     metric: Annotated[
@@ -96,12 +99,14 @@ def evaluate(
     image_size: ImageSize = None,
     as_json: Json = False,
 ) -> None:
-    """Scores a model, quantized or not: COCO mAP by pycocotools.
+    """Scores a model, quantized or not: COCO mAP by pycocotools, or its agreement with another model.
 
     Example: tuner eval yolov10s.onnx --images coco/val --annotations coco/instances_val.json
     """
+    from objectives.agreement import AGREEMENT
     from objectives.runtimes.opening import open_file
-    from objectives.tasks.detection.data.dataset import load_dataset
+    from objectives.tasks.detection.data.data_yaml import YAML_SUFFIXES
+    from objectives.tasks.detection.data.dataset import has_labels, load_dataset, load_unlabelled
     from objectives.tasks.detection.data.preprocessed import PreprocessedImages
     from objectives.tasks.detection.metrics.low_score import NOTHING, low_score_reason, strays
     from objectives.tasks.detection.metrics.registry import DEFAULT_METRICS
@@ -110,7 +115,10 @@ def evaluate(
     from tuner.study.model_file import onnx_file
     from tuner.terminal.progress import bar
 
-    wanted = metric or DEFAULT_METRICS
+    labelled = annotations is not None or images.suffix.lower() in YAML_SUFFIXES or has_labels(images)
+    alone = reference is not None and not labelled
+    also = (AGREEMENT.metric,) if reference is not None else ()
+    wanted = metric or (*(() if alone else DEFAULT_METRICS), *also)
     figures(wanted)  # before anything is run
     target = parse_runtime(runtime, builder)
     file = onnx_file(model, head=head, image_size=parse_size(image_size), runtime=target)
@@ -118,7 +126,8 @@ def evaluate(
     contract = contract.giving(needs(wanted), f"--metric {', '.join(wanted)}")
     if contract.note:
         say(f"note: {model}: {contract.note}")
-    dataset = load_dataset(images, annotations, split, contract.details).subset(limit)
+    labels = load_unlabelled(images) if alone else load_dataset(images, annotations, split, contract.details)
+    dataset = labels.subset(limit)
     dataset = dataset.matched(contract.classes, contract.class_count)
     for note in dataset.notes:
         say(f"note: {note}")
@@ -127,7 +136,15 @@ def evaluate(
             pixels = PreprocessedImages.build(dataset.images, contract.preprocessing, Path(folder), done)
         with bar("evaluation", len(dataset)) as done, open_file(target, file) as runner:
             predictions = detect_on(target, runner, pixels, contract, done)
-        found = score(dataset, predictions, wanted).to_json()
+        expected = None
+        if reference is not None:
+            other = onnx_file(reference, head=head, image_size=parse_size(image_size), runtime=target)
+            how = _detector(other, head, image_size, classes)[1]
+            with bar("preprocessing for the reference", len(dataset)) as done:
+                pixels = PreprocessedImages.build(dataset.images, how.preprocessing, Path(folder), done)
+            with bar("evaluation of the reference", len(dataset)) as done, open_file(target, other) as runner:
+                expected = detect_on(target, runner, pixels, how, done)
+        found = score(dataset, predictions, wanted, expected).to_json()
     if stray := strays(predictions):
         say(f"warning: {stray}")
     if found.get("map_50_95", 1.0) < NOTHING:

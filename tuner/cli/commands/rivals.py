@@ -64,16 +64,16 @@ def _show(loaded: LoadedRun, found: list[BaselineOutcome]) -> None:
     reference = loaded.reference
     if reference is None:
         return
-    whole = reference.latency_ms
+    whole, accuracy = reference.latency_ms, loaded.config.objective_set.maximised
 
     def row(name: str, one: Scores | Baseline, noisy: bool, weight_bytes: int) -> list[str]:
-        value = one.map_50_95 if isinstance(one, Baseline) else one.accuracy.map_50_95
-        cells = [name, f"{value:.4f}", f"{100 * (reference.accuracy.map_50_95 - value):.2f}"]
+        value = one.accuracy if isinstance(one, Baseline) else accuracy.value(one)
+        cells = [name, accuracy.text(value), f"{100 * (accuracy.value(reference) - value):.2f}"]
         if whole:
             cells += [milliseconds(one.latency_ms) + NOISY_MARK * noisy, f"{one.latency_ms / whole:.3f}"]
         return [*cells, f"{weight_bytes / MIB:.2f}" if weight_bytes else "-"]
 
-    head = ["model", "mAP50-95", "loss, points", *(["ms", "ratio"] if whole else []), "MiB"]
+    head = ["model", accuracy.label, "loss, points", *(["ms", "ratio"] if whole else []), "MiB"]
     rows = [row("reference", reference, False, reference.size.weight_bytes)]
     for record in loaded.records:
         if record.scores is not None and record.origin.startswith("uniform:"):

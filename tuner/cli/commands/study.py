@@ -144,7 +144,7 @@ def front(
     run: Run,
     max_drop: Annotated[
         float | None,
-        typer.Option("--max-drop", metavar="P", help="Only members that lose at most P mAP points."),
+        typer.Option("--max-drop", metavar="P", help="Only members that lose at most P points of the accuracy."),
     ] = None,
     max_latency: Annotated[
         float | None, typer.Option("--max-latency", metavar="MS", help="Only members of at most MS milliseconds.")
@@ -168,20 +168,21 @@ def front(
 
     loaded = load_run(run)
     reference = loaded.reference
-    further = loaded.config.objective_set.further
-    rows = [row(member, reference, further) for member in loaded.front] if reference else []
+    objectives = loaded.config.objective_set
+    accuracy, further = objectives.maximised, objectives.further
+    rows = [row(member, reference, objectives) for member in loaded.front] if reference else []
     budget = Budget(max_drop, max_latency, max_weight)
     rows, best = budget.within(rows), budget.best(rows)
     if as_json:
         show({"study": loaded.config.name, "front": rows} | ({"best": best} if budget.stated else {}))
         return
     whole = reference.latency_ms if reference else 0.0
-    head = ["trial", "mAP50-95", "loss, points", *(["ms", "ratio"] if whole else []), "MiB", "bits"]
+    head = ["trial", accuracy.label, "loss, points", *(["ms", "ratio"] if whole else []), "MiB", "bits"]
     head += [*(objective.title for objective in further), "formats"]
     table = [
         [
             str(entry["trial"]) + ("*" if entry["recommended"] else "") + ("^" if entry["knee"] else ""),
-            f"{entry['map_50_95']:.4f}",
+            accuracy.text(entry[accuracy.name]),
             f"{100 * entry['drop']:.2f}",
             *(
                 [milliseconds(latency_of(entry)) + NOISY_MARK * entry["noisy"], f"{latency_of(entry) / whole:.3f}"]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from objectives.evaluation.bench import REFERENCE
 from objectives.neural_compressor.session import TuneSettings, inc_python, inc_tune
 from objectives.runtimes.opening import open_file
 from objectives.runtimes.registry import default_runtime
 from objectives.tasks.detection.detector import recognise
 from objectives.tasks.detection.metrics.scoring import score
+from objectives.tasks.detection.prediction_file import load_predictions
 from search_spaces.durable import write_durably
 from search_spaces.model_graph import ModelGraph
 from tuner.compare.rivals.rival import Question, Rival, refuse_argument
@@ -38,16 +40,20 @@ class NeuralCompressor(Rival):
         search = data_of(inputs).search
         evaluated, cpu = ensure_images(inputs, run, search.images, steps), default_runtime()
 
+        goal = inputs.config.objective_set.maximised
+        expected = load_predictions(run.predictions / f"{REFERENCE}.npz")
+
         def scored(model: Path) -> float:
             contract = recognise(ModelGraph(model, allow_quantized=True))
             with open_file(cpu, model) as runner:
-                return score(search, detect(cpu, runner, evaluated, contract)).map_50_95
+                found = detect(cpu, runner, evaluated, contract)
+            return score(search, found, [goal.metric], expected).figure(goal.name)
 
         with steps("Neural Compressor", 1):
             found = inc_tune(python, inputs.graph, pixels, scored, TuneSettings())
         folder.mkdir(parents=True)
         facts = {
-            "command": found.command, "map_50_95": found.scores, "accepted": found.accepted, "seconds": found.seconds,
+            "command": found.command, goal.name: found.scores, "accepted": found.accepted, "seconds": found.seconds,
         }  # fmt: skip
         write_durably(folder / "tuning.json", json.dumps(facts, indent=1) + "\n")
         write_durably(folder / "model.onnx", found.model)

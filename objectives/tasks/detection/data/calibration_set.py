@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from objectives.tasks.detection.data.data_yaml import YAML_SUFFIXES, read_data_yaml
@@ -111,6 +111,31 @@ def _drawn(files: Sequence[Path], source: Path, limit: int | None) -> Calibratio
     if limit is not None and len(found) < limit:
         raise InputError(f"{source}: holds {len(found)} different images, fewer than the {limit} of calibration.images")
     return CalibrationSet(tuple(found.values()), source, len(files))
+
+
+def held_out(dataset: CocoDataset, limit: int | None = None) -> tuple[CalibrationSet, CocoDataset]:
+    """Splits an evaluation set where no calibration images were named: a quarter calibrates, the rest is scored.
+
+    The quarter is always the same, by content; each content counts once, on the one side or the other.
+
+    Args:
+        dataset: All images.
+        limit: How many images calibrate; None: a quarter, at most 128.
+
+    Raises:
+        InputError: The images do not suffice.
+    """
+    unlike = {image.sha256: image for image in dataset.images}
+    count = limit or min(_DRAWN, max(1, len(unlike) // 4))
+    if count >= len(unlike):
+        raise InputError(
+            f"{dataset.source}: holds {len(unlike)} different images, too few to calibrate on {count} and to score "
+            "others; give more images, or data.calibration"
+        )
+    chosen = {digest: unlike[digest] for digest in sorted(unlike, reverse=True)[:count]}
+    records = tuple(replace(image, id=number) for number, image in enumerate(chosen.values()))
+    rest = dataset.only({image.id for image in dataset.images if image.sha256 not in chosen})
+    return CalibrationSet(records, dataset.source, len(dataset)), rest
 
 
 def check_disjoint(calibration: CalibrationSet, dataset: CocoDataset) -> None:

@@ -13,12 +13,12 @@ from typing import Any
 from objectives.tasks.detection.data.class_match import ClassMatch, match_classes
 from objectives.tasks.detection.data.coco_json import Annotation, Category, read_coco
 from objectives.tasks.detection.data.data_yaml import SPLITS, YAML_SUFFIXES
-from objectives.tasks.detection.data.image_files import ImageRecord, hash_files
+from objectives.tasks.detection.data.image_files import ImageRecord, hash_files, images_in
 from objectives.tasks.detection.data.yolo_labels import read_yolo
 from search_spaces.errors import InputError, nearest
 from search_spaces.reading import is_file, is_folder, parse_json
 
-__all__ = ["Annotation", "Category", "CocoDataset", "ImageRecord", "load_dataset"]
+__all__ = ["Annotation", "Category", "CocoDataset", "ImageRecord", "has_labels", "load_dataset", "load_unlabelled"]
 
 _EXPORTED = ("_annotations.coco.json", "data.yaml")  # what Roboflow puts into the folder of the images, or above
 
@@ -29,9 +29,9 @@ class CocoDataset:
 
     Attributes:
         images: In the order of the annotation file.
-        annotations: Boxes of these images.
-        categories: All categories of the annotation file.
-        source: The annotation file, or the data yaml.
+        annotations: Boxes of these images; empty where there are no labels.
+        categories: All categories of the annotation file; empty where there are no labels.
+        source: The annotation file, the data yaml, or the folder of images without labels.
         notes: What was joined or left out, a line each, for people.
     """
 
@@ -43,6 +43,11 @@ class CocoDataset:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there are labels to score by."""
+        return bool(self.categories)
 
     @property
     def category_ids(self) -> tuple[int, ...]:
@@ -95,6 +100,8 @@ class CocoDataset:
         Raises:
             InputError: A labelled category is not a class of the model, or counts disagree.
         """
+        if not self.labelled:
+            return self
         found = self._match(classes, class_count)
         if not found.joined and set(found.notes) <= set(self.notes):
             return self
@@ -153,12 +160,33 @@ def load_dataset(
     if annotations is None:
         raise InputError(
             f"{folder}: give its labels: a COCO json as --annotations (in a study: data.annotations), or a data yaml "
-            "in place of the folder"
+            "in place of the folder; without labels there is no mAP, but agreement with the unquantized model: "
+            "--reference (in a study: objectives: [agreement, ...])"
         )
     if not is_folder(folder):
         raise InputError(f"data.images {str(folder)!r}: no such folder; give the folder of the evaluation images")
     drafts, boxes, categories = read_coco(_read_json(source), folder, source, details)
     return CocoDataset(hash_files(drafts, source), boxes, categories, source, _remarks(boxes, source))
+
+
+def has_labels(folder: Path) -> bool:
+    """Whether a folder of images holds its labels under the name of an export."""
+    return any(is_file(folder / name) for name in _EXPORTED)
+
+
+def load_unlabelled(folder: Path | str) -> CocoDataset:
+    """Reads the images of a folder, and of the folders in it, as an evaluation set without labels.
+
+    Raises:
+        InputError: There is no such folder, or no image in it.
+    """
+    folder = Path(folder)
+    if not is_folder(folder):
+        raise InputError(f"data.images {str(folder)!r}: no such folder; give the folder of the evaluation images")
+    drafts = [ImageRecord(number, path) for number, path in enumerate(images_in(folder), 1)]
+    if not drafts:
+        raise InputError(f"data.images {str(folder)!r}: holds no image; give the folder of the evaluation images")
+    return CocoDataset(hash_files(drafts, folder), (), (), folder)
 
 
 def _remarks(boxes: Sequence[Annotation], source: Path) -> tuple[str, ...]:

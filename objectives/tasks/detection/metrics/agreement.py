@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from objectives.tasks.detection.metrics.bootstrap import draws
 from objectives.tasks.detection.metrics.metric import BOXES, REFERENCE, Targets
 from objectives.tasks.detection.predictions import Predictions
 from search_spaces.errors import InputError
@@ -29,20 +30,34 @@ class Agreement:
 
     def update(self, predictions: Predictions, targets: Targets) -> None:
         """As `Metric` says."""
-        if targets.reference is None:
-            raise InputError("metric 'agreement': needs the reference model's detections; leave it out")
-        ids = [image.id for image in targets.dataset.images]
-        agreed, weight = _agreed(predictions.ordered(ids), targets.reference.ordered(ids), _TOP, _CONFIDENCE)
-        self._agreed += agreed
-        self._weight += weight
+        agreed, weight = self._by_image(predictions, targets)
+        self._agreed += float(agreed.sum())
+        self._weight += float(weight.sum())
 
     def compute(self) -> Mapping[str, float]:
         """As `Metric` says."""
-        return {"agreement": _share(self._agreed, self._weight)}
+        return {"agreement": float(_share(self._agreed, self._weight))}
 
     def reset(self) -> None:
         """As `Metric` says."""
         self._agreed = self._weight = 0.0
+
+    def resampled(self, predictions: Predictions, targets: Targets, samples: int, seed: int) -> NDArray[np.float64]:
+        """As `Resampled` says."""
+        agreed, weight = self._by_image(predictions, targets)
+        counts = [np.ones((len(agreed), 1)), *draws(len(agreed), samples, seed)]
+        return np.concatenate([_share(agreed @ count, weight @ count) for count in counts])
+
+    def _by_image(self, predictions: Predictions, targets: Targets) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        if targets.reference is None:
+            raise InputError("metric 'agreement': needs the reference model's detections; leave it out")
+        ids = [image.id for image in targets.dataset.images]
+        return _agreed(predictions.ordered(ids), targets.reference.ordered(ids), _TOP, _CONFIDENCE)
+
+
+def asked(predictions: Predictions) -> int:
+    """How many detections are asked for a partner: where a reference has none, nothing can be told by agreement."""
+    return sum(int((rows[:_TOP, 4] >= _CONFIDENCE).sum()) for rows in predictions.detections)
 
 
 def agreement(
@@ -66,7 +81,8 @@ def agreement(
     Raises:
         ValueError: The predictions are of different images.
     """
-    return _share(*_agreed(candidate, reference, top, confidence))
+    agreed, weight = _agreed(candidate, reference, top, confidence)
+    return float(_share(agreed.sum(), weight.sum()))
 
 
 def paired_iou(first: Float, second: Float) -> Float:
@@ -74,23 +90,27 @@ def paired_iou(first: Float, second: Float) -> Float:
     return _iou(first, second)
 
 
-def _agreed(candidate: Predictions, reference: Predictions, top: int, confidence: float) -> tuple[float, float]:
-    """Agreement summed over detections with their scores as weights, and the sum of the weights."""
+def _agreed(
+    candidate: Predictions, reference: Predictions, top: int, confidence: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Per image, agreement summed over detections with their scores as weights, and the sum of the weights."""
     if candidate.ids != reference.ids:
         raise ValueError("the predictions are of different images")
-    agreed = weight = 0.0
-    for mine, theirs in zip(candidate.detections, reference.detections, strict=True):
+    agreed, weight = np.zeros(len(candidate)), np.zeros(len(candidate))
+    for image, (mine, theirs) in enumerate(zip(candidate.detections, reference.detections, strict=True)):
         similarity = _similarity(mine[:top], theirs[:top])
         for axis, rows in ((1, mine[:top]), (0, theirs[:top])):
-            asked = np.where(rows[:, 4] >= confidence, rows[:, 4], 0)
+            asked_for = np.where(rows[:, 4] >= confidence, rows[:, 4], 0)
             best = similarity.max(axis, initial=0)
-            agreed += float((asked * best).sum())
-            weight += float(asked.sum())
+            agreed[image] += float((asked_for * best).sum())
+            weight[image] += float(asked_for.sum())
     return agreed, weight
 
 
-def _share(agreed: float, weight: float) -> float:
-    return min(1.0, agreed / weight) if weight else 1.0
+def _share(agreed: ArrayLike, weight: ArrayLike) -> NDArray[np.float64]:
+    """Agreed shares of weights; 1 where there is nothing to agree on."""
+    whole = np.asarray(weight, np.float64)
+    return np.minimum(1.0, np.where(whole > 0, np.asarray(agreed) / np.where(whole > 0, whole, 1.0), 1.0))
 
 
 def _similarity(mine: Float, theirs: Float) -> Float:

@@ -1,4 +1,4 @@
-"""Resamples images and re-accumulates mAP50-95 without matching again."""
+"""Resamples images, and re-accumulates mAP50-95 without matching again."""
 
 from __future__ import annotations
 
@@ -70,32 +70,17 @@ class MatchTable:
         return mean
 
 
-def difference_interval(
-    candidate: MatchTable, reference: MatchTable, samples: int, seed: int
-) -> tuple[float, tuple[float, float]]:
-    """Returns the mAP difference and its paired 95 % bootstrap interval over images."""
-    images = candidate.objects.shape[1]
-    once = np.ones((images, 1))
-    difference = float((candidate.mean_average_precision(once) - reference.mean_average_precision(once))[0])
-    drawn = [
-        candidate.mean_average_precision(weights) - reference.mean_average_precision(weights)
-        for weights in _draws(images, samples, seed)
-    ]
-    low, high = np.quantile(np.concatenate(drawn), [0.025, 0.975]) if drawn else (difference, difference)
-    return difference, (float(low), float(high))
-
-
 def resampled(table: MatchTable, samples: int, seed: int) -> NDArray[np.float64]:
     """MAP50-95 of the images themselves, and of each resample, shape (1 + samples,).
 
     Resamples of one seed are the same for every model, so that the results of two are paired.
     """
     images = table.objects.shape[1]
-    drawn = [table.mean_average_precision(weights) for weights in _draws(images, samples, seed)]
+    drawn = [table.mean_average_precision(weights) for weights in draws(images, samples, seed)]
     return np.concatenate([table.mean_average_precision(np.ones((images, 1))), *drawn])
 
 
-def _draws(images: int, samples: int, seed: int) -> Iterator[NDArray[np.float64]]:
+def draws(images: int, samples: int, seed: int) -> Iterator[NDArray[np.float64]]:
     """How often each image occurs in each resample, shape (images, up to `_CHUNK`)."""
     generator = np.random.default_rng(seed)
     for start in range(0, samples, _CHUNK):

@@ -8,12 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from objectives.tasks.detection.data.dataset import Annotation, CocoDataset
-from objectives.tasks.detection.metrics.bootstrap import MatchTable, difference_interval
-from objectives.tasks.detection.metrics.metric import BOXES, Targets
+from objectives.tasks.detection.metrics.bootstrap import MatchTable, resampled
+from objectives.tasks.detection.metrics.metric import BOXES, LABELS, Targets
 from objectives.tasks.detection.prediction_file import merge_predictions
 from objectives.tasks.detection.predictions import Predictions
 
@@ -43,7 +45,7 @@ class CocoBox:
     below 32 x 32 pixels, ``map_medium`` up to 96 x 96, ``map_large`` of larger ones.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({BOXES})
+    needs: ClassVar[frozenset[str]] = frozenset({BOXES, LABELS})
     yields: ClassVar[tuple[str, ...]] = ("map_50_95", "map_50", "map_75", "map_small", "map_medium", "map_large")
 
     def __init__(self) -> None:
@@ -58,28 +60,13 @@ class CocoBox:
         """As `Metric` says."""
         return dict(zip(self.yields, summary(evaluation(*joined(self._seen))), strict=False))  # behind: recalls
 
+    def resampled(self, predictions: Predictions, targets: Targets, samples: int, seed: int) -> NDArray[np.float64]:
+        """As `Resampled` says: mAP50-95, 0 of a sample without objects."""
+        return resampled(match_table(targets.dataset, predictions), samples, seed)
+
     def reset(self) -> None:
         """As `Metric` says."""
         self._seen.clear()
-
-
-def bootstrap_difference(
-    dataset: CocoDataset, candidate: Predictions, reference: Predictions, samples: int = 1000, seed: int = 0
-) -> tuple[float, tuple[float, float]]:
-    """Paired bootstrap over images of the difference in mAP50-95, candidate minus reference.
-
-    Args:
-        dataset: The labels.
-        candidate: Predictions of one model.
-        reference: Predictions of the other, on the same images.
-        samples: Resamples of the images.
-        seed: Of the resampling.
-
-    Returns:
-        The difference on the images themselves, and the 95 % interval (low, high), all in [-1, 1].
-    """
-    tables = [match_table(dataset, predictions) for predictions in (candidate, reference)]
-    return difference_interval(tables[0], tables[1], samples, seed)
 
 
 def match_table(dataset: CocoDataset, predictions: Predictions) -> MatchTable:

@@ -11,7 +11,7 @@ from pycocotools import mask
 from objectives.tasks.detection.data.dataset import Annotation, CocoDataset
 from objectives.tasks.detection.data.outlines import outline_mask
 from objectives.tasks.detection.metrics.coco import Kind, evaluation, joined, summary
-from objectives.tasks.detection.metrics.metric import BOXES, KEYPOINTS, MASKS, Targets
+from objectives.tasks.detection.metrics.metric import BOXES, KEYPOINTS, LABELS, MASKS, Targets
 from objectives.tasks.detection.predictions import Predictions
 from search_spaces.errors import InputError
 
@@ -24,7 +24,7 @@ class CocoMask:
     Of a head with oriented boxes the masks are these boxes, drawn on the pixels of the image.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({BOXES, MASKS})
+    needs: ClassVar[frozenset[str]] = frozenset({BOXES, LABELS, MASKS})
     yields: ClassVar[tuple[str, ...]] = (
         "map_50_95_mask",
         "map_50_mask",
@@ -64,7 +64,7 @@ class CocoKeypoints:
     own tolerances for its 17, with 1 / count for others, as Ultralytics has it.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({BOXES, KEYPOINTS})
+    needs: ClassVar[frozenset[str]] = frozenset({BOXES, LABELS, KEYPOINTS})
     yields: ClassVar[tuple[str, ...]] = (
         "map_50_95_keypoints",
         "map_50_keypoints",

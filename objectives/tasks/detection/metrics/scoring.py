@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from objectives.scores import Accuracy
 from objectives.tasks.detection.data.dataset import CocoDataset
-from objectives.tasks.detection.metrics.metric import REFERENCE, Targets
+from objectives.tasks.detection.metrics.metric import LABELS, REFERENCE, Targets
 from objectives.tasks.detection.metrics.registry import DEFAULT_METRICS, METRICS
 from objectives.tasks.detection.predictions import Predictions
 from search_spaces.errors import InputError
@@ -21,7 +21,8 @@ def score(
     """Scores predictions on all images of a dataset.
 
     Args:
-        dataset: The labels. Images without predictions count as images without detections.
+        dataset: The images, with their labels where there are any. Images without predictions count as images without
+            detections.
         predictions: May cover more images than the dataset.
         metrics: Names of `METRICS`.
         reference: The unquantized model's predictions on these images, for metrics that compare with them.
@@ -30,6 +31,7 @@ def score(
         InputError: A metric is unknown, needs what is not there, or the model's classes do not fit the labels.
     """
     held = predictions.holds | ({REFERENCE} if reference is not None else frozenset())
+    held |= {LABELS} if dataset.labelled else frozenset()
     found: dict[str, float] = {}
     for name in metrics:
         metric = METRICS.get(name)()

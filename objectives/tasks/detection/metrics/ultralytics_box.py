@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pycocotools import mask
 
 from objectives.tasks.detection.data.dataset import Annotation
-from objectives.tasks.detection.metrics.metric import BOXES, Targets
+from objectives.tasks.detection.metrics.metric import BOXES, LABELS, Targets
 from objectives.tasks.detection.predictions import Predictions
 
 Float = NDArray[np.float64]
@@ -31,7 +31,7 @@ class UltralyticsBox:
     ``map_50_95_ultralytics`` is averaged over IoU 0.50:0.95, ``map_50_ultralytics`` is at 0.50.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({BOXES})
+    needs: ClassVar[frozenset[str]] = frozenset({BOXES, LABELS})
     yields: ClassVar[tuple[str, ...]] = ("map_50_95_ultralytics", "map_50_ultralytics")
 
     def __init__(self) -> None:

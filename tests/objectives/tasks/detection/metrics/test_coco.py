@@ -4,7 +4,8 @@ from tiny_detectors import build_detector, write_dataset
 
 from objectives.tasks.detection.data.dataset import load_dataset
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
-from objectives.tasks.detection.metrics.coco import bootstrap_difference, match_table
+from objectives.tasks.detection.metrics.coco import match_table
+from objectives.tasks.detection.metrics.comparison import bootstrap_difference
 from objectives.tasks.detection.metrics.scoring import score
 from objectives.tasks.detection.predictions import Predictions
 from objectives.tasks.detection.thresholds import Thresholds
