@@ -106,6 +106,7 @@ def evaluate(
     from objectives.tasks.detection.metrics.low_score import NOTHING, low_score_reason, strays
     from objectives.tasks.detection.metrics.registry import DEFAULT_METRICS
     from objectives.tasks.detection.metrics.scoring import figures, needs, score
+    from objectives.tasks.detection.plausibility import check_reading, other_pixels, unsure
     from tuner.prepare.predicting import detect as detect_on
     from tuner.study.model_file import onnx_file
     from tuner.terminal.progress import bar
@@ -114,7 +115,8 @@ def evaluate(
     figures(wanted)  # before anything is run
     target = parse_runtime(runtime, builder)
     file = onnx_file(model, head=head, image_size=parse_size(image_size), runtime=target)
-    _, contract = _detector(file, head, image_size, classes)
+    graph, contract = _detector(file, head, image_size, classes)
+    target.check_operators(graph)
     contract = contract.giving(needs(wanted), f"--metric {', '.join(wanted)}")
     if contract.note:
         say(f"note: {model}: {contract.note}")
@@ -126,10 +128,14 @@ def evaluate(
         with bar("preprocessing images", len(dataset)) as done:
             pixels = PreprocessedImages.build(dataset.images, contract.preprocessing, Path(folder), done)
         with bar("evaluation", len(dataset)) as done, open_file(target, file) as runner:
+            check_reading(graph, contract, runner, pixels, target.settings.batch)
             predictions = detect_on(target, runner, pixels, contract, done)
+            doubt = other_pixels(contract, runner, pixels, target.settings.batch) if unsure(predictions) else ""
         found = score(dataset, predictions, wanted).to_json()
     if stray := strays(predictions):
         say(f"warning: {stray}")
+    if doubt:
+        say(f"warning: {doubt}")
     if found.get("map_50_95", 1.0) < NOTHING:
         say(f"warning: mAP50-95 is {max(found['map_50_95'], 0.0):.4f}: {low_score_reason(dataset, predictions)}")
     if as_json:
