@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -122,6 +123,23 @@ class ModelGraph:
     def in_own_types(self) -> onnx.ModelProto:
         """The model as its file computes: in half precision where `narrow`, with float32 inputs and outputs."""
         return read_model(self.path, True, self._batch, own_types=True)[0] if self.narrow else self.model
+
+    def with_known_shapes(self, values: Sequence[onnx.ValueInfoProto]) -> ModelGraph:
+        """The same graph, to look at and not to run: without weights in `model`, and with more shapes.
+
+        Args:
+            values: Tensors with their types and shapes, in the place of what inference left open.
+        """
+        seen, known = copy(self), {value.name: value for value in values}
+        own, graph = self.model, onnx.GraphProto()
+        graph.node.extend(own.graph.node)
+        graph.input.extend(own.graph.input)
+        graph.output.extend(known.pop(value.name, value) for value in own.graph.output)
+        graph.value_info.extend(known.pop(value.name, value) for value in own.graph.value_info)
+        graph.value_info.extend(known.values())
+        seen.model = onnx.ModelProto(graph=graph, opset_import=own.opset_import, metadata_props=own.metadata_props)
+        seen.shapes = {**self.shapes, **{value.name: dims(value) for value in values}}
+        return seen
 
     @property
     def note(self) -> str:

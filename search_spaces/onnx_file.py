@@ -18,6 +18,7 @@ from search_spaces.normalisations.folding import fold_weights
 from search_spaces.normalisations.functions import inline_functions
 from search_spaces.normalisations.naming import name_nodes
 from search_spaces.normalisations.spelling import spell_plainly
+from search_spaces.plugins import name_plugins
 from search_spaces.reading import is_file
 
 _QUANTIZED_OPS = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger"}
@@ -43,6 +44,7 @@ def read_model(
     """
     model, digest, narrow = _load(path, allow_quantized, own_types)
     spell_plainly(model)
+    name_plugins(model)
     name_nodes(model.graph)
     lift_constants(model.graph)
     fold_weights(model)

@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 import onnx
 
-from objectives.quantization.placement import decoding
+from objectives.quantization.decoding import decoding
 from objectives.runners.runner import RuntimeUnavailable
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
 from objectives.tasks.detection.detector import Detector

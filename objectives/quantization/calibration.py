@@ -10,18 +10,21 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from objectives.quantization.decoding import decoding
 from objectives.quantization.divisors import divisors
 from objectives.quantization.histogram import METHODS, Histogram
 from objectives.quantization.movers import PASS_THROUGH
 from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
 from search_spaces.errors import InputError, nearest
 from search_spaces.model_graph import ModelGraph
+from search_spaces.plugins import without_plugins
 from search_spaces.reading import parse_json, record_of
 
 UNREACHED = (
     "calibration: none of the images reaches tensor {!r}: the model finds nothing in them; give images with objects "
     "(data.calibration), or leave its layers unquantized"
 )
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,11 @@ class CalibrationTable:
         if tensor not in known:
             raise InputError(UNREACHED.format(tensor))
         return known[tensor]
+
+    def infinite(self, tensors: Iterable[str]) -> bool:
+        """Whether one of some tensors, which only decode boxes, has reached infinity."""
+        seen = [bound for name in tensors for bound in (self.extremes or {}).get(name, ())]
+        return any(abs(bound) >= _LARGEST for bound in seen)
 
     def with_method(self, method: str) -> CalibrationTable:
         """The same table read by another method.
@@ -120,13 +128,14 @@ def calibrate(
     check_method(method)
     tensors = activations(graph)
     probe = onnx.ModelProto()
-    probe.CopyFrom(graph.model)
-    known = set(graph.outputs)
+    probe.CopyFrom(without_plugins(graph.model))
+    made = {name for node in probe.graph.node for name in node.output}
+    known = {value.name for value in probe.graph.output}
     # Without a type: of what comes after an operator of another domain, only the runtime knows it.
-    probe.graph.output.extend(
-        onnx.ValueInfoProto(name=name) for name in tensors if name not in known and name != graph.input
-    )
+    probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors if name in made and name not in known)
     histograms = {name: Histogram() for name in tensors}
+    decoders = decoding(graph)
+    late = {name for node in graph.nodes() if node.name in decoders for name in node.output}
     least = dict.fromkeys((name for name in tensors if name in divisors(graph)), np.inf)
     count = 0
     with OnnxRuntimeRunner(probe.SerializeToString(), threads=threads) as runner:
@@ -134,8 +143,10 @@ def calibrate(
         for image in images:
             for name, values in zip((graph.input, *names), (image, *runner.infer(image)), strict=True):
                 if name in histograms and values.dtype == np.float32 and values.size:
+                    # What overflows after all layers is a box larger than any image; NaN stays.
+                    seen = np.clip(values, -_LARGEST, _LARGEST) if name in late else values
                     try:
-                        histograms[name].add(values)
+                        histograms[name].add(seen)
                     except ValueError as error:
                         raise InputError(
                             f"{graph.path}: tensor {name!r} {error} on calibration image {count}"

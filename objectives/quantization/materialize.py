@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from objectives.quantization.biases import as_vector, bias_scale, with_room
 from objectives.quantization.calibration import CalibrationTable
+from objectives.quantization.decoding import decoding
 from objectives.quantization.dialect import Dialect
 from objectives.quantization.float_nodes import FullPrecision
 from objectives.quantization.full_precision import full_precision
 from objectives.quantization.half_constants import LARGEST, lost
 from objectives.quantization.half_graph import to_half
 from objectives.quantization.opsets import at_opset
-from objectives.quantization.placement import Placement, decoding
+from objectives.quantization.placement import Placement
 from objectives.quantization.qdq import QdqWriter
 from objectives.quantization.recovery import Recovered
 from objectives.quantization.weights import QuantizedWeight, WeightSettings, quantize_weight, weight_key

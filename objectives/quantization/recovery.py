@@ -28,6 +28,7 @@ from search_spaces.errors import InputError
 from search_spaces.formats import Format, NumberSpec, get_number
 from search_spaces.layers import Layer
 from search_spaces.model_graph import ModelGraph
+from search_spaces.plugins import without_plugins
 
 _SAMPLES = 512  # positions of one image: enough for every layer's K at 32 images, a small part of the large maps
 _BUDGET = 800 * 2**20  # bytes of moments held at once; a model with more is gone through in several passes
@@ -163,14 +164,14 @@ def _collect(
     make: Callable[[int, int], _Moments],
 ) -> dict[Geometry, _Moments]:
     probe = onnx.ModelProto()
-    probe.CopyFrom(model)
+    probe.CopyFrom(without_plugins(model))
     tensors = {geometry.tensor for geometry in part} - {graph.input}
     del probe.graph.output[:]
     probe.graph.output.extend(
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in sorted(tensors)
     )
     if not tensors:
-        probe.graph.output.extend(graph.model.graph.output)
+        probe.graph.output.extend(without_plugins(graph.model).graph.output)
     moments = {geometry: make(geometry.groups, width) for geometry, width in part.items()}
     count, reached = 0, set[Geometry]()
     with OnnxRuntimeRunner(probe.SerializeToString(), threads=threads) as runner:

@@ -8,11 +8,13 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from objectives.runners.runner import RuntimeUnavailable
 from search_spaces.errors import InputError
+from search_spaces.plugins import name_plugins, refusal
 
 __all__ = ["OnnxRuntimeRunner", "RuntimeUnavailable"]
 
@@ -62,7 +64,8 @@ class OnnxRuntimeRunner:
         try:
             self._session = ort.InferenceSession(source, options, providers=providers)
         except Exception as error:  # ONNX Runtime raises many classes of its own
-            raise InputError(f"ONNX Runtime cannot load the model: {str(error).splitlines()[0]}") from None
+            line = _lacking(source) or f"ONNX Runtime cannot load the model: {str(error).splitlines()[0]}"
+            raise InputError(line) from None
         if self._cuda and "CUDAExecutionProvider" not in self._session.get_providers():
             self._session = None  # ONNX Runtime itself would go on on the CPU
             raise RuntimeUnavailable(
@@ -124,3 +127,14 @@ class OnnxRuntimeRunner:
                 raise  # a device may fail whatever the model is
             raise InputError(f"ONNX Runtime cannot run the model: {str(error).splitlines()[0]}") from None
         return tuple(values.astype(np.float32) if values.dtype == np.float16 else values for values in found)
+
+
+def _lacking(model: bytes | str) -> str:
+    """Which plugins ONNX Runtime lacks for a model that it could not load; empty where that is not the reason."""
+    try:
+        read = onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(model, load_external_data=False)
+    except Exception:  # it is no model at all
+        return ""
+    name_plugins(read)
+    why = refusal(read, "ONNX Runtime")
+    return f"the model {why}" if why else ""

@@ -22,6 +22,7 @@ from search_spaces.costs import CostTable
 from search_spaces.errors import InputError
 from search_spaces.formats import Format
 from search_spaces.model_graph import ModelGraph
+from search_spaces.plugins import refusal
 from search_spaces.sensitivity import SensitivityTable
 
 if TYPE_CHECKING:
@@ -98,14 +99,18 @@ class StudyEvaluator(Protocol):
         """Scores the unquantized model."""
 
 
+class NotFiniteError(InputError):
+    """A scheme computes NaN or infinity; a mistake of its formats unless the unquantized model does so too."""
+
+
 def check_finite(outputs: Sequence[NDArray[np.generic]], title: str) -> None:
     """Refuses outputs that hold NaN or infinity.
 
     Raises:
-        InputError: One does.
+        NotFiniteError: One does.
     """
     if not all(np.isfinite(values).all() for values in outputs):
-        raise InputError(f"{title} computes values that are not finite with this scheme; choose other formats")
+        raise NotFiniteError(f"{title} computes values that are not finite with this scheme; choose other formats")
 
 
 class Runtime(ABC):
@@ -139,6 +144,8 @@ class Runtime(ABC):
     accuracy_keys: ClassVar[tuple[str, ...]] = ()
     #: Key of a run's identity that holds the version which `dialect` takes; empty where the files do not depend on it.
     version_key: ClassVar[str] = ""
+    #: Whether it runs operators that are not ONNX's, or runs nothing at all.
+    plugins: ClassVar[bool] = False
 
     def __init__(self, settings: RuntimeSettings) -> None:
         self.settings = settings
@@ -147,6 +154,16 @@ class Runtime(ABC):
     def name(self) -> str:
         """As the study file has it."""
         return self.settings.name
+
+    def check_operators(self, graph: ModelGraph) -> None:
+        """Looks whether it has the operators of a model.
+
+        Raises:
+            InputError: It lacks a plugin.
+        """
+        why = "" if self.plugins else refusal(graph.model, self.title)
+        if why:
+            raise InputError(f"{graph.path}: {why}")
 
     @abstractmethod
     def check(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from objectives.quantization.materialize import Materializer
@@ -20,6 +21,7 @@ from objectives.tasks.detection.predictions import Predictions
 from objectives.tasks.detection.thresholds import Thresholds
 from search_spaces.allocation import Allocation
 from search_spaces.model_graph import ModelGraph
+from search_spaces.plugins import plugins, without_plugins
 
 _NOTHING = Predictions((), ())
 _TOP = Thresholds(confidence=0.01, max_detections=100)
@@ -51,7 +53,7 @@ class Meter:
 
     def score(self, artifact: bytes) -> float:
         """Divergence of an artifact from the reference; 0 for the reference itself."""
-        with OnnxRuntimeRunner(artifact, threads=1, cuda=self.cuda) as runner:
+        with OnnxRuntimeRunner(_without_plugins(artifact), threads=1, cuda=self.cuda) as runner:
             if self.dense is not None:
                 return divergence(self.dense, _dense_outputs(runner, self.images, self.positions), self.wanted)
             found = predict(runner, self.images, self.detector, _TOP)
@@ -69,12 +71,18 @@ def reference_meter(
     dense = detector.dense(graph)
     extra = tuple(name for name in dense.tensors if name not in graph.outputs) if dense is not None else ()
     artifact = materializer.materialize(Allocation.of({}), extra)
-    with OnnxRuntimeRunner(artifact.data, threads=1, cuda=cuda) as runner:
+    with OnnxRuntimeRunner(_without_plugins(artifact.data), threads=1, cuda=cuda) as runner:
         if dense is None:
             return Meter(images, detector, None, cuda=cuda, reference=predict(runner, images, detector, _TOP))
         positions = tuple(runner.output_names.index(name) for name in dense.tensors)
         wanted = tuple(targets(dense, outputs) for outputs in _dense_outputs(runner, images, positions))
         return Meter(images, detector, dense, positions, extra, cuda, wanted)
+
+
+def _without_plugins(artifact: bytes) -> bytes:
+    """The artifact up to what ONNX Runtime lacks, if it holds such operators: dense outputs lie before them."""
+    model = onnx.load_from_string(artifact)
+    return without_plugins(model).SerializeToString() if plugins(model) else artifact
 
 
 def _dense_outputs(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from objectives.quantization.calibration import CalibrationTable, calibrate
 from objectives.quantization.histogram import METHODS
 from objectives.sensitivity.range_choice import range_errors
+from objectives.tasks.detection.plausibility import check_model
 from search_spaces.allocation import Allocation
 from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
@@ -34,6 +35,7 @@ def ensure_calibration(inputs: Inputs, run: RunFolder, steps: Steps = silent) ->
         return read_calibration(run)
     images = calibration_images(inputs, run, steps)
     settings = inputs.config.calibration
+    check_model(inputs.graph, data_of(inputs).contract, images)
     with steps("calibration", len(images)) as done:
         wanted = _AUTO_START if settings.method == "auto" else settings.method
         table = calibrate(inputs.graph, images.singles(), wanted, done)

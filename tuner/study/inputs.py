@@ -122,7 +122,9 @@ def read_model(model: ModelSection, runtime: Runtime) -> ModelGraph:
         InputError: It is neither an ONNX detector nor an Ultralytics checkpoint that is safe to load.
         RuntimeUnavailable: It is a checkpoint, and the `torch` extra is missing.
     """
-    return ModelGraph(onnx_file(Path(model.path), head=model.head, image_size=model.size, runtime=runtime))
+    graph = ModelGraph(onnx_file(Path(model.path), head=model.head, image_size=model.size, runtime=runtime))
+    runtime.check_operators(graph)
+    return graph
 
 
 def read_contract(model: ModelSection, graph: ModelGraph) -> Detector:

@@ -15,12 +15,12 @@ from collections.abc import Collection
 import onnx
 
 from objectives.quantization.calibration import CalibrationTable
+from objectives.quantization.decoding import decoding
 from objectives.quantization.movers import root
 from objectives.quantization.placement import (
     MOVERS,
     Placement,
     activation_inputs,
-    decoding,
     float_reads,
     integer_activations,
     shared_ranges,

@@ -39,6 +39,7 @@ class ReplayRuntime(Runtime):
     settings_type = ReplayRuntimeSettings
     title = "replay"
     artifacts = False
+    plugins = True
     settings: ReplayRuntimeSettings
 
     def check(self) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 from objectives.devices.gpu import Gpu, GpuState, find_gpu, gpu_facts, read_state
 from objectives.devices.lock import give_way
+from objectives.quantization.decoding import decoding
 from objectives.quantization.dialect import Dialect
 from objectives.quantization.materialize import Artifact
-from objectives.quantization.placement import decoding
 from objectives.quantization.weights import WeightSettings
 from objectives.runners.runner import RuntimeUnavailable
 from objectives.runtimes.engine_builder import PLAN, BuildError, EngineBuilder, EngineExport
@@ -55,6 +55,7 @@ class TensorRt(EngineBuilder):
         *(f"runtime.{key}" for key in TensorRtSettings.builder_keys),
     )
     version_key = "versions.tensorrt"
+    plugins = True
     settings: TensorRtSettings
 
     def check(self) -> None:

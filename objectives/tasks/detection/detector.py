@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from objectives.tasks.detection.data.preprocessing import Preprocessing
 from objectives.tasks.detection.heads.head import Candidate, DenseOutputs, Head, NotThisHead, Outputs, shape_text
 from objectives.tasks.detection.heads.instances import KEYPOINTS, MASKS, InstanceHead, Instances
+from objectives.tasks.detection.heads.open_shapes import closed
 from objectives.tasks.detection.heads.registry import HEADS
 from objectives.tasks.detection.thresholds import Thresholds
 from search_spaces.errors import InputError
@@ -122,6 +123,7 @@ def recognise(
     """
     names = HEADS.names() if head is None else (HEADS.check(head),)
     size, labels = _image_size(graph, image_size), _class_names(graph, classes)
+    graph = closed(graph, size)
     refusals: dict[str, NotThisHead] = {}
     for name in names:
         try:
@@ -137,6 +139,9 @@ def recognise(
             f"{graph.path}: model.head {head!r} does not fit: {refusals[head]}; leave it out, or give "
             "--classes (model.classes)"
         )
+    near = next((refusal for refusal in refusals.values() if refusal.near), None)
+    if near is not None:
+        raise InputError(f"{graph.path}: {near}")
     shapes = ", ".join(f"{name} {shape_text(shape)}" for name, shape in graph.outputs.items())
     alike: dict[str, list[str]] = {}
     for name, why in refusals.items():

@@ -11,8 +11,8 @@ from onnx import TensorProto, numpy_helper
 from tiny_detectors import build_detector
 
 from objectives.quantization.calibration import CalibrationTable, calibrate
+from objectives.quantization.decoding import decoding
 from objectives.quantization.materialize import Materializer
-from objectives.quantization.placement import decoding
 from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
 from objectives.tasks.detection.data.letterbox import letterbox
 from objectives.tasks.detection.data.preprocessing import Preprocessing

@@ -111,6 +111,7 @@ def evaluate(
     from objectives.tasks.detection.metrics.low_score import NOTHING, low_score_reason, strays
     from objectives.tasks.detection.metrics.registry import DEFAULT_METRICS
     from objectives.tasks.detection.metrics.scoring import figures, needs, score
+    from objectives.tasks.detection.plausibility import check_reading, other_pixels, unsure
     from tuner.prepare.predicting import detect as detect_on
     from tuner.study.model_file import onnx_file
     from tuner.terminal.progress import bar
@@ -122,7 +123,8 @@ def evaluate(
     figures(wanted)  # before anything is run
     target = parse_runtime(runtime, builder)
     file = onnx_file(model, head=head, image_size=parse_size(image_size), runtime=target)
-    _, contract = _detector(file, head, image_size, classes)
+    graph, contract = _detector(file, head, image_size, classes)
+    target.check_operators(graph)
     contract = contract.giving(needs(wanted), f"--metric {', '.join(wanted)}")
     if contract.note:
         say(f"note: {model}: {contract.note}")
@@ -135,7 +137,9 @@ def evaluate(
         with bar("preprocessing images", len(dataset)) as done:
             pixels = PreprocessedImages.build(dataset.images, contract.preprocessing, Path(folder), done)
         with bar("evaluation", len(dataset)) as done, open_file(target, file) as runner:
+            check_reading(graph, contract, runner, pixels, target.settings.batch)
             predictions = detect_on(target, runner, pixels, contract, done)
+            doubt = other_pixels(contract, runner, pixels, target.settings.batch) if unsure(predictions) else ""
         expected = None
         if reference is not None:
             other = onnx_file(reference, head=head, image_size=parse_size(image_size), runtime=target)
@@ -147,6 +151,8 @@ def evaluate(
         found = score(dataset, predictions, wanted, expected).to_json()
     if stray := strays(predictions):
         say(f"warning: {stray}")
+    if doubt:
+        say(f"warning: {doubt}")
     if found.get("map_50_95", 1.0) < NOTHING:
         say(f"warning: mAP50-95 is {max(found['map_50_95'], 0.0):.4f}: {low_score_reason(dataset, predictions)}")
     if as_json:

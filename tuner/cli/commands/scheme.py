@@ -95,9 +95,11 @@ def materialize(
     from objectives.quantization.recovery import recover
     from objectives.quantization.weights import WeightSettings
     from objectives.runtimes.registry import RUNTIMES, open_runtime, parse_settings
+    from objectives.runtimes.runtime import NotFiniteError
     from objectives.tasks.detection.data.calibration_set import load_calibration
     from objectives.tasks.detection.data.preprocessed import PreprocessedImages
     from objectives.tasks.detection.detector import recognise
+    from objectives.tasks.detection.plausibility import check_model
     from search_spaces.allocation import Allocation
     from search_spaces.errors import nearest
     from search_spaces.formats import FORMATS, UNQUANTIZED, Granularity, get_format
@@ -122,6 +124,7 @@ def materialize(
     target = open_runtime(parse_settings({"name": RUNTIMES.check(runtime)}))
     dialect = target.dialect(version, capability)
     graph = ModelGraph(onnx_file(model, head=head, image_size=parse_size(image_size), runtime=target))
+    target.check_operators(graph)
     if graph.note:
         say(graph.note)
     coverage = Coverage.of(graph)
@@ -146,6 +149,7 @@ def materialize(
     with tempfile.TemporaryDirectory(prefix="tuner-") as folder:
         with bar("preprocessing images", len(records)) as done:
             pixels = PreprocessedImages.build(records, contract.preprocessing, Path(folder), done)
+        check_model(graph, contract, pixels)
         with bar("calibration", len(pixels)) as done:
             table = calibrate(graph, pixels.singles(), method, done)
         layers = {layer.name: layer for layer in graph.quantizable}
@@ -166,7 +170,12 @@ def materialize(
         artifact = Materializer(graph, table, dialect, settings, recovered).materialize(allocation)
         seconds = time.perf_counter() - started
         artifact.check()
-        left = target.try_out(artifact.data, next(iter(pixels.singles()))) if by == "onnx" else ""
+        try:
+            left = target.try_out(artifact.data, next(iter(pixels.singles()))) if by == "onnx" else ""
+        except NotFiniteError:
+            if not table.infinite(graph.outputs):
+                raise
+            left = "the unquantized model's own outputs are infinite on the calibration images"
         if left:
             say(f"checked, but not run: {left}")
         for line in artifact.precision.lines():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from objectives.quantization.placement import decoding
+from objectives.quantization.decoding import decoding
 from objectives.runners.runner import RuntimeUnavailable
 from search_spaces.errors import InputError, nearest
 from tuner.compare.rivals.rival import Question, Rival

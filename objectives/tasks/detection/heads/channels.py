@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from objectives.tasks.detection.heads.boxes import to_corners, to_pixels
 from objectives.tasks.detection.heads.grid import anchor_strides, default_strides
 from objectives.tasks.detection.heads.head import Candidate, Float, NotThisHead, Outputs
+from objectives.tasks.detection.heads.rows import check_without_objectness
 from objectives.tasks.detection.heads.structure import ChannelParts, channel_parts, instance_parts
 
 
@@ -41,6 +43,8 @@ class ChannelOutput:
         """
         if len(shape) != 3:
             raise NotThisHead(f"{name} has {len(shape)} axes, not 3")
+        if not model.asked:
+            check_without_objectness(model, name, shape)
         refuse_other_tasks(model, name)
         if not model.asked and _has_partner(model, name, shape):
             raise NotThisHead(f"{name}: boxes and classes of every row are in two outputs")
@@ -71,6 +75,7 @@ class DecodedChannels:
         corners: Whether boxes are x1, y1, x2, y2 instead of centre, width, height.
         class_count: Number of classes.
         image_size: Input height and width, pixels.
+        normalised: Whether boxes are shares of the input instead of pixels.
         extra: Per further channel, which stands behind the classes, its factor.
     """
 
@@ -79,6 +84,7 @@ class DecodedChannels:
     corners: bool
     class_count: int
     image_size: tuple[int, int]
+    normalised: bool = False
     extra: tuple[float, ...] = ()
 
     @property
@@ -95,13 +101,16 @@ class DecodedChannels:
     def boxes(self, outputs: Outputs, anchors: NDArray[np.intp]) -> Float:
         """As `DenseOutputs` says."""
         found = channels_first(outputs[0], self.transposed)[0][:4, anchors].T
+        if self.normalised:
+            found = to_pixels(found, self.image_size)
         return np.ascontiguousarray(found) if self.corners else to_corners(found)
 
     def factors(self) -> tuple[Float | None, ...]:
         """Boxes as fractions of the image."""
         factors = np.array([1.0] * (4 + self.class_count) + [*self.extra], np.float32)
         height, width = self.image_size
-        factors[:4] = 1 / np.array([width, height, width, height], np.float32)
+        if not self.normalised:
+            factors[:4] = 1 / np.array([width, height, width, height], np.float32)
         return (factors.reshape((1, 1, -1) if self.transposed else (1, -1, 1)),)
 
 
@@ -120,12 +129,6 @@ def channels_first(output: NDArray[np.generic], transposed: bool) -> Float:
     """An output as (batch, channels, anchors), float32."""
     found = np.asarray(output, np.float32)
     return found.transpose(0, 2, 1) if transposed else found
-
-
-def to_corners(boxes: Float) -> Float:
-    """Centre x, y, width, height to x1, y1, x2, y2; shape (k, 4)."""
-    half = boxes[:, 2:] / 2
-    return np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], 1)
 
 
 def _has_partner(model: Candidate, name: str, shape: tuple[int, ...]) -> bool:

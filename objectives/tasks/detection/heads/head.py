@@ -9,7 +9,8 @@ from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from objectives.tasks.detection.data.preprocessing import Preprocessing
+from objectives.tasks.detection.data.preprocessing import Fit, Preprocessing
+from objectives.tasks.detection.heads.input_levels import takes_levels
 from objectives.tasks.detection.thresholds import Thresholds
 from search_spaces.model_graph import ModelGraph
 
@@ -19,7 +20,16 @@ T = TypeVar("T")
 
 
 class NotThisHead(Exception):
-    """Why a model does not end in some head: one clause that names the output."""
+    """Why a model does not end in some head: one clause that names the output.
+
+    Args:
+        reason: The clause.
+        near: Whether the model is of this family all the same, and `reason` says what its user can do.
+    """
+
+    def __init__(self, reason: str, near: bool = False) -> None:
+        super().__init__(reason)
+        self.near = near
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,22 @@ class Candidate:
     image_size: tuple[int, int]
     classes: tuple[str, ...]
     asked: bool = False
+
+    def preprocessing(self, fit: Fit = Fit.CENTRED) -> Preprocessing:
+        """Ultralytics' preprocessing: RGB in 0..1, or in 0..255 where the graph itself begins with a division."""
+        return Preprocessing(self.image_size, fit, divisor=1.0 if takes_levels(self.graph) else 255.0)
+
+    def check_class_count(self, output: str, count: int) -> None:
+        """Refuses an output that has another number of classes than there are names.
+
+        Raises:
+            NotThisHead: It has.
+        """
+        if self.classes and len(self.classes) != count:
+            raise NotThisHead(
+                f"{output} has {count} classes but there are {len(self.classes)} class names; "
+                "see --classes (model.classes)"
+            )
 
 
 class DenseOutputs(Protocol):
@@ -74,6 +100,9 @@ class Head(Protocol):
         one_to_one: Whether training assigned one anchor to an object, so that nothing is suppressed afterwards. Of a
             checkpoint that holds such a head and a one-to-many head, the graph then holds the first.
         exported: Whether an Ultralytics checkpoint can be exported with this head.
+
+    A head may say ``overflows = True``, where sizes are exponentials, which may be infinite: such a box is cut to the
+    image like any that is too large. Infinity in the outputs of other heads, and NaN in all, is an error.
     """
 
     one_to_one: ClassVar[bool]

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from objectives.tasks.detection.heads.channels import DecodedChannels, channels_first, to_corners
+from objectives.tasks.detection.heads.boxes import to_corners
+from objectives.tasks.detection.heads.channels import DecodedChannels, channels_first
 from objectives.tasks.detection.heads.grid import anchor_strides
 from objectives.tasks.detection.heads.head import Candidate, Float, NotThisHead, Outputs, first_output, shape_text
 from objectives.tasks.detection.heads.structure import InstanceParts, instance_parts

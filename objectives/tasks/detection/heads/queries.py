@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from objectives.tasks.detection.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Fit, Preprocessing
-from objectives.tasks.detection.heads.channels import to_corners
+from objectives.tasks.detection.heads.boxes import to_corners
 from objectives.tasks.detection.heads.coco_ids import names_of
 from objectives.tasks.detection.heads.head import Candidate, Float, NotThisHead, Outputs, shape_text
 from objectives.tasks.detection.heads.input_scale import normalises_itself

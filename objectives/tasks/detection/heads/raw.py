@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from objectives.tasks.detection.data.preprocessing import Preprocessing
 from objectives.tasks.detection.heads.channels import ChannelOutput, channels_first
 from objectives.tasks.detection.heads.grid import anchor_points
-from objectives.tasks.detection.heads.head import Candidate, Float, NotThisHead, Outputs, first_output
+from objectives.tasks.detection.heads.head import Candidate, Float, NotThisHead, Outputs
 from objectives.tasks.detection.heads.logits import logit, sigmoid
+from objectives.tasks.detection.heads.one_output import OneOutput
 from objectives.tasks.detection.heads.suppression import suppress
 from objectives.tasks.detection.thresholds import Thresholds
 from search_spaces.model_graph import ModelGraph
@@ -25,7 +26,7 @@ _DEFAULT_REG_MAX = 16
 
 
 @dataclass(frozen=True)
-class RawHead:
+class RawHead(OneOutput):
     """Distance bins and class logits at every anchor.
 
     Attributes:
@@ -48,11 +49,6 @@ class RawHead:
     exported: ClassVar[bool] = False
 
     @classmethod
-    def recognise(cls, model: Candidate) -> RawHead:
-        """As `Head` says."""
-        return first_output(model, lambda name, shape: cls._read(model, name, shape))
-
-    @classmethod
     def _read(cls, model: Candidate, output: str, shape: tuple[int, ...]) -> RawHead:
         found = ChannelOutput.of(model, output, shape)
         channels, named = found.channels, len(model.classes)
@@ -66,20 +62,12 @@ class RawHead:
             raise NotThisHead(
                 f"{output}: {channels} channels are not 4 x bins + {count} classes; see --classes (model.classes)"
             )
-        if named and named != count:
-            raise NotThisHead(
-                f"{output} has {count} classes but there are {named} class names; see --classes (model.classes)"
-            )
+        model.check_class_count(output, count)
         if not found.strides:
             size = " x ".join(map(str, model.image_size))
             raise NotThisHead(f"{output} has {found.anchors} anchors, which no usual strides give for {size}")
-        preprocessing, reg_max = Preprocessing(model.image_size), (channels - count) // 4
+        preprocessing, reg_max = model.preprocessing(), (channels - count) // 4
         return cls(output, preprocessing, count, reg_max, found.strides, found.transposed)
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """The one output."""
-        return (self.output,)
 
     def decode(self, outputs: Outputs, thresholds: Thresholds) -> list[Float]:
         """As `Head` says; boxes that overlap a better one are suppressed."""

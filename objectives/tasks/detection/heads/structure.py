@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import onnx
 
 from search_spaces.model_graph import ModelGraph, attribute
+from search_spaces.onnx_file import dims
 
 #: Operators whose first input carries the same values; what quantizes them leaves them what they are.
 PASSING = {"Reshape", "Transpose", "Identity", "Cast", "Flatten", "Squeeze", "Unsqueeze"} | {
@@ -104,6 +105,39 @@ def dense_head(graph: ModelGraph) -> DenseHead | None:
         corners = _are_corners(graph, node.input[0])
         return DenseHead(node.output[0], parts.classes, anchors, transposed, corners)
     return None
+
+
+def suppresses(graph: ModelGraph) -> bool:
+    """Whether a graph itself drops boxes that overlap better ones."""
+    return any(node.op_type == "NonMaxSuppression" for node in graph.nodes())
+
+
+def suppressed_classes(graph: ModelGraph) -> int:
+    """Number of classes of the scores that a graph suppresses boxes by; 0 where the structure does not show it."""
+    node = next((node for node in graph.nodes() if node.op_type == "NonMaxSuppression"), None)
+    if node is None:
+        return 0
+    shape = graph.shapes.get(node.input[1], ())
+    return shape[1] if len(shape) == 3 and shape[1] > 1 else classes_behind(graph, node.input[1])
+
+
+def classes_behind(graph: ModelGraph, score: str) -> int:
+    """Number of classes that selected scores were selected among; 0 where the structure does not show it.
+
+    Args:
+        graph: The model.
+        score: A tensor of selected scores, behind a Sigmoid of all classes (1, rows, classes).
+    """
+    shapes = {value.name: dims(value) for value in graph.model.graph.value_info}
+    classes = 0
+    for _ in range(_DEPTH):
+        node = graph.producer.get(score)
+        if node is None or not node.input or node.op_type == "Sigmoid":
+            return classes if node is not None and node.op_type == "Sigmoid" else 0
+        score = node.input[0]
+        shape = shapes.get(score, ())
+        classes = classes or (shape[2] if len(shape) == 3 and shape[2] > 1 else 0)
+    return 0
 
 
 def instance_parts(graph: ModelGraph) -> InstanceParts | None:
