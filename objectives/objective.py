@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from objectives.scores import Latency, Scores, Screened, Size
@@ -90,6 +90,14 @@ def _map_50_95(result: Scores | Screened) -> float:
     return result.look.expected if isinstance(result, Screened) else result.accuracy.figure("map_50_95")
 
 
+def _map_50_95_mask(result: Scores | Screened) -> float:
+    return result.look.expected if isinstance(result, Screened) else result.accuracy.figure("map_50_95_mask")
+
+
+def _map_50_95_keypoints(result: Scores | Screened) -> float:
+    return result.look.expected if isinstance(result, Screened) else result.accuracy.figure("map_50_95_keypoints")
+
+
 def _latency_ms(result: Scores | Screened) -> float:
     return result.latency_ms
 
@@ -122,6 +130,26 @@ MAP_50_95 = Objective(
     text="{:.4f}".format,
     bound="min_map",
     short="mAP",
+)
+
+MAP_50_95_MASK = replace(
+    MAP_50_95,
+    name="map_50_95_mask",
+    label="mask mAP50-95",
+    value=_map_50_95_mask,
+    bound="",
+    short="mask mAP",
+    metric="coco_segm",
+)
+
+MAP_50_95_KEYPOINTS = replace(
+    MAP_50_95,
+    name="map_50_95_keypoints",
+    label="keypoint mAP50-95",
+    value=_map_50_95_keypoints,
+    bound="",
+    short="keypoint mAP",
+    metric="coco_keypoints",
 )
 
 LATENCY_MS = Objective(
@@ -171,6 +199,8 @@ OBJECTIVES: Registry[Objective] = Registry(
     "objective",
     {
         "map_50_95": "objectives.objective:MAP_50_95",
+        "map_50_95_mask": "objectives.objective:MAP_50_95_MASK",
+        "map_50_95_keypoints": "objectives.objective:MAP_50_95_KEYPOINTS",
         "agreement": "objectives.agreement:AGREEMENT",
         "latency_ms": "objectives.objective:LATENCY_MS",
         "weight_mib": "objectives.objective:WEIGHT_MIB",

@@ -10,7 +10,7 @@ from coco_figures import coco_accuracy
 
 from objectives.objective import LATENCY_MS, MAP_50_95, OBJECTIVES, WEIGHT_MIB, Objective
 from objectives.objective_set import ObjectiveSet
-from objectives.scores import FirstLook, Latency, Scores, Screened, Size
+from objectives.scores import Accuracy, FirstLook, Latency, Scores, Screened, Size
 from search_spaces.errors import InputError
 
 NAMES = ("map_50_95", "latency_ms", "weight_mib")
@@ -95,5 +95,8 @@ def test_a_study_needs_one_accuracy_and_a_cost(names: list[str], said: str) -> N
 def test_every_objective_keeps_its_name_and_reaches_another_process(name: str) -> None:
     objective: Objective = pickle.loads(pickle.dumps(OBJECTIVES.get(name)))
     assert objective.name == name
-    assert objective.value(REFERENCE) == OBJECTIVES.get(name).value(REFERENCE)
+    figures = {**REFERENCE.accuracy.metrics, "map_50_95_mask": 0.4, "map_50_95_keypoints": 0.3}
+    reference = replace(REFERENCE, accuracy=Accuracy(metrics=figures, images=8))
+    assert objective.value(reference) == OBJECTIVES.get(name).value(reference)
+    assert objective.value(reference) == figures.get(name, objective.value(reference))
     assert (objective.prior == "sensitivity") == objective.accuracy

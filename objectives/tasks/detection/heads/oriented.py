@@ -36,7 +36,7 @@ class OrientedHead:
     preprocessing: Preprocessing
 
     one_to_one: ClassVar[bool] = False
-    exported: ClassVar[bool] = False
+    exported: ClassVar[bool] = True
     gives: ClassVar[Set[str]] = frozenset({MASKS})
 
     @classmethod

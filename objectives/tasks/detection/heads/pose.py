@@ -34,7 +34,7 @@ class PoseHead:
     dimensions: int = 3
 
     one_to_one: ClassVar[bool] = False
-    exported: ClassVar[bool] = False
+    exported: ClassVar[bool] = True
     gives: ClassVar[Set[str]] = frozenset({KEYPOINTS})
 
     @classmethod

@@ -38,7 +38,7 @@ class SegmentHead:
     preprocessing: Preprocessing
 
     one_to_one: ClassVar[bool] = False
-    exported: ClassVar[bool] = False
+    exported: ClassVar[bool] = True
     gives: ClassVar[Set[str]] = frozenset({MASKS})
 
     @classmethod

@@ -69,9 +69,13 @@ class CocoBox:
         self._seen.clear()
 
 
-def match_table(dataset: CocoDataset, predictions: Predictions) -> MatchTable:
+def match_table(dataset: CocoDataset, predictions: Predictions, kind: Kind = BOX) -> MatchTable:
     """Matches predictions to the labels once, so that mAP50-95 of any resample of the images is cheap."""
-    matching = evaluation(dataset, predictions)
+    return table_of(evaluation(dataset, predictions, kind))
+
+
+def table_of(matching: COCOeval) -> MatchTable:
+    """The matches of an evaluation, of objects of any size."""
     everything = matching.params.areaRng[:1]
     matching.params.areaRng, matching.params.areaRngLbl = everything, ["all"]
     matching.params.maxDets = matching.params.maxDets[-1:]
