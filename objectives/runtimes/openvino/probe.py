@@ -21,7 +21,6 @@ from objectives.runtimes.openvino.dialect import OPENVINO
 from objectives.runtimes.openvino.report import layer_times, read_layers
 from objectives.runtimes.openvino.runner import OpenVinoRunner
 from objectives.runtimes.openvino.settings import OpenVinoSettings
-from objectives.runtimes.owners import Owners
 from objectives.runtimes.support import COMPUTES, Support, SupportKind
 from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError
@@ -55,8 +54,7 @@ def probed(fmt: str, settings: OpenVinoSettings) -> Support:
         return Support(SupportKind.IMPOSSIBLE, f"{settings.device_name} cannot run it: {error}")
     if np.abs(found - expected).mean() > _WRONG * np.abs(expected).mean():
         return Support(SupportKind.IMPOSSIBLE, f"{settings.device_name} computes wrong values with it")
-    layers = read_layers(compiled.get_runtime_model(), layer_times(compiled), Owners(graph))
-    ran = next((layer.precision for layer in layers if layer.layer == _LAYER and "Conv" in layer.kind), "")
+    ran = read_layers(compiled.get_runtime_model(), layer_times(compiled), graph)[1].get(_LAYER, "")
     if FORMATS[fmt].quantizes_activation and ran == FORMATS[fmt].activation.name:
         return COMPUTES
     return Support(SupportKind.STORES, f"{settings.device_name} computes in {ran or 'floats'}: size only")

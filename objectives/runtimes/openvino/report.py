@@ -25,7 +25,7 @@ _FULL = {"f32": "fp32", "f16": "fp16", "bf16": "bf16"}
 _TYPES = {**_FULL, "i8": "int8", "u8": "int8", "i4": "int4", "u4": "int4", "i32": "int32", "i64": "int32"}
 _COMPUTING = ("Convolution", "GroupConvolution", "Deconvolution", "FullyConnected", "MatMul")
 #: What OpenVINO's passes hang on the name of a node whose work they split.
-_ADDED = re.compile(r"(/WithoutBiases|/DequantizeLinear|_(De)?[qQ]uantizeLinear)+$")
+_ADDED = re.compile(r"(/WithoutBiases|_original|/DequantizeLinear|_(De)?[qQ]uantizeLinear)+$")
 
 
 def report_of(
@@ -49,8 +49,7 @@ def report_of(
         version: OpenVINO's.
         precision: What unquantized layers are to run in: ``f32``, ``f16``, ``bf16``.
     """
-    layers = read_layers(compiled.get_runtime_model(), layer_times(compiled), Owners(graph))
-    ran = {layer.layer: layer.precision for layer in layers if layer.kind in _COMPUTING}
+    layers, ran = read_layers(compiled.get_runtime_model(), layer_times(compiled), graph)
     unmet = []
     for name in (layer.name for layer in graph.quantizable):
         fmt = FORMATS[allocation.formats.get(name, UNQUANTIZED)]
@@ -74,14 +73,23 @@ def layer_times(compiled: openvino.CompiledModel) -> dict[str, float]:
     return {name: statistics.median(times[1:] or times) for name, times in found.items()}
 
 
-def read_layers(executed: openvino.Model, times: Mapping[str, float], owners: Owners) -> tuple[EngineLayer, ...]:
+def read_layers(
+    executed: openvino.Model, times: Mapping[str, float], graph: ModelGraph
+) -> tuple[tuple[EngineLayer, ...], dict[str, str]]:
     """The layers of the graph that is executed, in its order; inputs, outputs and constants take no time.
 
     Args:
         executed: `CompiledModel.get_runtime_model`.
         times: ``{layer: milliseconds}``.
-        owners: Of the unquantized model.
+        graph: The unquantized model.
+
+    Returns:
+        The layers, and ``{quantizable model layer: precision that it runs in}``.
     """
+    owners = Owners(graph)
+    # A node that makes an output of the model goes by the output's name.
+    names = {name: layer.name for layer in graph.quantizable for name in (layer.name, layer.output)}
+    ran: dict[str, str] = {}
     belongs: dict[str, str] = {}
     layers = []
     for node in executed.get_ordered_ops():
@@ -89,20 +97,17 @@ def read_layers(executed: openvino.Model, times: Mapping[str, float], owners: Ow
         kind = _text(facts, "layerType")
         sources = [node.input_value(index).get_node().get_friendly_name() for index in range(node.get_input_size())]
         above = next((belongs[source] for source in sources if belongs.get(source)), "")
-        belongs[name] = _owner(_text(facts, "originalLayersNames"), owners) or above
+        originals = [_ADDED.sub("", known) for known in _text(facts, "originalLayersNames").split(",") if known]
+        own = next((names[known] for known in originals if known in names), "")
+        belongs[name] = own or next((found for known in originals if (found := owners.above(known))), above)
         if kind in ("Input", "Output", "Const", "Constant", "Parameter", "Result") or name not in times:
             continue
         shown = "Reformat" if kind == "Reorder" else kind
         precision = _TYPES.get(_text(facts, "runtimePrecision").lower(), "")
         layers.append(EngineLayer(name, shown, belongs[name], precision, times[name]))
-    return tuple(layers)
-
-
-def _owner(originals: str, owners: Owners) -> str:
-    """The model layer among the nodes that an executed layer was made of, or the one above the first that is known."""
-    names = [_ADDED.sub("", name) for name in originals.split(",") if name]
-    own = next((name for name in names if name in owners.quantizable), "")
-    return own or next((found for name in names if (found := owners.above(name))), "")
+        if own and kind in _COMPUTING:
+            ran[own] = precision
+    return tuple(layers), ran
 
 
 def _text(facts: Mapping[str, Any], key: str) -> str:
