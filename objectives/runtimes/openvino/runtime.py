@@ -18,7 +18,15 @@ from objectives.runners.runner import RuntimeUnavailable
 from objectives.runtimes.engine_builder import BuildError, EngineBuilder, EngineExport
 from objectives.runtimes.engine_cache import EngineCache
 from objectives.runtimes.engine_report import EngineReport
-from objectives.runtimes.openvino.compiling import benchmark_command, build, compiled_of, load, own_files
+from objectives.runtimes.openvino.compiling import (
+    CONFIG,
+    benchmark_command,
+    benchmark_config,
+    build,
+    compiled_of,
+    load,
+    own_files,
+)
 from objectives.runtimes.openvino.devices import capabilities, check, full_name, properties, version
 from objectives.runtimes.openvino.dialect import OPENVINO
 from objectives.runtimes.openvino.findings import openvino_findings
@@ -127,6 +135,7 @@ class OpenVino(EngineBuilder):
             files = own_files(artifact.engine_model)
         except RuntimeUnavailable:
             files = {}  # `ovc model.onnx` makes them elsewhere
+        files[CONFIG] = benchmark_config(self.settings)
         return EngineExport(files, "benchmark_app", benchmark_command(self.settings))
 
     def file_model(self, graph: ModelGraph) -> bytes | Path:
