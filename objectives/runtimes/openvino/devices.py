@@ -40,13 +40,19 @@ def capabilities(device: str) -> frozenset[str]:
     Raises:
         RuntimeUnavailable: There is no such device here.
     """
+    known = core().available_devices
     try:
-        return frozenset(map(str, core().get_property(device, "OPTIMIZATION_CAPABILITIES")))
+        found = frozenset(map(str, core().get_property(device, "OPTIMIZATION_CAPABILITIES")))
     except RuntimeError as error:
-        known = ", ".join(core().available_devices) or "none"
+        found, why = frozenset(), first_line(error)
+    else:
+        why = "its driver finds none"
+    # A plugin answers for a device that is not there, and ``GPU`` is the first of ``GPU.0`` and ``GPU.1``.
+    if not found or device not in {*known, *(name.partition(".")[0] for name in known)}:
         raise RuntimeUnavailable(
-            f"runtime.device_name {device!r}: OpenVINO has no such device here ({first_line(error)}); it has {known}"
-        ) from None
+            f"runtime.device_name {device!r}: OpenVINO has no such device here ({why}); choose {', '.join(known)}"
+        )
+    return found
 
 
 def check(settings: OpenVinoSettings) -> None:
