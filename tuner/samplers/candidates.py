@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from tuner.samplers.posterior import JointPosterior
@@ -15,21 +17,25 @@ _BOUND_STEPS = 24
 
 
 def drawn(posterior: JointPosterior, random: np.random.Generator) -> Ints:
-    """Solves draws of the models for random prices (Thompson sampling), shape ``(DRAWS * WEIGHTINGS, groups)``."""
+    """Solves draws of the models for random prices, shape ``(DRAWS * WEIGHTINGS, groups)``.
+
+    From what the models expect to full draws of them (Thompson sampling): the first are the best bets, the last learn.
+    """
     problem = posterior.problem
-    draws = posterior.draw(random, DRAWS)
+    draws = posterior.draw(random, np.linspace(0.0, 1.0, DRAWS))
     choices = np.zeros((DRAWS, WEIGHTINGS, problem.groups, len(problem.formats)))
-    reformats = np.zeros((DRAWS, WEIGHTINGS, len(problem.edges)))
-    for objective, (cost, edges) in zip(problem.objectives, draws, strict=True):
+    edges = [np.zeros((DRAWS, WEIGHTINGS, len(problem.edges))) for _ in range(2)]
+    for objective, (cost, *on_edges) in zip(problem.objectives, draws, strict=True):
         if objective.accuracy:
             weight = np.ones((DRAWS, WEIGHTINGS))
         else:
-            low, high = _prices(problem, objective, draws[_accuracy(problem)][0], cost, edges)
+            low, high = _prices(problem, objective, draws[_accuracy(problem)][0], cost, on_edges)
             weight = np.exp(random.uniform(np.log(low), np.log(high), (DRAWS, WEIGHTINGS)))
         choices = choices + weight[:, :, None, None] * cost[:, None]
-        reformats = reformats + weight[:, :, None] * edges[:, None]
+        edges = [total + weight[:, :, None] * part[:, None] for total, part in zip(edges, on_edges, strict=True)]
     count = DRAWS * WEIGHTINGS
-    return solve(problem, choices.reshape(count, *choices.shape[2:]), reformats.reshape(count, -1))
+    reformats, breaks = (part.reshape(count, -1) for part in edges)
+    return solve(problem, choices.reshape(count, *choices.shape[2:]), reformats, breaks)
 
 
 def changed(posterior: JointPosterior, front: Ints, random: np.random.Generator) -> Ints:
@@ -50,7 +56,9 @@ def changed(posterior: JointPosterior, front: Ints, random: np.random.Generator)
     return found
 
 
-def _prices(problem: Problem, objective: Target, loss: Floats, cost: Floats, reformats: Floats) -> tuple[float, float]:
+def _prices(
+    problem: Problem, objective: Target, loss: Floats, cost: Floats, on_edges: Sequence[Floats]
+) -> tuple[float, float]:
     """Range of prices of a cost at which schemes differ; with a bound, from about the one that keeps it.
 
     Args:
@@ -58,16 +66,18 @@ def _prices(problem: Problem, objective: Target, loss: Floats, cost: Floats, ref
         objective: The cost.
         loss: Draws of the loss of each choice, shape ``(draws, groups, formats)``.
         cost: Draws of the cost of each choice, same shape.
-        reformats: Draws of the cost of a reformat on each edge, shape ``(draws, edges)``.
+        on_edges: Draws of the cost of a reformat and of a broken fusion on each edge, each ``(draws, edges)``.
     """
-    loss, cost, reformats = loss.mean(axis=0), cost.mean(axis=0), reformats.mean(axis=0)
+    # The first draw is what is expected.
+    loss, cost, reformats, breaks = loss[0], cost[0], on_edges[0][0], on_edges[1][0]
     low, high = exchange_rates(problem, loss, cost)
     if objective.bound is None:
         return low, high
     prices = np.geomspace(low, high, _BOUND_STEPS)
-    schemes = solve(problem, loss + prices[:, None, None] * cost, prices[:, None] * reformats)
+    steps = prices[:, None]
+    schemes = solve(problem, loss + prices[:, None, None] * cost, steps * reformats, steps * breaks)
     spent = np.take_along_axis(cost[None], schemes[..., None], axis=2)[..., 0].sum(axis=1)
-    spent = spent + problem.mismatches(schemes) @ reformats + objective.fixed
+    spent = spent + problem.mismatches(schemes) @ reformats + problem.breaks(schemes) @ breaks + objective.fixed
     keeps = spent <= objective.bound / objective.reference
     return (float(prices[keeps.argmax()]) / 3 if keeps.any() else high / 3), high
 

@@ -1,17 +1,37 @@
-"""The cost model: what each choice and each reformat adds to the latency (or to the size), learned from trials."""
+"""The cost model: what each choice and each edge adds to the latency (or to the size), learned from trials.
+
+A cost is a sum of positive effects: of choices, of reformats between different number formats, and of fusions that
+different formats of one activation domain break. All are log-normal about their priors; how far a prior tells the
+gains of single groups apart, beyond the mean gain of a format, is a hyperparameter.
+"""
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
+from scipy.sparse import csr_array, hstack
 
-from tuner.samplers.accuracy_model import effect_shape
-from tuner.samplers.hyperparameters import MarginalLikelihood, Shape, fitted
+from tuner.samplers.effects import chosen, indicator, joined, memberships, repeated
+from tuner.samplers.hyperparameters import Family, fit
 from tuner.samplers.problem import Floats, Ints, Problem, Target
-from tuner.samplers.regression import Features, Posterior, process
+from tuner.samplers.regression import Observations
 
-_RECENT = 250
-_GRID = {"spread": (0.05, 0.15, 0.4), "noise": (0.0005, 0.003, 0.01, 0.03), "residual": (0.0, 0.003, 0.01)}
-_START = {"spread": 0.15, "noise": 0.003, "residual": 0.0}
+_GRID = {
+    "shrink": (0.0, 0.5, 1.0),
+    "spread": (0.05, 0.15, 0.4),
+    "noise": (0.0005, 0.002, 0.005, 0.01, 0.02),
+    "residual": (0.0, 0.003, 0.01),
+}
+_START = {"shrink": 0.5, "spread": 0.15, "noise": 0.005, "residual": 0.0}
+#: Deviations of a choice's own deviate, its group's, its module's, its format's, and the one of all.
+_OWN, _SHARED = (1.0, 1.0, 0.5, 0.0, 0.0), (0.0, 0.0, 0.0, 0.3, 0.1)
+#: Of what an edge costs: its own, of all reformats, of all broken fusions.
+_EDGES = (0.7, 1.0, 1.0)
+#: Prior of a broken fusion as a share of a reformat.
+_FUSION = 0.1
+#: A cost below this share of the mean counts as this: none is too small to be wrong.
+_FLOOR = 1e-4
 
 
 class CostModel:
@@ -30,66 +50,92 @@ class CostModel:
     ) -> None:
         assert objective.prior is not None
         self._problem, self._objective = problem, objective
-        mismatches = self._mismatches(schemes)
-        ones = np.ones(len(schemes))
-        recent = slice(-_RECENT, None)
-
-        shape = self._shape()
-        alike = process(schemes[recent], schemes[recent])
-        trials = MarginalLikelihood(shape, schemes[recent], mismatches[recent], shares[recent], ones[recent], alike)
-        self.hyperparameters, _ = fitted(_GRID, _START, trials.of)
-        prior = shape.prior(self.hyperparameters)
-        self._features = prior.features
-        self._posterior = Posterior(prior, schemes, mismatches, shares, ones)
+        self._used = np.ones_like(objective.prior, dtype=np.bool_)
+        seen = Observations(schemes, self._design(schemes), shares - objective.fixed, np.ones(len(schemes)))
+        self._posterior, self.hyperparameters, _ = fit(self._family(objective.prior), seen)
         if running is not None and len(running):
-            self._posterior = self._posterior.expecting(running, self._mismatches(running))
-
-    @property
-    def reformat_cost(self) -> Floats:
-        """Posterior mean of a reformat on each edge, as a share of the reference's cost, shape ``(edges,)``."""
-        edges = self._features.edges
-        return np.zeros(0) if edges is None else np.asarray(edges @ self._posterior.coefficients)
+            self._posterior = self._posterior.expecting(running, self._design(running))
 
     @property
     def effects(self) -> Floats:
-        """Posterior mean of every choice, shape ``(groups, formats)``."""
-        return np.asarray(self._features.choices @ self._posterior.coefficients)
+        """Posterior median of every choice, shape ``(groups, formats)``."""
+        return self._parts(self._posterior.log_effects)[0]
 
-    def draw(self, random: np.random.Generator, count: int) -> tuple[Floats, Floats]:
-        """Draws costs of choices and of reformats, shapes ``(count, groups, formats)`` and ``(count, edges)``."""
-        drawn = self._posterior.draw(random, count)
-        choices = np.einsum("gfk,ck->cgf", self._features.choices, drawn)
-        edges = self._features.edges
-        return choices, np.zeros((count, len(self._problem.edges))) if edges is None else drawn @ edges.T
+    @property
+    def reformat_cost(self) -> Floats:
+        """Posterior median of a reformat on each edge, as a share of the reference's cost, shape ``(edges,)``."""
+        return self._parts(self._posterior.log_effects)[1]
+
+    @property
+    def broken_fusion_cost(self) -> Floats:
+        """Posterior median of what a broken fusion costs on each edge, likewise."""
+        return self._parts(self._posterior.log_effects)[2]
+
+    def draw(self, random: np.random.Generator, heat: Floats) -> tuple[Floats, Floats, Floats]:
+        """Draws costs: of choices ``(draws, groups, formats)``, of reformats and of broken fusions ``(draws, edges)``.
+
+        Args:
+            random: Chance.
+            heat: Factor of each draw's distance from the posterior median, on a logarithmic scale; shape ``(draws,)``.
+        """
+        return self._parts(self._posterior.draw(random, heat))
 
     def mean(self, schemes: Ints) -> Floats:
-        """Mean of the share, shape ``(schemes,)``."""
-        return self._posterior.mean(schemes, self._mismatches(schemes))
+        """Median of the share, shape ``(schemes,)``."""
+        return self._objective.fixed + self._posterior.mean(schemes, self._design(schemes))
 
     def predict(self, schemes: Ints) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the share, each of shape ``(schemes,)``."""
-        return self._posterior.predict(schemes, self._mismatches(schemes))
+        mean, deviation = self._posterior.predict(schemes, self._design(schemes))
+        return self._objective.fixed + mean, deviation
 
-    def _mismatches(self, schemes: Ints) -> Floats:
-        if not self._objective.reformat:
-            return np.zeros((len(schemes), 0))
-        return self._problem.mismatches(schemes)
+    @property
+    def _on_edges(self) -> bool:
+        return bool(self._objective.reformat and len(self._problem.edges))
 
-    def _shape(self) -> Shape:
-        problem, costs = self._problem, self._objective.prior
-        assert costs is not None
-        base = effect_shape(problem, costs, self._objective.fixed)
-        if not self._objective.reformat:
-            return base
-        # A reformat has a part that is equal everywhere (a launch) and one that grows with the tensor.
-        count, half = len(problem.edges), self._objective.reformat / 2
-        parts = [np.ones((count, 1)), problem.edge_sizes[:, None], np.diag(1.0 + problem.edge_sizes) / 2]
-        edges = np.concatenate([np.zeros((count, len(base.mean))), *parts], axis=1)
-        choices = np.concatenate([base.features.choices, np.zeros((*costs.shape, 2 + count))], axis=2)
-        return Shape(
-            Features(choices, edges),
-            np.concatenate([base.mean, [half, half], np.zeros(count)]),
-            np.concatenate([base.own, np.zeros(2 + count)]),
-            np.concatenate([base.shared, [2 * half, 2 * half], np.full(count, half)]),
-            base.offset,
-        )
+    def _design(self, schemes: Ints) -> csr_array:
+        parts = [chosen(schemes, self._used)]
+        if self._on_edges:
+            parts += [csr_array(self._problem.mismatches(schemes)), csr_array(self._problem.breaks(schemes))]
+        return csr_array(hstack(parts))
+
+    def _parts(self, logs: Floats) -> tuple[Floats, Floats, Floats]:
+        """Effects of choices, reformats and broken fusions, of logarithms of shape ``(..., effects)``."""
+        before, size, edges = logs.shape[:-1], self._used.size, len(self._problem.edges)
+        values = np.exp(logs)
+        choices = values[..., :size].reshape(*before, *self._used.shape)
+        if not self._on_edges:
+            return choices, np.zeros((*before, edges)), np.zeros((*before, edges))
+        return choices, values[..., size : size + edges], values[..., size + edges :]
+
+    def _family(self, costs: Floats) -> Family:
+        members, counts = memberships(self._problem)
+        own, shared, edges = repeated(counts, _OWN), repeated(counts, _SHARED), np.zeros(0)
+        if self._on_edges:
+            sizes = self._problem.edge_sizes
+            count = len(sizes)
+            # A reformat has a part that is equal everywhere (a launch) and one that grows with the tensor.
+            edges = np.log(self._objective.reformat * (1 + sizes) / 2)
+            edges = np.concatenate([edges, edges + np.log(_FUSION)])
+            members = joined([members, _edge_memberships(count)])
+            own = np.concatenate([own, np.zeros(count + 2)])
+            shared = np.concatenate([shared, repeated((count, 1, 1), _EDGES)])
+
+        @cache
+        def mean(shrink: float) -> Floats:
+            return np.concatenate([_shrunk(costs, shrink).ravel(), edges])
+
+        return Family(members, own, shared, mean, _GRID, _START)
+
+
+def _edge_memberships(count: int) -> csr_array:
+    """Deviates of reformats, then of broken fusions: of the edge, of both kinds on all edges, of broken fusions."""
+    edge, kind = np.tile(np.arange(count), 2), np.repeat([0.0, 1.0], count)
+    return csr_array(hstack([indicator(edge), indicator(np.zeros_like(edge)), csr_array(kind[:, None])]))
+
+
+def _shrunk(costs: Floats, shrink: float) -> Floats:
+    """Logarithms of costs, the gain of each format in a group drawn towards its mean gain over groups."""
+    logs = np.log(np.maximum(costs, _FLOOR * costs.mean()))
+    groups, formats = logs.mean(axis=1, keepdims=True), logs.mean(axis=0, keepdims=True)
+    return np.asarray((1 - shrink) * logs + shrink * (groups + formats - logs.mean()))

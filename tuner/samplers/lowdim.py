@@ -10,10 +10,9 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from tuner.samplers.accuracy_model import shrunk
 from tuner.samplers.knapsack import reformat_prior
 from tuner.samplers.optuna_compat import set_trial_attr
-from tuner.samplers.problem import Ints, Problem
+from tuner.samplers.problem import Floats, Ints, Problem
 from tuner.samplers.scheme_sampler import SchemeSampler
 from tuner.samplers.solver import exchange_rates, solve
 
@@ -52,7 +51,7 @@ class LowDimensionalSampler(SchemeSampler):
 
     def _solve(self, knobs: Mapping[str, float]) -> Ints:
         problem = self._problem
-        harm = shrunk(problem.harm, knobs["shrink"], knobs["power"])
+        harm = _shrunk(problem.harm, knobs["shrink"], knobs["power"])
         harm = harm * np.exp([knobs[f"bias:{name}"] for name in problem.formats])
         choices, reformats = harm, np.zeros(len(problem.edges))
         for objective in self._costs:
@@ -63,3 +62,12 @@ class LowDimensionalSampler(SchemeSampler):
             reformats = reformats + price * knobs["reformat"] * reformat_prior(problem, objective)
         found: Ints = solve(problem, choices[None], reformats[None])[0]
         return found
+
+
+def _shrunk(harm: Floats, shrink: float, power: float) -> Floats:
+    """Sensitivities to a power, scaled to mean 1 and drawn towards the mean of their format."""
+    used = harm > 0
+    raised = np.where(used, np.maximum(harm, 1e-12) ** power, 0.0)
+    raised /= raised[used].mean() if used.any() else 1.0
+    count = np.maximum(used.sum(axis=0), 1)
+    return np.asarray(np.where(used, (1 - shrink) * raised + shrink * raised.sum(axis=0) / count, 0.0))

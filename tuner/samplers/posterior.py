@@ -52,23 +52,30 @@ class JointPosterior:
         ]
         return np.stack([mean for mean, _ in found], axis=1), np.stack([deviation for _, deviation in found], axis=1)
 
-    def draw(self, random: np.random.Generator, count: int) -> list[tuple[Floats, Floats]]:
-        """Draws of every objective: costs of choices ``(count, groups, formats)``, of reformats ``(count, edges)``."""
-        none = np.zeros((count, len(self.problem.edges)))
+    def draw(self, random: np.random.Generator, heat: Floats) -> list[tuple[Floats, Floats, Floats]]:
+        """Draws of every objective: of choices ``(draws, groups, formats)``, reformats and breaks ``(draws, edges)``.
+
+        Args:
+            random: Chance.
+            heat: Factor of each draw's distance from the posterior median, on a logarithmic scale; shape ``(draws,)``.
+        """
+        none = np.zeros((len(heat), len(self.problem.edges)))
         return [
-            (self.accuracy.draw(random, count), none) if o.accuracy else self.costs[o.name].draw(random, count)
+            (self.accuracy.draw(random, heat), none, none) if o.accuracy else self.costs[o.name].draw(random, heat)
             for o in self.problem.objectives
         ]
 
     def sample(self, schemes: Ints, random: np.random.Generator, count: int) -> Floats:
         """Draws outcomes of schemes, shape ``(schemes, count, objectives)``, in the units of `outcomes`.
 
-        One set of deviates serves all schemes, in opposite pairs, so that their order is not blurred by chance.
+        All coordinates are log-normal. One set of deviates serves all schemes, in opposite pairs, so that their order
+        is not blurred by chance.
         """
         mean, deviation = self.predict(schemes)
         half = random.standard_normal((count // 2, mean.shape[1]))
         unit = np.concatenate([half, -half])
-        return self.outcomes(mean[:, None, :] + unit * deviation[:, None, :])
+        variance = np.log1p((deviation / np.maximum(mean, 1e-12)) ** 2)[:, None, :]
+        return self.outcomes(mean[:, None, :] * np.exp(unit * np.sqrt(variance) - variance / 2))
 
     def outcomes(self, coordinates: Floats) -> Floats:
         """Coordinates in the units of the hypervolume: ``-accuracy / reference`` and shares of costs, all minimised."""

@@ -123,9 +123,25 @@ class Problem:
 
     def mismatches(self, schemes: Ints) -> Floats:
         """1 where a reformat lies on an edge, shape ``(schemes, edges)``."""
-        domain = self.domains[schemes]
-        differs: NDArray[np.bool_] = domain[:, self.edges[:, 0]] != domain[:, self.edges[:, 1]]
-        return differs.astype(np.float64)
+        return self._on_edges(self.reformatted, schemes)
+
+    def breaks(self, schemes: Ints) -> Floats:
+        """1 where two different formats of one domain meet on an edge, shape ``(schemes, edges)``."""
+        return self._on_edges(self.broken, schemes)
+
+    @cached_property
+    def reformatted(self) -> Floats:
+        """1 where two formats need a reformat between them, shape ``(formats, formats)``."""
+        return np.asarray(self.domains[:, None] != self.domains[None, :], dtype=np.float64)
+
+    @cached_property
+    def broken(self) -> Floats:
+        """1 where two formats need none, and yet may keep a runtime from fusing, shape ``(formats, formats)``."""
+        found: Floats = 1.0 - self.reformatted - np.eye(len(self.domains))
+        return found
+
+    def _on_edges(self, table: Floats, schemes: Ints) -> Floats:
+        return np.asarray(table[schemes[:, self.edges[:, 0]], schemes[:, self.edges[:, 1]]])
 
 
 def format_names(parameters: Mapping[str, Sequence[str]]) -> tuple[str, ...]:

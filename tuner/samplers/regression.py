@@ -1,4 +1,10 @@
-"""Bayesian linear regression on features of a scheme, with a Gaussian process over schemes for what they miss."""
+"""Bayesian regression on positive effects that add up, with a Gaussian process over schemes for what a sum misses.
+
+Every effect (of a choice, of a reformat) is log-normal: its logarithm is a known mean plus Gaussian deviates, its own
+and some that it shares with others. So no effect is ever believed to be negative, doubts are factors, and what was
+never tried may turn out far worse, but not far better, than expected. The posterior is the Laplace approximation, found
+by Gauss-Newton steps (Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, chapters 2 and 3.4).
+"""
 
 from __future__ import annotations
 
@@ -7,55 +13,57 @@ from functools import cached_property
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, vstack
 
 from tuner.samplers.problem import Floats, Ints
 
 #: Differing groups at which the correlation of the process over schemes has fallen to 1 / e.
 LENGTH = 10.0
-
-
-@dataclass(frozen=True)
-class Features:
-    """Features that add up over the choices of a scheme and over its reformats.
-
-    Attributes:
-        choices: What one (group, format) adds, shape ``(groups, formats, features)``.
-        edges: What a reformat on one edge adds, shape ``(edges, features)``; None where reformats do not count.
-    """
-
-    choices: Floats
-    edges: Floats | None = None
-
-    @cached_property
-    def _sparse(self) -> csr_array:
-        return csr_array(self.choices.reshape(-1, self.choices.shape[2]))  # a choice touches a handful of features
-
-    def design(self, schemes: Ints, mismatches: Floats) -> Floats:
-        """Features of schemes, shape ``(schemes, features)``."""
-        found = np.asarray(one_hot(schemes, self.choices.shape[1]) @ self._sparse)
-        return np.asarray(found if self.edges is None else found + mismatches @ self.edges)
+#: Most that the logarithm of an effect moves in one step: far from the optimum the linear view of it is wrong.
+_STEP = 1.0
+#: Beyond it a doubt no longer raises what is expected.
+_MAX_DOUBT = 1.2
 
 
 @dataclass(frozen=True)
 class Prior:
-    """Gaussian prior of one regression.
+    """Prior of positive effects.
 
     Attributes:
-        features: Of a scheme.
-        mean: Of the coefficients, shape ``(features,)``.
-        deviation: Their independent standard deviations, shape ``(features,)``.
-        offset: Value of a scheme whose features are all 0.
+        mean: Logarithm of each effect, shape ``(effects,)``.
+        members: Which deviates move each effect, 0 or 1, shape ``(effects, deviates)``.
+        deviation: Standard deviation of each deviate, shape ``(deviates,)``.
         noise: Standard deviation of an observation with weight 1.
-        residual: Standard deviation of the process over schemes.
+        residual: Standard deviation of the process over schemes, as a share of a scheme's value.
     """
 
-    features: Features
     mean: Floats
+    members: csr_array
     deviation: Floats
-    offset: float
     noise: float
     residual: float = 0.0
+
+
+@dataclass(frozen=True)
+class Observations:
+    """What was seen of schemes.
+
+    Attributes:
+        schemes: Shape ``(n, groups)``.
+        design: How often each effect counts, shape ``(n, effects)``.
+        values: Shape ``(n,)``.
+        spread: Factors of the noise, shape ``(n,)``.
+    """
+
+    schemes: Ints
+    design: csr_array
+    values: Floats
+    spread: Floats
+
+    def last(self, count: int) -> Observations:
+        """The last so many."""
+        part = slice(-count, None)
+        return Observations(self.schemes[part], self.design[part], self.values[part], self.spread[part])
 
 
 def one_hot(schemes: Ints, formats: int) -> Floats:
@@ -74,7 +82,7 @@ def hamming(first: Ints, second: Ints) -> Floats:
 
 
 def process(first: Ints, second: Ints) -> Floats:
-    """Correlation of what a sum of features misses: it falls with the number of differing groups."""
+    """Correlation of what a sum of effects misses: it falls with the number of differing groups."""
     return np.asarray(np.exp(-hamming(first, second) / LENGTH))
 
 
@@ -90,92 +98,134 @@ def log_marginal_likelihood(covariance: Floats, error: Floats) -> float:
     return float(-0.5 * explained - np.log(np.diag(factor[0])).sum())
 
 
-class Posterior:
-    """Prior and observations joined (Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, 2.2, 2.7).
+class Linearized:
+    """Schemes' values as linear functions of deviates, about given effects.
 
     Args:
-        prior: Of the coefficients.
-        schemes: Observed schemes, shape ``(n, groups)``.
-        mismatches: Their reformats, shape ``(n, edges)``.
-        values: Observations, shape ``(n,)``.
-        spread: Factors of `prior.noise`, shape ``(n,)``.
+        members: As in `Prior`.
+        point: Logarithms of the effects about which, shape ``(effects,)``.
+        design: Of the schemes, as in `Observations`.
+
+    Attributes:
+        jacobian: Change of each value with the logarithm of each effect, shape ``(n, effects)``.
+        weights: Change of each value with each deviate, shape ``(n, deviates)``.
+        sums: The values themselves, shape ``(n,)``.
     """
 
-    def __init__(self, prior: Prior, schemes: Ints, mismatches: Floats, values: Floats, spread: Floats) -> None:
-        self._prior = prior
-        self._schemes, self._mismatches, self._values, self._spread = schemes, mismatches, values, spread
-        design = prior.features.design(schemes, mismatches)
-        self._scaled = design * prior.deviation
-        self._error = values - prior.offset - design @ prior.mean
-        self._noise = (prior.noise * spread) ** 2
-        covariance = self._scaled @ self._scaled.T + self._own_process
-        covariance[np.diag_indices_from(covariance)] += self._noise + 1e-12
+    def __init__(self, members: csr_array, point: Floats, design: csr_array) -> None:
+        self.point = point
+        scaled = design.data * np.exp(point)[design.indices]
+        self.jacobian = csr_array((scaled, design.indices, design.indptr), shape=design.shape)
+        self.weights: Floats = (self.jacobian @ members).toarray()
+        self.sums: Floats = self.jacobian @ np.ones(len(point))
+
+    def error(self, values: Floats, mean: Floats) -> Floats:
+        """What of values the prior mean of the effects' logarithms does not explain, shape ``(n,)``."""
+        return np.asarray(values - self.sums + self.jacobian @ (self.point - mean))
+
+
+class Posterior:
+    """Prior and observations joined, about a point that should be near the posterior's mode.
+
+    Args:
+        prior: Of the effects.
+        seen: The observations.
+        point: Logarithms of the effects about which sums are linearized, shape ``(effects,)``.
+
+    Attributes:
+        log_effects: Posterior mean of the effects' logarithms, shape ``(effects,)``.
+    """
+
+    def __init__(self, prior: Prior, seen: Observations, point: Floats) -> None:
+        self._prior, self._seen = prior, seen
+        about = Linearized(prior.members, point, seen.design)
+        self._about = about
+        self._scaled = about.weights * prior.deviation
+        self._error = about.error(seen.values, prior.mean)
+        self._noise = (prior.noise * seen.spread) ** 2 + 1e-12
+        covariance = self._scaled @ self._scaled.T + self._rest
         self._factor = cho_factor(covariance, lower=True, overwrite_a=True, check_finite=False)
         self._weights = cho_solve(self._factor, self._error, check_finite=False)
+        deviates = prior.deviation * (self._scaled.T @ self._weights)
+        self.log_effects: Floats = np.asarray(prior.mean + prior.members @ deviates)
 
-    def mean(self, schemes: Ints, mismatches: Floats) -> Floats:
-        """Mean of the noise-free value of schemes, shape ``(schemes,)``: a small part of the work of `predict`."""
+    def step(self) -> Floats:
+        """The next point: towards the mode, shape ``(effects,)``."""
+        point = self._about.point
+        return np.asarray(point + np.clip(self.log_effects - point, -_STEP, _STEP))
+
+    def mean(self, schemes: Ints, design: csr_array) -> Floats:
+        """Median of the noise-free value of schemes, shape ``(schemes,)``: a small part of the work of `predict`."""
+        sums = np.asarray(design @ np.exp(self.log_effects))
+        return np.maximum(sums + self._process(schemes, sums) @ self._weights, 0.0)
+
+    def predict(self, schemes: Ints, design: csr_array) -> tuple[Floats, Floats]:
+        """Mean and standard deviation of the noise-free value of schemes, each of shape ``(schemes,)``.
+
+        A value is log-normal as its effects are: where it is doubtful, more is to be expected than its median.
+        """
         prior = self._prior
-        design = prior.features.design(schemes, mismatches)
-        carried = design @ (prior.deviation * (self._scaled.T @ self._weights))
-        return np.asarray(prior.offset + design @ prior.mean + carried + self._process(schemes) @ self._weights)
+        about = Linearized(prior.members, self.log_effects, design)
+        scaled = about.weights * prior.deviation
+        cross = scaled @ self._scaled.T
+        shared = self._process(schemes, about.sums)
+        median = np.maximum(about.sums + shared @ self._weights, 1e-9)
+        half = solve_triangular(self._factor[0], (cross + shared).T, lower=True, check_finite=False)
+        variance = np.einsum("ij,ij->i", scaled, scaled) + (prior.residual * about.sums) ** 2
+        variance = np.maximum(variance - np.einsum("ij,ij->j", half, half), 1e-16)
+        doubt = np.minimum(np.sqrt(variance) / median, _MAX_DOUBT)
+        mean = median * np.exp(doubt**2 / 2)
+        return mean, mean * np.sqrt(np.expm1(doubt**2))
 
-    def predict(self, schemes: Ints, mismatches: Floats) -> tuple[Floats, Floats]:
-        """Mean and standard deviation of the noise-free value of schemes, each of shape ``(schemes,)``."""
-        prior = self._prior
-        design = prior.features.design(schemes, mismatches)
-        scaled = design * prior.deviation
-        cross = scaled @ self._scaled.T + self._process(schemes)
-        mean = prior.offset + design @ prior.mean + cross @ self._weights
-        half = solve_triangular(self._factor[0], cross.T, lower=True, check_finite=False)
-        variance = np.einsum("ij,ij->i", scaled, scaled) + prior.residual**2 - np.einsum("ij,ij->j", half, half)
-        return mean, np.sqrt(np.maximum(variance, 1e-16))
-
-    def expecting(self, schemes: Ints, mismatches: Floats) -> Posterior:
+    def expecting(self, schemes: Ints, design: csr_array) -> Posterior:
         """The posterior when these schemes will have shown what is expected of them: equal means, less spread.
 
         So that several proposals at once do not all ask the same question (Ginsbourger et al., "Kriging is
         well-suited to parallelize optimization", 2010: the believer).
         """
-        return Posterior(
-            self._prior,
-            np.concatenate([self._schemes, schemes]),
-            np.concatenate([self._mismatches, mismatches]),
-            np.concatenate([self._values, self.mean(schemes, mismatches)]),
-            np.concatenate([self._spread, np.ones(len(schemes))]),
+        seen = self._seen
+        about = Linearized(self._prior.members, self._about.point, design)
+        values = about.sums + about.jacobian @ (self.log_effects - self._about.point)
+        values = values + self._process(schemes, about.sums) @ self._weights
+        joined = Observations(
+            np.concatenate([seen.schemes, schemes]),
+            csr_array(vstack([seen.design, design])),
+            np.concatenate([seen.values, values]),
+            np.concatenate([seen.spread, np.ones(len(schemes))]),
         )
+        return Posterior(self._prior, joined, self._about.point)
 
-    @cached_property
-    def coefficients(self) -> Floats:
-        """Posterior mean of the coefficients, shape ``(features,)``."""
-        return np.asarray(self._prior.mean + self._prior.deviation * (self._scaled.T @ self._weights))
-
-    def draw(self, random: np.random.Generator, count: int) -> Floats:
-        """Draws coefficients from the posterior, shape ``(count, features)``.
+    def draw(self, random: np.random.Generator, heat: Floats) -> Floats:
+        """Draws logarithms of effects from the posterior, shape ``(draws, effects)``.
 
         A draw from the prior is corrected by what it fails to explain (Matheron's rule; Wilson et al., "Efficiently
         sampling functions from Gaussian process posteriors", 2020).
+
+        Args:
+            random: Chance.
+            heat: Factor of each draw's distance from the posterior mean, shape ``(draws,)``.
         """
-        n, features = self._scaled.shape
-        unit = random.standard_normal((count, features))
-        rest = random.standard_normal((count, n)) @ self._rest_factor.T
+        prior = self._prior
+        n, deviates = self._scaled.shape
+        unit = random.standard_normal((len(heat), deviates))
+        rest = random.standard_normal((len(heat), n)) @ self._rest_factor.T
         missed = self._error - unit @ self._scaled.T - rest
         solved = cho_solve(self._factor, missed.T, check_finite=False)
-        return np.asarray(self._prior.mean + self._prior.deviation * (unit + solved.T @ self._scaled))
+        drawn = prior.deviation * (unit + solved.T @ self._scaled)
+        logs = prior.mean + (prior.members @ drawn.T).T
+        return np.asarray(self.log_effects + heat[:, None] * (logs - self.log_effects))
+
+    @cached_property
+    def _rest(self) -> Floats:
+        """Covariance of what the effects do not carry, shape ``(n, n)``: process and noise."""
+        return self._process(self._seen.schemes, self._about.sums) + np.diag(self._noise)
 
     @cached_property
     def _rest_factor(self) -> Floats:
-        """Cholesky factor of the covariance of what the features do not carry: process and noise."""
-        if self._prior.residual == 0:
-            return np.diag(np.sqrt(self._noise))
-        covariance = self._own_process + np.diag(self._noise + 1e-12)
-        return np.asarray(np.linalg.cholesky(covariance), dtype=np.float64)
+        return np.asarray(np.linalg.cholesky(self._rest), dtype=np.float64)
 
-    @cached_property
-    def _own_process(self) -> Floats:
-        return self._process(self._schemes)
-
-    def _process(self, schemes: Ints) -> Floats:
+    def _process(self, schemes: Ints, sums: Floats) -> Floats:
         if self._prior.residual == 0:
-            return np.zeros((1, len(self._schemes)))
-        return np.asarray(self._prior.residual**2 * process(schemes, self._schemes))
+            return np.zeros((len(schemes), len(self._seen.schemes)))
+        alike = process(schemes, self._seen.schemes)
+        return np.asarray(self._prior.residual**2 * sums[:, None] * self._about.sums * alike)

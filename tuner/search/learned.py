@@ -99,7 +99,7 @@ def learn(study: Study, problem: Problem) -> Learned:
     models = JointPosterior(problem, history)
     accuracy = models.accuracy
     reference = next(o.reference for o in problem.objectives if o.accuracy)
-    drawn = _points(accuracy.draw(np.random.default_rng(0), _DRAWS), reference).std(axis=0)
+    drawn = _points(accuracy.draw(np.random.default_rng(0), np.ones(_DRAWS)), reference).std(axis=0)
     prior, posterior = _points(accuracy.prior_effects, reference), _points(accuracy.effects, reference)
     times = _times(models)
     effects = [

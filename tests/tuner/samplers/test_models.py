@@ -8,6 +8,7 @@ from itertools import pairwise, product
 import numpy as np
 import optuna
 import pytest
+from scipy.sparse import csr_array
 from scipy.stats import multivariate_normal, spearmanr
 
 from tuner.samplers import make_sampler
@@ -16,11 +17,10 @@ from tuner.samplers.acquisition import expected_improvement, improvement, nondom
 from tuner.samplers.candidates import drawn
 from tuner.samplers.cost_model import CostModel
 from tuner.samplers.history import History
-from tuner.samplers.hyperparameters import Shape
 from tuner.samplers.knapsack import frontier, knapsack_points, reformat_prior
 from tuner.samplers.posterior import JointPosterior
 from tuner.samplers.problem import Problem, Target
-from tuner.samplers.regression import Features, Posterior, hamming, log_marginal_likelihood
+from tuner.samplers.regression import Observations, Posterior, Prior, hamming, log_marginal_likelihood
 from tuner.samplers.solver import solve
 
 FORMATS = ("fp16", "int8", "w4a16")
@@ -57,52 +57,59 @@ def schemes_of(problem: Problem, count: int) -> np.ndarray:
 
 
 def test_posterior_equals_the_textbook_formula() -> None:
-    features = Features(DRAW.normal(size=(4, 3, 6)), DRAW.normal(size=(2, 6)))
-    mean, deviation = DRAW.normal(size=6), DRAW.uniform(0.5, 1.5, 6)
-    prior = Shape(features, mean, deviation, np.zeros(6), 0.3).prior({"spread": 1.0, "noise": 0.2, "residual": 0.4})
-    schemes, mismatches = DRAW.integers(0, 3, (5, 4)), DRAW.integers(0, 2, (5, 2)).astype(float)
-    values, spread = DRAW.normal(size=5), DRAW.uniform(1, 2, 5)
-    new, new_mismatches = DRAW.integers(0, 3, (3, 4)), np.zeros((3, 2))
-    found, deviations = Posterior(prior, schemes, mismatches, values, spread).predict(new, new_mismatches)
+    """About any point the values are linear in the deviates: there the posterior is that of Gaussian regression."""
+    design = csr_array(DRAW.integers(0, 3, (5, 6)).astype(float))
+    members = csr_array(DRAW.integers(0, 2, (6, 4)).astype(float))
+    mean, deviation, point = DRAW.normal(-1, 0.3, 6), DRAW.uniform(0.2, 0.5, 4), DRAW.normal(-1, 0.3, 6)
+    prior = Prior(mean, members, deviation, 0.2, 0.3)
+    schemes, values, spread = DRAW.integers(0, 3, (5, 4)), DRAW.uniform(1, 3, 5), DRAW.uniform(1, 2, 5)
+    found = Posterior(prior, Observations(schemes, design, values, spread), point)
 
-    everything = np.concatenate([schemes, new])
-    design = features.design(everything, np.concatenate([mismatches, new_mismatches]))
-    by_hand = [sum(features.choices[g, f] for g, f in enumerate(row)) for row in everything]
-    assert np.allclose(design, np.array(by_hand) + np.concatenate([mismatches, new_mismatches]) @ features.edges)
-    joint = design @ np.diag(deviation**2) @ design.T + 0.16 * np.exp(-hamming(everything, everything) / 10)
-    noisy = joint[:5, :5] + np.diag((0.2 * spread) ** 2)
-    gain = joint[5:, :5] @ np.linalg.inv(noisy)
-    centre = 0.3 + design @ mean
-    assert np.allclose(found, centre[5:] + gain @ (values - centre[:5]), atol=1e-6)
-    assert np.allclose(deviations**2, np.diag(joint[5:, 5:] - gain @ joint[:5, 5:]), atol=1e-6)
-    density = multivariate_normal(centre[:5], noisy).logpdf(values)
-    assert log_marginal_likelihood(noisy.copy(), values - centre[:5]) == pytest.approx(
-        density + 2.5 * np.log(2 * np.pi)
-    )
+    theta = np.exp(point)
+    sums, jacobian = design @ theta, design.toarray() * theta
+    linear = jacobian @ members.toarray() * deviation
+    covariance = linear @ linear.T + 0.09 * np.outer(sums, sums) * np.exp(-hamming(schemes, schemes) / 10)
+    covariance += np.diag((0.2 * spread) ** 2)
+    error = values - sums - jacobian @ (mean - point)
+    gain = linear.T @ np.linalg.inv(covariance)
+    expected = mean + members.toarray() @ (deviation * (gain @ error))
+    assert np.allclose(found.log_effects, expected, atol=1e-9)
+    density = multivariate_normal(np.zeros(5), covariance).logpdf(error)
+    assert log_marginal_likelihood(covariance.copy(), error) == pytest.approx(density + 2.5 * np.log(2 * np.pi))
+
+    drawn = found.draw(np.random.default_rng(0), np.ones(20_000))
+    assert np.allclose(drawn.mean(axis=0), expected, atol=0.02)
+    spreads = members.toarray() * deviation
+    assert np.allclose(np.cov(drawn.T), spreads @ (np.eye(4) - gain @ linear) @ spreads.T, atol=0.02)
+    assert np.allclose(found.draw(np.random.default_rng(0), np.zeros(3)), expected)
 
 
-def test_what_is_expected_changes_no_mean_and_narrows_the_spread() -> None:
+def test_steps_lead_to_the_mode_and_doubt_raises_what_is_expected() -> None:
+    """One effect, seen once: the mode of a log-normal prior times a Gaussian likelihood, by a fine grid."""
+    prior = Prior(np.array([-1.0, 0.0]), csr_array(np.eye(2)), np.array([0.8, 0.8]), 0.1)
+    seen = Observations(np.array([[0]]), csr_array([[1.0, 0.0]]), np.array([1.5]), np.ones(1))
+    point = prior.mean
+    for _ in range(30):
+        posterior = Posterior(prior, seen, point)
+        point = posterior.step()
+    grid = np.linspace(-2, 2, 40_001)
+    best = grid[np.argmin(0.5 * ((grid + 1) / 0.8) ** 2 + 0.5 * ((np.exp(grid) - 1.5) / 0.1) ** 2)]
+    assert point[0] == pytest.approx(best, abs=0.01) and point[1] == pytest.approx(0.0)
+    both = csr_array(np.eye(2))
+    (seen_mean, unseen_mean), (narrow, wide) = posterior.predict(np.array([[0], [1]]), both)
+    assert seen_mean == pytest.approx(np.exp(point[0]), rel=0.02) and narrow < 0.15
+    assert unseen_mean == pytest.approx(np.exp(0.32)) and wide == pytest.approx(unseen_mean * np.sqrt(np.expm1(0.64)))
+
+
+def test_what_is_expected_changes_no_median_and_narrows_the_spread() -> None:
     problem = make_problem(10)
     schemes, losses = schemes_of(problem, 20), DRAW.random(20) / 10
     model = AccuracyModel(problem, schemes, losses)
     fresh = np.random.default_rng(8).integers(0, len(FORMATS), (30, problem.groups))
     waiting = AccuracyModel(problem, schemes, losses, running=fresh[:3])
-    (mean, deviation), (expected, narrowed) = model.predict(fresh), waiting.predict(fresh)
-    assert np.allclose(mean, expected, atol=1e-9)
-    assert (narrowed <= deviation + 1e-12).all() and (narrowed[:3] < 0.9 * deviation[:3]).all()
-
-
-def test_draws_have_the_posterior_mean_and_spread() -> None:
-    features = Features(DRAW.normal(size=(4, 3, 6)))
-    prior = Shape(features, np.zeros(6), np.ones(6), np.zeros(6)).prior({"spread": 1.0, "noise": 0.5, "residual": 0.3})
-    schemes, none = DRAW.integers(0, 3, (8, 4)), np.zeros((8, 0))
-    posterior = Posterior(prior, schemes, none, DRAW.normal(size=8), np.ones(8))
-    drawn = posterior.draw(np.random.default_rng(0), 20_000)
-    assert np.allclose(drawn.mean(axis=0), posterior.coefficients, atol=0.03)
-    design = features.design(schemes, none)
-    rest = 0.09 * np.exp(-hamming(schemes, schemes) / 10) + 0.25 * np.eye(8)
-    expected = np.eye(6) - design.T @ np.linalg.inv(design @ design.T + rest) @ design
-    assert np.allclose(np.cov(drawn.T), expected, atol=0.04)
+    assert np.allclose(model.mean(fresh), waiting.mean(fresh), atol=1e-9)
+    deviation, narrowed = model.predict(fresh)[1], waiting.predict(fresh)[1]
+    assert (narrowed <= deviation + 1e-12).all() and (narrowed[:3] < 0.95 * deviation[:3]).all()
 
 
 def test_the_solver_finds_the_optimum_of_a_small_graph() -> None:
