@@ -27,7 +27,7 @@ from true_front import true_front, volume
 from tuner.samplers import make_sampler
 from tuner.samplers.acquisition import nondominated
 from tuner.samplers.history import History
-from tuner.samplers.knapsack import knapsack_points
+from tuner.samplers.opening import knapsack_opening, uniform_opening
 from tuner.samplers.optuna_compat import propose
 from tuner.samplers.posterior import JointPosterior
 from tuner.samplers.problem import Floats, Ints, Problem
@@ -36,10 +36,11 @@ from tuner.study.samplers import SAMPLERS
 BUDGETS = (25, 50, 100, 200)
 
 
-def seeds(problem: Problem) -> list[Ints]:
-    """What a study runs first."""
-    uniform = [np.full(problem.groups, index) for index in range(len(problem.formats))]
-    return [*uniform, *knapsack_points(problem, 13)]
+def seeds(problem: Problem, sampler: str) -> list[Ints]:
+    """What a study of that sampler runs first; the first format is the unquantized one."""
+    reference, *uniform = (np.full(problem.groups, index) for index in range(len(problem.formats)))
+    kept = uniform_opening(problem, sampler, uniform)
+    return [reference, *(uniform[index] for index in kept), *knapsack_opening(problem, sampler)]
 
 
 def search(name: str, family: str, prior: str, seed: int, trials: int, out: Path) -> dict[str, Any]:
@@ -49,7 +50,7 @@ def search(name: str, family: str, prior: str, seed: int, trials: int, out: Path
     problem = instance.problem
     full = volume(true_front(instance.truth, problem.groups, len(problem.formats), out / "fronts"))
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=make_sampler(name, problem, seed))
-    for scheme in seeds(problem):
+    for scheme in seeds(problem, name):
         study.enqueue_trial(problem.decode(scheme), skip_if_exists=True)
     schemes, values = np.zeros((0, problem.groups), dtype=np.int64), np.zeros((0, 2))
     shares = {}

@@ -14,7 +14,7 @@ from tuner.samplers.regression import Linearized, Observations, Posterior, Prior
 
 #: Steps towards the mode; each begins with the hyperparameters that are best there.
 _STEPS = 5
-#: Trials that choose the hyperparameters: the last ones, which lie near the front.
+#: Trials that choose the hyperparameters and lead to the mode: the last ones, which lie near the front.
 _RECENT = 250
 
 
@@ -85,9 +85,11 @@ def fit(family: Family, seen: Observations) -> tuple[Posterior, dict[str, float]
     for _ in range(_STEPS):
         evidence = _Evidence(family, recent, point, alike)
         scales, score = climbed(family.grid, scales, evidence.of)
-        posterior = Posterior(family.prior(scales), seen, point)
-        point = posterior.step()
-    return posterior, scales, score
+        point = Posterior(family.prior(scales), recent, point).step()
+    prior = family.prior(scales)
+    if len(seen.values) > _RECENT:
+        point = Posterior(prior, seen, point).step()
+    return Posterior(prior, seen, point), scales, score
 
 
 def climbed(

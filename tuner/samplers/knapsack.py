@@ -74,14 +74,18 @@ def knapsack_points(problem: Problem, points: int) -> list[Ints]:
 
 def _within_bounds(problem: Problem, schemes: Ints) -> NDArray[np.bool_]:
     """Which schemes are predicted to cost no more than the bounds allow, shape ``(schemes,)``."""
-    kept = np.ones(len(schemes), dtype=np.bool_)
-    mismatches = problem.mismatches(schemes)
+    limits = [np.inf if o.accuracy or o.bound is None else o.bound / o.reference for o in problem.objectives]
+    return np.asarray((predicted(problem, schemes) <= limits).all(axis=1))
+
+
+def predicted(problem: Problem, schemes: Ints) -> Floats:
+    """What the priors alone expect of schemes: harm in their unit, costs as shares; shape ``(schemes, objectives)``."""
+    mismatches, columns = problem.mismatches(schemes), []
     for objective in problem.objectives:
-        if objective.prior is not None and objective.bound is not None:
-            cost = np.take_along_axis(objective.prior[None], schemes[..., None], axis=2)[..., 0].sum(axis=1)
-            cost = cost + mismatches @ reformat_prior(problem, objective) + objective.fixed
-            kept &= cost <= objective.bound / objective.reference
-    return kept
+        table = problem.harm if objective.prior is None else objective.prior
+        sums = np.take_along_axis(table[None], schemes[..., None], axis=2)[..., 0].sum(axis=1)
+        columns.append(sums + mismatches @ reformat_prior(problem, objective) + objective.fixed)
+    return np.stack(columns, axis=1)
 
 
 class KnapsackSampler(SchemeSampler):

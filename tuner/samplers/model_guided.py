@@ -25,7 +25,13 @@ SAMPLES = 32
 
 
 class ModelGuidedSampler(SchemeSampler):
-    """Proposes by models of accuracy and cost; works without priors, trials or a layer graph too."""
+    """Proposes by models of accuracy and cost; works without priors, trials or a layer graph too.
+
+    Attributes:
+        learns_from_priors: So that a study begins with few seeds.
+    """
+
+    learns_from_priors = True
 
     def propose(self, study: Study, trial: FrozenTrial) -> Ints:
         """The candidate of largest expected hypervolume improvement that the study does not hold."""

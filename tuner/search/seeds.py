@@ -10,23 +10,24 @@ from search_spaces.durable import write_durably
 from search_spaces.formats import UNQUANTIZED
 from search_spaces.priors import ladders
 from tuner.prepare.prepared import PreparedStudy
-from tuner.samplers.knapsack import knapsack_points
+from tuner.samplers.opening import knapsack_opening, uniform_opening
 from tuner.samplers.problem import Problem
 from tuner.study.run_folder import read_json
 
-KNAPSACK_POINTS = 13
 #: ``(origin, {group: format})``.
 Seed = tuple[str, dict[str, str]]
 
 
 def _uniform(study: PreparedStudy, problem: Problem) -> list[Seed]:
-    """Every quantized format wherever it may stand."""
-    return [(f"uniform:{name}", study.inputs.space.project(name)) for name in _quantized(problem)]
+    """Every quantized format wherever it may stand, but for those that the priors rule out."""
+    found = [(f"uniform:{name}", study.inputs.space.project(name)) for name in _quantized(problem)]
+    schemes = [problem.encode(choices) for _, choices in found]
+    return [found[index] for index in uniform_opening(problem, study.inputs.config.search.sampler, schemes)]
 
 
 def _knapsack(study: PreparedStudy, problem: Problem) -> list[Seed]:
     """What the priors alone call optimal."""
-    points = knapsack_points(problem, KNAPSACK_POINTS)
+    points = knapsack_opening(problem, study.inputs.config.search.sampler)
     return [(f"knapsack:{rank}", problem.decode(scheme)) for rank, scheme in enumerate(points)]
 
 

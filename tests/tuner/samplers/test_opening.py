@@ -1,0 +1,37 @@
+"""What a search begins with."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from objectives.objective import LATENCY_MS, MAP_50_95
+from search_spaces.costs import CostTable
+from search_spaces.groups import Group
+from search_spaces.sensitivity import SensitivityEntry, SensitivityTable
+from search_spaces.space import SearchSpace
+from tuner.samplers.opening import knapsack_opening, uniform_opening
+from tuner.samplers.problem import Problem, build_problem
+
+NAMES = tuple(f"layer{index}" for index in range(20))
+FORMATS = ("fp16", "int8", "w8a16", "w4a16", "fp8")
+HARM = {"fp16": 0.0, "int8": 1.0, "w8a16": 0.5, "w4a16": 4.0, "fp8": 2.0}
+TIME = {"fp16": 1.0, "int8": 0.5, "w8a16": 0.9, "w4a16": 0.9, "fp8": 0.5}
+
+
+def problem() -> Problem:
+    space = SearchSpace(tuple(Group(n, (n,)) for n in NAMES), (FORMATS,) * len(NAMES), NAMES)
+    times = CostTable("ms", {(n, f): TIME[f] * (1 + i) for i, n in enumerate(NAMES) for f in FORMATS}, "test")
+    entries = tuple(SensitivityEntry(n, f, HARM[f] / (1 + i)) for i, n in enumerate(NAMES) for f in FORMATS)
+    harm = SensitivityTable("file", "test", "", 1, entries)
+    objectives = [(MAP_50_95, 0.5, None), (LATENCY_MS, 210.0, times)]
+    return build_problem(space, objectives, sensitivity=harm)
+
+
+def test_only_a_sampler_that_learns_from_the_priors_begins_with_few() -> None:
+    found = problem()
+    uniform = [np.full(len(NAMES), index) for index in range(1, len(FORMATS))]
+    assert uniform_opening(found, "nsga2", uniform) == [0, 1, 2, 3]
+    # w4a16 is as slow as w8a16 and fp8 as fast as int8, and both do more harm.
+    assert uniform_opening(found, "model", uniform) == [0, 1]
+    assert uniform_opening(found, "model", uniform[:3]) == [0, 1, 2]
+    assert len(knapsack_opening(found, "model")) <= 4 < 10 < len(knapsack_opening(found, "tpe"))
