@@ -108,7 +108,7 @@ def make_instance(seed: int, layers: int = 100, correlation: float = 0.8, object
         (
             Target("map_50_95", REFERENCE_MAP, WORST[0]),
             Target("latency_ms", 1.0, WORST[1], costs * 0.85 / costs[:, 0].sum(), 0.15, 0.008),
-            Target("weight_mib", 1.0, WORST[2], size),
+            Target("weight_mib", 1.0, WORST[2], size, exact=True),
         )[:objectives],
         prior,
         edges,

@@ -24,6 +24,9 @@ _GRID = {
     "residual": (0.0, 0.003, 0.01),
 }
 _START = {"shrink": 0.5, "spread": 0.15, "noise": 0.005, "residual": 0.0}
+#: Of what is known: next to nothing is left to learn.
+_EXACT_GRID = {"shrink": (0.0,), "spread": (0.001, 0.05), "noise": (0.0005, 0.002), "residual": (0.0,)}
+_EXACT_START = {"shrink": 0.0, "spread": 0.001, "noise": 0.0005, "residual": 0.0}
 #: Deviations of a choice's own deviate, its group's, its module's, its format's, and the one of all.
 _OWN, _SHARED = (1.0, 1.0, 0.5, 0.0, 0.0), (0.0, 0.0, 0.0, 0.3, 0.1)
 #: Of what an edge costs: its own, of all reformats, of all broken fusions.
@@ -125,6 +128,8 @@ class CostModel:
         def mean(shrink: float) -> Floats:
             return np.concatenate([_shrunk(costs, shrink).ravel(), edges])
 
+        if self._objective.exact:
+            return Family(members, own, np.zeros_like(shared), mean, _EXACT_GRID, _EXACT_START)
         return Family(members, own, shared, mean, _GRID, _START)
 
 

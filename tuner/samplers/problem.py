@@ -39,6 +39,7 @@ class Target:
             adds; 0 where it is free.
         bound: The value that a scheme must not be worse than; None where there is none.
         optimised: False for a quantity that is only bounded; the study has no value for it, trials carry it.
+        exact: Of a cost, whether `prior` is known rather than expected, as sizes are.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Target:
     reformat: float = 0.0
     bound: float | None = None
     optimised: bool = True
+    exact: bool = False
 
     @property
     def accuracy(self) -> bool:
@@ -197,6 +199,7 @@ def build_problem(
                 reformat=reformat if objective.prior == "latency" else 0.0,
                 bound=(bounds or {}).get(objective),
                 optimised=objective not in bounded,
+                exact=objective.prior == "weights",
             )
             for objective, reference, table in objectives
         ),

@@ -73,7 +73,7 @@ class Learned:
         effects: Of every allowed quantized (group, format), the worst posterior first.
         reformats: The dearest first.
         observed: Prior against observed losses over schemes that quantize anything. The prior's order is free of the
-            trials but for ``shrink`` and ``power``, which the same trials chose: in-sample.
+            trials but for ``shrink``, which the same trials chose: in-sample.
         believed: Prior against posterior over `effects`.
     """
 

@@ -204,6 +204,17 @@ def test_the_cost_model_finds_broken_fusions_inside_one_domain() -> None:
     assert found[0] < 0.002 and found[1] == pytest.approx(0.01, rel=0.2), found
 
 
+def test_what_is_known_exactly_needs_no_trial_to_learn_it() -> None:
+    problem = make_problem()
+    costs = problem.objectives[1].prior
+    assert costs is not None
+    size = Target("weight_mib", 1.0, 1.1, costs, 0.2, exact=True)
+    schemes = schemes_of(problem, 40)
+    shares = 0.2 + costs[np.arange(problem.groups), schemes].sum(axis=1)
+    mean, deviation = CostModel(problem, size, schemes[:2], shares[:2]).predict(schemes[2:])
+    assert np.allclose(mean, shares[2:], atol=1e-4) and (deviation < 1e-3).all()
+
+
 def test_agreement_replaces_a_poor_prior() -> None:
     problem = make_problem(prior_noise=2.5)
     truth = true_effects(problem.groups)
