@@ -19,9 +19,11 @@ from typing import Any
 
 import numpy as np
 import optuna
+import synthetic_family
 from families import FAMILIES, make_instance
 from family_priors import PRIORS
 from quality_table import tables
+from samplers import strong_reference
 from true_front import true_front, volume
 
 from tuner.samplers import make_sampler
@@ -48,7 +50,10 @@ def search(name: str, family: str, prior: str, seed: int, trials: int, out: Path
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     instance = make_instance(family, prior, seed)
     problem = instance.problem
-    full = volume(true_front(instance.truth, problem.groups, len(problem.formats), out / "fronts"))
+    if isinstance(instance, synthetic_family.Instance):
+        full = volume(strong_reference(instance))
+    else:
+        full = volume(true_front(instance.truth, problem.groups, len(problem.formats), out / "fronts"))
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=make_sampler(name, problem, seed))
     for scheme in seeds(problem, name):
         study.enqueue_trial(problem.decode(scheme), skip_if_exists=True)

@@ -15,7 +15,7 @@ from tuner.samplers.regression import Linearized, Observations, Posterior, Prior
 #: Steps towards the mode; each begins with the hyperparameters that are best there.
 _STEPS = 5
 #: Trials that choose the hyperparameters and lead to the mode: the last ones, which lie near the front.
-_RECENT = 250
+_RECENT = 200
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,8 @@ class ScreeningSection(Section):
 class SearchSection(Section):
     """Who proposes, from which seeds, and for how long.
 
-    Of `seeds`, the unquantized scheme is always one; ``ladders`` keep the K most sensitive layers high. With `patience`
+    Of `seeds`, the unquantized scheme is always one; ``ladders`` keep the K most sensitive layers high. A sampler that
+    learns from the first trial on is given few of them: see `tuner.samplers.opening`. With `patience`
     a study ends before its trials are done, once so many proposals gained nothing beyond noise.
     """
 
