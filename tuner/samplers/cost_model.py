@@ -141,6 +141,6 @@ def _edge_memberships(count: int) -> csr_array:
 
 def _shrunk(costs: Floats, shrink: float) -> Floats:
     """Logarithms of costs, the gain of each format in a group drawn towards its mean gain over groups."""
-    logs = np.log(np.maximum(costs, _FLOOR * costs.mean()))
+    logs = np.log(np.maximum(costs, max(_FLOOR * costs.mean(), 1e-12)))
     groups, formats = logs.mean(axis=1, keepdims=True), logs.mean(axis=0, keepdims=True)
     return np.asarray((1 - shrink) * logs + shrink * (groups + formats - logs.mean()))
