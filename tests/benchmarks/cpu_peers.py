@@ -26,7 +26,7 @@ from objectives.runtimes.registry import open_runtime, parse_settings
 from objectives.tasks.detection.data.dataset import load_dataset
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
 from objectives.tasks.detection.detector import recognise
-from objectives.tasks.detection.metrics.coco import bootstrap_difference
+from objectives.tasks.detection.metrics.comparison import bootstrap_difference
 from objectives.tasks.detection.predict import predict
 from search_spaces.model_graph import ModelGraph
 
