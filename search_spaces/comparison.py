@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from search_spaces import markdown
 from search_spaces.reading import parse_json, record_of
 
 TOP_SHARE = 0.2
@@ -199,31 +200,29 @@ class Comparison:
             f"Measured: one layer at a time in {self.format} on {self.images} labelled images. mAP drops of single "
             "layers are mostly noise; the disagreement with the unquantized model's detections is not.",
             "",
-            *_table(
+            markdown.table(
                 ["method", "scored", "seconds", "mAP drop: Spearman", "Kendall", "disagreement: Spearman", "Kendall"],
                 [
                     [r.method, r.format, f"{r.seconds:.0f}", *_numbers(drops[r.method]), *_numbers(other[r.method])]
                     for r in self.rankings
                 ],
             ),
-            "",
             "## Among the methods",
             "",
-            *_table(
+            markdown.table(
                 ["methods", "layers", "Spearman", "Kendall", "common in the top fifth"],
                 [
                     [f"{p.first} / {p.second}", str(p.layers), *_numbers(p), f"{100 * p.overlap:.0f} %"]
                     for p in self.pairs
                 ],
             ),
-            "",
             "## Measured layers",
             "",
-            *_table(
+            markdown.table(
                 ["layer", "mAP drop, points", "disagreement, %", *(r.method for r in self.rankings)],
                 [
                     [
-                        f"`{d.layer}`",
+                        markdown.code(d.layer),
                         f"{100 * d.drop:+.2f}",
                         f"{100 * d.disagreement:.2f}",
                         *(_rank(r, d.layer) for r in self.rankings),
@@ -231,7 +230,6 @@ class Comparison:
                     for d in sorted(self.drops, key=lambda entry: -entry.disagreement)
                 ],
             ),
-            "",
             "Columns of methods hold a layer's rank, 1 the most sensitive.",
             "",
         ]
@@ -280,7 +278,3 @@ def _rank(ranking: Ranking, layer: str) -> str:
     if layer not in ranking.scores:
         return ""
     return str(1 + sum(score > ranking.scores[layer] for score in ranking.scores.values()))
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]

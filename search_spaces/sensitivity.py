@@ -6,10 +6,11 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from search_spaces import markdown
 from search_spaces.errors import InputError
 from search_spaces.reading import parse_json, record_of
 
@@ -106,24 +107,19 @@ class SensitivityTable:
         worst: dict[str, float] = {}
         for entry in self.entries:
             worst[entry.layer] = max(worst.get(entry.layer, 0.0), entry.score)
-        settings = "".join(f"- {key}: {value}\n" for key, value in self.settings.items())
+        settings = "".join(f"- {key}: {markdown.plain(value)}\n" for key, value in self.settings.items())
         head = (
             f"# Layer sensitivity\n\n- method: {self.method}\n- metric: {self.metric} (0 = same as the reference)\n"
             f"- model: sha256 {self.model[:16]}\n- images: {self.images}\n{settings}"
             f"- seconds: {sum(entry.seconds for entry in self.entries):.0f}\n\n"
         )
-        return head + _markdown_table(
+        return head + markdown.table(
             ["rank", "layer", *formats],
             [
-                [str(rank), f"`{layer}`", *(self._cell(layer, name) for name in formats)]
+                [str(rank), markdown.code(layer), *(self._cell(layer, name) for name in formats)]
                 for rank, layer in enumerate(sorted(worst, key=lambda name: -worst[name]), 1)
             ],
         )
 
     def _cell(self, layer: str, fmt: str) -> str:
         return f"{self.scores[layer, fmt]:.3g}" if (layer, fmt) in self.scores else ""
-
-
-def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
