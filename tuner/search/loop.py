@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from datetime import datetime
 from typing import Any
 
 import optuna
@@ -101,7 +100,7 @@ def search(session: Session, total: int) -> None:
     settings, draw = config.search, len(trials.study.trials) + session.draw
     trials.study.sampler = make_sampler(settings.sampler, session.problem, settings.seed, draw, trials.repair_choices)
     patience = Patience(session.problem, reference, settings.patience, session.start)
-    since = datetime.now()
+    before = _over(trials.study)
     view.update(progress(trials, config, reference, total))
     while True:
         with interrupts.allowed(), ExitStack() as waiting:
@@ -138,9 +137,9 @@ def search(session: Session, total: int) -> None:
                 blocked = trials.block(trial, allocation, result)
             if blocked:
                 run.log("blocked", layer=result.layer, format=allocation[result.layer], reason=result.message)
-                since = datetime.now()  # a layer less that can fail: this is progress
+                before = _over(trials.study)  # a layer less that can fail: this is progress
         view.update(progress(trials, config, reference, total))
-        if isinstance(result, Failure) and _repeated(trials.study, since):
+        if isinstance(result, Failure) and _repeated(trials.study, before):
             raise RepeatedFailureError(
                 f"{MAX_EQUAL_FAILURES} trials in a row failed alike ({result.kind}): {result.message}; "
                 f"see {run.log_file}, then `tuner resume {run.path}`"
@@ -178,14 +177,18 @@ def _wanted(trials: Trials, total: int) -> bool:
     return any(record.state == "WAITING" for record in records) or not trials.exhausted()
 
 
-def _repeated(study: optuna.Study, since: datetime) -> bool:
-    """Whether the last trials of the study that ended after `since`, whoever evaluated them, failed alike."""
-    ended = [
-        trial
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
-        if trial.datetime_complete is not None and trial.datetime_complete >= since
-    ]
-    ended.sort(key=lambda trial: trial.datetime_complete or since)
+def _over(study: optuna.Study) -> frozenset[int]:
+    """Numbers of the trials that have ended."""
+    return frozenset(trial.number for trial in study.get_trials(deepcopy=False) if trial.state.is_finished())
+
+
+def _repeated(study: optuna.Study, before: frozenset[int]) -> bool:
+    """Whether the last trials of the study that were not over `before`, whoever evaluated them, failed alike.
+
+    They are told apart by number: clocks are set back, and differ from host to host.
+    """
+    trials = sorted(study.get_trials(deepcopy=False), key=lambda trial: trial.number)
+    ended = [trial for trial in trials if trial.state.is_finished() and trial.number not in before]
     failures = [trial.user_attrs.get("failure") for trial in ended]
     kinds = [_kind(record_of(Failure, failure, "failure")) if failure else "" for failure in failures]
     harmless = (f"{INTERRUPTED}:", f"{BLOCKED}:", f"{UNSTABLE}:")  # a noisy machine says nothing of the schemes

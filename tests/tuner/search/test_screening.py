@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from statistics import median
 
@@ -163,14 +164,16 @@ def test_every_sampler_goes_on_from_a_study_that_screened(loaded: LoadedRun) -> 
 
 def test_screened_trials_end_a_row_of_equal_failures(loaded: LoadedRun) -> None:
     memory = optuna.create_study(directions=loaded.trials.study.directions)
-    since = loaded.trials.study.trials[0].datetime_start
     failure = Failure("crash", "as the one before").to_json()
     for state in ["FAIL"] * 4 + ["PRUNED"] * 6 + ["FAIL"] * 4:
         attrs = {"failure": failure} if state == "FAIL" else {"screened": _screened(loaded)[0].screened.to_json()}
         memory.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState[state], user_attrs=attrs))
-    assert not _repeated(memory, since)
-    memory.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL, user_attrs={"failure": failure}))
-    assert _repeated(memory, since)
+    assert not _repeated(memory, frozenset())
+    fifth = optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL, user_attrs={"failure": failure})
+    fifth.datetime_start = fifth.datetime_complete = datetime(2000, 1, 1)  # on a host whose clock is wrong
+    memory.add_trial(fifth)
+    assert _repeated(memory, frozenset())
+    assert not _repeated(memory, frozenset([memory.trials[-1].number]))
 
 
 def test_status_and_report_tell_what_it_saved_and_risked(
