@@ -176,7 +176,7 @@ def test_a_reference_that_finds_nothing_is_refused(tmp_path: Path, capfd: pytest
     model = onnx.load(tmp_path / "m.onnx")
     # As of a model that was not trained: scores that say nothing.
     last = next(node for node in model.graph.node if node.name == "/model.7/Sigmoid")
-    model.graph.initializer.append(numpy_helper.from_array(np.float32(1e-4), "low"))
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(0.02), "low"))
     scaled = onnx.helper.make_node("Mul", ["unscaled", "low"], [last.output[0]])
     last.output[0] = "unscaled"
     model.graph.node.insert(list(model.graph.node).index(last) + 1, scaled)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
 
 from search_spaces.model_graph import ModelGraph, attribute
@@ -201,9 +202,19 @@ def _skip(graph: ModelGraph, tensor: str) -> onnx.NodeProto | None:
 
 
 def passed_sigmoid(graph: ModelGraph, tensor: str) -> bool:
-    """Whether a tensor is, through reshapes or a concatenation of levels, the output of Sigmoids."""
+    """Whether a tensor is, through reshapes or a concatenation of levels, the output of Sigmoids, or a share of it."""
     node = _skip(graph, tensor)
     if node is not None and node.op_type == "Concat":
-        behind = [_skip(graph, name) for name in node.input]
-        return all(found is not None and found.op_type == "Sigmoid" for found in behind)
+        return all(_is_probable(graph, _skip(graph, name)) for name in node.input)
+    return _is_probable(graph, node)
+
+
+def _is_probable(graph: ModelGraph, node: onnx.NodeProto | None) -> bool:
+    """Whether a node is a Sigmoid, or takes a share of one (a score that is calibrated or weighted by level)."""
+    while node is not None and node.op_type == "Mul":
+        data = [name for name in node.input if name not in graph.initializers]
+        shares = [np.asarray(graph.initializers[name], float) for name in node.input if name in graph.initializers]
+        if len(data) != 1 or not all(((share > 0) & (share <= 1)).all() for share in shares):
+            return False
+        node = _skip(graph, data[0])
     return node is not None and node.op_type == "Sigmoid"

@@ -1,5 +1,7 @@
+import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
 from tiny_detectors import NAMES, build_detector
 
 from objectives.tasks.detection.detector import recognise
@@ -32,6 +34,18 @@ def test_transposed_outputs_and_other_class_counts(tmp_path, layout, classes):
 def test_dynamic_batch(tmp_path):
     contract = recognise(ModelGraph(build_detector(tmp_path / "m.onnx", dynamic_batch=True)))
     assert (contract.name, contract.class_count) == ("scores", 3)
+
+
+@pytest.mark.parametrize("factor", [0.02, 1.0])
+def test_a_share_of_a_probability_is_no_logit(tmp_path, factor: float) -> None:
+    """Seven channels might be bins and classes as well."""
+    model = onnx.load(build_detector(tmp_path / "m.onnx"))
+    node = next(node for node in model.graph.node if node.op_type == "Sigmoid")
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(factor), "factor"))
+    model.graph.node.append(helper.make_node("Mul", ["factor", "whole"], [node.output[0]]))
+    node.output[0] = "whole"
+    onnx.save(model, tmp_path / "n.onnx")
+    assert recognise(ModelGraph(tmp_path / "n.onnx")).name == "scores"
 
 
 def test_dense_head_precedes_the_selection(tmp_path):
