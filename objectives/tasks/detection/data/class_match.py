@@ -34,7 +34,7 @@ def match_classes(
     """Matches by name, as written or else whatever the case and the characters between words.
 
     Where the model or the labels have no names, classes are the categories in the order of their ids, if there are as
-    many of both. Categories that fit one class are joined.
+    many of both, with or without those that only group others. Categories that fit one class are joined.
 
     Args:
         categories: Of the labels.
@@ -48,7 +48,7 @@ def match_classes(
     """
     ordered = sorted(categories, key=lambda category: category.id)
     if not classes or not any(category.name for category in categories):
-        return _by_order(ordered, classes, class_count, source)
+        return _by_order(ordered, used, classes, class_count, source)
     if [category.name for category in ordered] == list(classes):  # in one order, even where a name is there twice
         return ClassMatch(tuple(category.id if category.id in used else None for category in ordered))
     fitting: dict[int, list[Category]] = {}
@@ -85,8 +85,16 @@ def match_classes(
     return ClassMatch(tuple(found), joined, tuple(notes))
 
 
-def _by_order(ordered: Sequence[Category], classes: Sequence[str], class_count: int, source: Path) -> ClassMatch:
+def _by_order(
+    ordered: Sequence[Category], used: Set[int], classes: Sequence[str], class_count: int, source: Path
+) -> ClassMatch:
     count = len(classes) or class_count
+    notes = []
+    groups = [category for category in ordered if category.groups and category.id not in used]
+    if groups and count == len(ordered) - len(groups):
+        ordered = [category for category in ordered if category not in groups]
+        left = ", ".join(f"{category.id} {category.name!r}" for category in groups)
+        notes.append(f"{source}: left out, as it has no box and the model no class for it: category {left}")
     if count != len(ordered):
         named = "" if classes else " without names"
         raise InputError(
@@ -96,10 +104,10 @@ def _by_order(ordered: Sequence[Category], classes: Sequence[str], class_count: 
     pairs = [f"{index} = {category.id} {category.name!r}" for index, category in enumerate(ordered)]
     shown = ", ".join(pairs if len(pairs) <= 4 else [*pairs[:2], "...", pairs[-1]])
     who = "the labels have" if classes else "the model has"
-    note = (
+    notes.append(
         f"{source}: {who} no class names; the classes are taken for the categories in the order of their ids: {shown}"
     )
-    return ClassMatch(tuple(category.id for category in ordered), {}, (note,))
+    return ClassMatch(tuple(category.id for category in ordered), {}, tuple(notes))
 
 
 def _plain(name: str) -> str:

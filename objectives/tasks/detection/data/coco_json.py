@@ -56,10 +56,12 @@ class Category:
     Attributes:
         id: As in the annotation file (COCO's ids have gaps).
         name: Its name.
+        groups: Whether it may be no class, but what others are grouped under, or the background.
     """
 
     id: int
     name: str
+    groups: bool = False
 
 
 def read_coco(
@@ -94,9 +96,7 @@ def read_coco(
     )
     listed = list({(str(item.get("id")), str(item.get("name", ""))): item for item in lists[2]}.values())
     named = _numbers(listed, f"{source}: category", f"{source}: categories")
-    categories = tuple(
-        Category(number, str(item.get("name") or "")) for number, item in zip(named.values(), listed, strict=True)
-    )
+    categories = _categories(listed, tuple(named.values()))
     _unique([str(image.path) for image in images], f"{source}: file_name")
     if not images:
         raise InputError(f"{source}: lists no image; give a COCO file of the evaluation images")
@@ -108,6 +108,19 @@ def read_coco(
         for number, item in zip(ids.values(), lists[1], strict=True)
     )
     return images, boxes, categories
+
+
+def _categories(items: Sequence[Mapping[str, Any]], ids: Sequence[int]) -> tuple[Category, ...]:
+    """Of Roboflow's files category 0 is the project, the supercategory of all; others write the background there."""
+    names = [str(item.get("name") or "") for item in items]
+    above = {
+        str(item.get("supercategory") or "none") for item in items if item.get("supercategory") != item.get("name")
+    }
+    grouped = above - {"none"}
+    return tuple(
+        Category(number, name, name in grouped if grouped else number == 0)
+        for number, name in zip(ids, names, strict=True)
+    )
 
 
 def _image(item: Mapping[str, Any], number: int, index: int, folder: Path, source: Path) -> ImageRecord:

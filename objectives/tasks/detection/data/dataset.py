@@ -60,7 +60,7 @@ class CocoDataset:
         data = {
             "images": [[image.id, image.sha256] for image in self.images],
             "annotations": [annotation.facts for annotation in self.annotations],
-            "categories": [vars(category) for category in self.categories],
+            "categories": [{"id": category.id, "name": category.name} for category in self.categories],
         }
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from objectives.tasks.detection.data.class_match import match_classes
-from objectives.tasks.detection.data.coco_json import Category
+from objectives.tasks.detection.data.coco_json import Category, read_coco
 from search_spaces.errors import InputError
 
 
@@ -53,3 +53,34 @@ def test_without_names_classes_are_categories_in_order_and_that_is_told() -> Non
     for classes, count in (([], 3), ([], 0), (["a"], 1)):
         with pytest.raises(InputError, match=r"the labels have 2 categories.*--classes \(in a study: model\.classes\)"):
             match({0: "", 1: ""}, classes, count)
+
+
+@pytest.mark.parametrize("above", ["pieces", None])
+def test_without_names_a_category_that_only_groups_others_is_left_out(above: str | None) -> None:
+    rows = [{"id": 0, "name": "pieces"}, *({"id": id, "name": name} for id, name in ((1, "rook"), (2, "king")))]
+    if above:
+        rows = [{**row, "supercategory": above if row["id"] else "none"} for row in rows]
+    boxes = [{"id": 4, "image_id": 9, "category_id": 2, "bbox": [1, 2, 3, 4]}]
+    data = {"images": [{"id": 9, "file_name": "a.png"}], "annotations": boxes, "categories": rows}
+    _, _, categories = read_coco(data, Path("images"), Path("labels.json"))
+    labels = Path("labels.json")
+    found = match_classes(categories, {2}, [], 2, labels)
+    assert found.categories == (1, 2)
+    assert "left out" in found.notes[0] and found.notes[0].endswith("category 0 'pieces'")
+    assert match_classes(categories, {2}, [], 3, labels).categories == (0, 1, 2)  # a class of the model all the same
+    for used, count in (({0, 2}, 2), ({2}, 1)):
+        with pytest.raises(InputError, match=r"the labels have [23] categories, the model has [12] classes"):
+            match_classes(categories, used, [], count, labels)
+
+
+def test_without_names_an_unused_class_is_not_taken_for_a_group() -> None:
+    with pytest.raises(InputError, match="the labels have 3 categories, the model has 2 classes"):
+        match({0: "a", 1: "b", 2: "c"}, [], 2, used={1, 2})  # labels of YOLO: class 0 is a class
+    data = {
+        "images": [{"id": 9, "file_name": "a.png"}],
+        "annotations": [{"id": 4, "image_id": 9, "category_id": 2, "bbox": [1, 2, 3, 4]}],
+        "categories": [{"id": id, "name": name, "supercategory": "tool"} for id, name in enumerate("abc")],
+    }
+    _, _, categories = read_coco(data, Path("images"), Path("labels.json"))
+    with pytest.raises(InputError, match="the labels have 3 categories, the model has 2 classes"):
+        match_classes(categories, {2}, [], 2, Path("labels.json"))
