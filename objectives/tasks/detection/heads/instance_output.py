@@ -42,7 +42,9 @@ class InstanceOutput:
     transposed: bool
 
     @staticmethod
-    def of(model: Candidate, task: str, extra: int | None, sure: bool = False) -> InstanceOutput:
+    def of(
+        model: Candidate, task: str, extra: int | None, sure: bool = False, decoded: bool | None = None
+    ) -> InstanceOutput:
         """Finds the output.
 
         Args:
@@ -50,6 +52,7 @@ class InstanceOutput:
             task: Its name in Ultralytics' metadata.
             extra: Values beside box and classes; None where only the structure says.
             sure: Whether the other outputs show that it is one of this task.
+            decoded: Whether the values are decoded, where the structure alone tells the task; None of either kind.
 
         Raises:
             NotThisHead: The model is of another task, or nothing shows that it is of this one.
@@ -59,7 +62,9 @@ class InstanceOutput:
         if told and told != task and not model.asked:
             raise NotThisHead(f"{next(iter(model.graph.outputs), 'it')} is of task {told!r}, as the metadata says")
         planes = any(len(shape) == 4 for shape in model.graph.outputs.values())
-        by_shape = parts is not None and extra in (None, parts.extra) and not planes
+        by_shape = (
+            parts is not None and extra in (None, parts.extra) and not planes and decoded in (None, not parts.plain)
+        )
         if not (told == task or model.asked or sure or by_shape):
             name, shape = next(iter(model.graph.outputs.items()), ("the graph", ()))
             axes = f"{name} has {len(shape)} axes, not 3" if len(shape) != 3 else name

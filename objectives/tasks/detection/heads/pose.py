@@ -46,7 +46,7 @@ class PoseHead:
             if isinstance(form, (list, tuple)) and len(form) == 2 and all(isinstance(n, int) for n in form)
             else None
         )
-        found = InstanceOutput.of(model, "pose", told[0] * told[1] if told else None)
+        found = InstanceOutput.of(model, "pose", told[0] * told[1] if told else None, decoded=True)
         dimensions = told[1] if told else 3 if found.extra % 3 == 0 else 2
         if dimensions not in (2, 3) or found.extra % dimensions:
             raise NotThisHead(f"{found.name}: {found.extra} values are not keypoints of 2 or 3 numbers")

@@ -29,7 +29,8 @@ class SegmentHead:
 
     Attributes:
         output: Of the instances; the coefficients stand behind the classes.
-        basis: Name of the output (batch, coefficients, rows, columns) that masks are sums of.
+        basis: Name of the output (batch, coefficients, rows, columns) that masks are sums of; empty where the graph has
+            none, so that it gives boxes alone.
         preprocessing: Ultralytics'.
     """
 
@@ -39,13 +40,17 @@ class SegmentHead:
 
     one_to_one: ClassVar[bool] = False
     exported: ClassVar[bool] = True
-    gives: ClassVar[Set[str]] = frozenset({MASKS})
 
     @classmethod
     def recognise(cls, model: Candidate) -> SegmentHead:
         """As `Head` says."""
         shapes = model.graph.outputs
         planes = {name: shape for name, shape in shapes.items() if len(shape) == 4 and shape[1] > 1}
+        if len(shapes) == 1 and not planes:
+            found = InstanceOutput.of(model, "segment", None, decoded=False)
+            if found.extra == 1:
+                raise NotThisHead(f"{found.name}: one value behind the classes is no coefficients of masks")
+            return cls(found, "", Preprocessing(model.image_size))
         if len(planes) != 1:
             name, shape = next(iter(shapes.items()), ("the graph", ()))
             axes = f"{name} has {len(shape)} axes, not 3" if len(shape) != 3 else name
@@ -59,7 +64,18 @@ class SegmentHead:
     @property
     def outputs(self) -> tuple[str, ...]:
         """The instances, then the basis."""
-        return self.output.name, self.basis
+        return (self.output.name, self.basis) if self.basis else (self.output.name,)
+
+    @property
+    def gives(self) -> Set[str]:
+        """As `InstanceHead` says."""
+        return frozenset({MASKS}) if self.basis else frozenset()
+
+    @property
+    def note(self) -> str:
+        """What is left out where the basis is."""
+        text = f"{self.output.name} holds {self.output.extra} coefficients of masks, but no output is their basis"
+        return "" if self.basis else f"{text}; boxes alone are read"
 
     @property
     def class_count(self) -> int:
@@ -72,6 +88,8 @@ class SegmentHead:
 
     def instances(self, outputs: Outputs, thresholds: Thresholds) -> list[Instances]:
         """As `InstanceHead` says."""
+        if not self.basis:
+            return [Instances(rows) for rows in self.decode(outputs, thresholds)]
         height, width = self.preprocessing.size
         found = []
         for rows, basis in zip(self.output.rows(outputs, thresholds, upright), outputs[1], strict=True):
@@ -80,9 +98,11 @@ class SegmentHead:
             found.append(Instances(rows[:, :6], CellMasks(planes, rows[:, 6:], cell)))
         return found
 
-    def dense(self, graph: ModelGraph) -> MaskChannels | None:
-        """As `Head` says."""
-        dense = self.output.dense(graph, self.preprocessing.size, 1.0)
+    def dense(self, graph: ModelGraph) -> DecodedChannels | None:
+        """As `Head` says; coefficients without a basis count for nothing."""
+        dense = self.output.dense(graph, self.preprocessing.size, 1.0 if self.basis else 0.0)
+        if not self.basis:
+            return dense
         return MaskChannels(**vars(dense), basis=self.basis) if dense is not None else None
 
 

@@ -45,6 +45,7 @@ class InstanceParts:
         tensor: The concatenated tensor.
         transposed: Whether it is (1, anchors, channels) instead of (1, channels, anchors).
         corners: Whether boxes are x1, y1, x2, y2 instead of centre x, y, width, height.
+        plain: Whether the further values are as a layer made them, like coefficients of masks; keypoints are decoded.
     """
 
     classes: int
@@ -52,6 +53,7 @@ class InstanceParts:
     tensor: str
     transposed: bool
     corners: bool
+    plain: bool
 
 
 @dataclass(frozen=True)
@@ -142,16 +144,36 @@ def classes_behind(graph: ModelGraph, score: str) -> int:
 
 
 def instance_parts(graph: ModelGraph) -> InstanceParts | None:
-    """Finds the last concatenation of 4 box channels, sigmoid class channels and further ones; None where none is."""
+    """Finds the last concatenation of 4 box channels, sigmoid class channels and further ones; None where none is.
+
+    Boxes and classes may have been concatenated before.
+    """
     for node in reversed(list(graph.nodes())):
-        shapes = [graph.shapes.get(name, ()) for name in node.input]
-        if node.op_type != "Concat" or len(shapes) != 3 or any(len(shape) != 3 for shape in shapes):
-            continue
+        rank = len(graph.shapes.get(node.output[0], ())) if node.op_type == "Concat" else 0
         axis = int(attribute(node, "axis", 0)) % 3
-        boxes, classes, extra = (shape[axis] for shape in shapes)
-        if axis and boxes == 4 and passed_sigmoid(graph, node.input[1]):
-            return InstanceParts(classes, extra, node.output[0], axis == 2, _are_corners(graph, node.input[0]))
+        if rank != 3 or not axis:
+            continue
+        names = _joined(graph, list(node.input), axis)
+        shapes = [graph.shapes.get(name, ()) for name in names]
+        if len(names) < 3 or any(len(shape) != 3 for shape in shapes):
+            continue
+        boxes, classes, *extra = (shape[axis] for shape in shapes)
+        makers = {node.op_type if node else "" for name in names[2:] for node in _made_by(graph, name)}
+        if boxes == 4 and passed_sigmoid(graph, names[1]) and makers != {"Sigmoid"}:
+            corners, plain = _are_corners(graph, names[0]), makers == {"Conv"}
+            return InstanceParts(classes, sum(extra), node.output[0], axis == 2, corners, plain)
     return None
+
+
+def _joined(graph: ModelGraph, names: list[str], axis: int) -> list[str]:
+    """What is concatenated along an axis, with what of it was concatenated along the same axis before."""
+    for _ in range(_DEPTH):
+        node, shape = graph.producer.get(names[0]), graph.shapes.get(names[0], ())
+        inner = node is not None and node.op_type == "Concat" and int(attribute(node, "axis", 0)) % 3 == axis
+        if node is None or not inner or len(shape) != 3 or shape[axis] <= 4:
+            break
+        names = [*node.input, *names[1:]]
+    return names
 
 
 def _are_corners(graph: ModelGraph, boxes: str) -> bool:
@@ -203,10 +225,13 @@ def _skip(graph: ModelGraph, tensor: str) -> onnx.NodeProto | None:
 
 def passed_sigmoid(graph: ModelGraph, tensor: str) -> bool:
     """Whether a tensor is, through reshapes or a concatenation of levels, the output of Sigmoids, or a share of it."""
+    return all(_is_probable(graph, node) for node in _made_by(graph, tensor))
+
+
+def _made_by(graph: ModelGraph, tensor: str) -> list[onnx.NodeProto | None]:
+    """What made a tensor, behind reshapes and a concatenation of levels; None where none did."""
     node = _skip(graph, tensor)
-    if node is not None and node.op_type == "Concat":
-        return all(_is_probable(graph, _skip(graph, name)) for name in node.input)
-    return _is_probable(graph, node)
+    return [_skip(graph, name) for name in node.input] if node is not None and node.op_type == "Concat" else [node]
 
 
 def _is_probable(graph: ModelGraph, node: onnx.NodeProto | None) -> bool:
