@@ -61,7 +61,8 @@ class Candidate:
         if self.classes and len(self.classes) != count:
             raise NotThisHead(
                 f"{output} has {count} classes but there are {len(self.classes)} class names; "
-                "see --classes (model.classes)"
+                "see --classes (model.classes)",
+                near=True,
             )
 
 

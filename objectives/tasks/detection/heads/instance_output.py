@@ -121,10 +121,8 @@ def _read(
         found = replace(output, classes=classes, selected=False, transposed=transposed)
         if classes < 1:
             raise NotThisHead(f"{name} {shape_text(shape)} is not 4 + classes + {extra} channels")
-    if named and found.classes and named != found.classes:
-        raise NotThisHead(
-            f"{name} has {found.classes} classes but there are {named} class names; see --classes (model.classes)"
-        )
+    if found.classes:
+        model.check_class_count(name, found.classes)
     return found
 
 

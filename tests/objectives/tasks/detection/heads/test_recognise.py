@@ -74,7 +74,7 @@ def test_raw_parts(tmp_path):
 def test_overrides(tmp_path):
     graph = ModelGraph(build_detector(tmp_path / "m.onnx", names=False))
     assert recognise(graph, classes=["a", "b", "c"]).classes == ("a", "b", "c")
-    with pytest.raises(InputError, match=r"3 classes but there are 2 class names"):
+    with pytest.raises(InputError, match=r"m\.onnx: output0 has 3 classes but there are 2 class names; see --classes"):
         recognise(graph, classes=["a", "b"])
     with pytest.raises(InputError, match=r"did you mean 'scores'"):
         recognise(graph, head="score")
