@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import onnx
@@ -16,7 +17,7 @@ from objectives.runtimes.onnxruntime.dialect import ONNXRUNTIME
 from objectives.runtimes.tensorrt.dialect import STRONGLY_TYPED, WEAKLY_TYPED
 from objectives.scores import Accuracy
 from objectives.sensitivity.onnx_sweep import sweep
-from objectives.tasks.detection.data.dataset import load_dataset
+from objectives.tasks.detection.data.dataset import CocoDataset, load_dataset
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
 from objectives.tasks.detection.detector import recognise
 from objectives.tasks.detection.metrics.scoring import score
@@ -46,7 +47,10 @@ FAMILIES = [
 
 
 def _scored(folder: Path, model: Path, fit: str, head: str | None = None) -> Accuracy:
-    dataset = load_dataset(*scenes(folder / fit, fit))
+    return _scored_on(folder, model, load_dataset(*scenes(folder / fit, fit)), head)
+
+
+def _scored_on(folder: Path, model: Path, dataset: CocoDataset, head: str | None = None) -> Accuracy:
     detector = recognise(ModelGraph(model), head=head)
     images = PreprocessedImages.build(dataset.images, detector.preprocessing, folder / "cache")
     with OnnxRuntimeRunner(model) as runner:
@@ -65,6 +69,19 @@ def test_a_perfect_detector_scores_one(
     found = recognise(ModelGraph(model), head=head if asked else None)
     assert found.name == head and found.classes == (NAMES if named else ())
     assert _scored(tmp_path, model, fit, head if asked else None).metrics["map_50_95"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("id", [0, 7])
+def test_a_group_above_the_categories_is_no_class_of_a_model_without_names(tmp_path: Path, id: int) -> None:
+    images, labels = scenes(tmp_path / "top_left", "top_left")
+    data = json.loads(labels.read_text())
+    for category in data["categories"]:
+        category["supercategory"] = "squares"
+    data["categories"].append({"id": id, "name": "squares", "supercategory": "none"})
+    labels.write_text(json.dumps(data))
+    model = scene_detector(tmp_path / "m.onnx", "yolox_decoded", names=False)
+    found = _scored_on(tmp_path, model, load_dataset(images, labels))
+    assert found.metrics["map_50_95"] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("layout", ["yolox", "yolox_decoded", "yolov5", "yolov5_shares", "rtdetr"])
