@@ -15,7 +15,7 @@ from onnx import numpy_helper
 
 from search_spaces.errors import InputError
 from search_spaces.layers import Layer
-from search_spaces.normalisations.folding import LAYER_OPS, fold_shapes
+from search_spaces.normalisations.folding import LAYER_OPS, fold_shapes, fold_sizes
 from search_spaces.onnx_file import dims, read_model
 from search_spaces.reading import literal
 from search_spaces.shapes import with_shapes
@@ -27,7 +27,10 @@ class ModelGraph:
 
     Attributes:
         path: Where the model was read.
-        digest: SHA-256 of the file (and of its external data), hex; another one for every batch above 1.
+        digest: SHA-256 of the file (and of its external data), hex; another one for every batch above 1, and for an
+            image size that only the caller says.
+        sized: Height and width, pixels, that the file leaves open and the model here has; None where it fixes them, or
+            nothing says them.
         model: The normalised model: nodes have unique names, constants are initializers, the batch is fixed.
         narrow: Whether the file is in half precision; `model` is in float32 all the same.
         shapes: ``{tensor: shape}`` for every activation whose shape is static.
@@ -38,39 +41,54 @@ class ModelGraph:
         layers: All nodes that could carry a weight, in model order, each with the reason if it is not quantizable.
     """
 
-    def __init__(self, path: Path | str, *, allow_quantized: bool = False, batch: int = 1) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        allow_quantized: bool = False,
+        batch: int = 1,
+        image_size: tuple[int, int] | None = None,
+    ) -> None:
         """Reads and checks a model.
 
         Args:
             path: The ONNX file.
             allow_quantized: Accept a model that holds Q/DQ nodes, to score or time it.
             batch: Images of one inference.
+            image_size: Height and width, pixels, of a model that leaves them open; None for what its metadata states.
 
         Raises:
-            InputError: The file is missing, truncated, not an ONNX model, already quantized, not float32, or its graph
-                holds one image only.
+            InputError: The file is missing, truncated, not an ONNX model, already quantized, not float32, its graph
+                holds one image only, or takes no images of that size.
         """
         self.path = Path(path)
         try:
-            self._read(allow_quantized, batch)
+            self._read(allow_quantized, batch, image_size)
         except InputError:
             raise
         except Exception as error:  # a model may contradict itself wherever it is looked at
             reason = " ".join(str(error).split()) or type(error).__name__
             raise InputError(f"{self.path}: not a valid ONNX model: {reason[:300]}; export it again") from None
 
-    def _read(self, allow_quantized: bool, batch: int) -> None:
+    def _read(self, allow_quantized: bool, batch: int, image_size: tuple[int, int] | None) -> None:
         self._batch = batch
-        self.model, self.digest, self.narrow = read_model(self.path, allow_quantized, batch)
+        read = read_model(self.path, allow_quantized, batch, image_size)
+        self.model, self.digest, self.narrow, self.sized = read.model, read.digest, read.narrow, read.sized
         try:
             self.model = with_shapes(self.model)
-            while fold_shapes(self.model, _static_shapes(self.model.graph)):  # more shapes may be known then
+            while self._folded():  # more shapes may be known then
                 self.model = with_shapes(self.model)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
             line = str(error).strip().splitlines()[0]
             if batch > 1:
                 advice = "export it with a dynamic batch (dynamic=True)"
                 raise InputError(f"{self.path}: its graph cannot take {batch} images: {line}; {advice}") from None
+            if self.sized is not None:
+                height, width = self.sized
+                raise InputError(
+                    f"{self.path}: takes no images of {height} x {width}: {line}; give another --image-size "
+                    "(model.image_size), a multiple of its largest stride, e.g. 640"
+                ) from None
             raise InputError(f"{self.path}: not a valid ONNX model: {line}; export it again") from None
         graph = self.model.graph
         self.initializers: dict[str, NDArray[np.generic]] = {
@@ -89,6 +107,11 @@ class ModelGraph:
             for name in dict.fromkeys(reads(node)):
                 self.consumers.setdefault(name, []).append(node)
         self.layers = tuple(layer for node in graph.node for layer in self._layers_of(node))
+
+    def _folded(self) -> bool:
+        """Folds what follows from the shapes that are known, and what decides those that are not."""
+        shapes = _static_shapes(self.model.graph)
+        return any([fold_shapes(self.model, shapes), fold_sizes(self.model, shapes)])
 
     @property
     def input(self) -> str:
@@ -122,7 +145,9 @@ class ModelGraph:
 
     def in_own_types(self) -> onnx.ModelProto:
         """The model as its file computes: in half precision where `narrow`, with float32 inputs and outputs."""
-        return read_model(self.path, True, self._batch, own_types=True)[0] if self.narrow else self.model
+        if not self.narrow:
+            return self.model
+        return read_model(self.path, True, self._batch, self.sized, own_types=True).model
 
     def with_known_shapes(self, values: Sequence[onnx.ValueInfoProto]) -> ModelGraph:
         """The same graph, to look at and not to run: without weights in `model`, and with more shapes.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from search_spaces.names import FreshNames, names_in
 from search_spaces.normalisations.constants import close_inputs, lift_constants
 from search_spaces.normalisations.folding import fold_weights
 from search_spaces.normalisations.functions import inline_functions
+from search_spaces.normalisations.image_size import fix_image_size, stated_size
 from search_spaces.normalisations.naming import name_nodes
 from search_spaces.normalisations.spelling import spell_plainly
 from search_spaces.plugins import name_plugins
@@ -24,20 +26,39 @@ from search_spaces.reading import is_file
 _QUANTIZED_OPS = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger"}
 
 
+@dataclass(frozen=True)
+class ReadModel:
+    """A model file in one form.
+
+    Attributes:
+        model: With a fixed batch.
+        digest: SHA-256 of the file and of its external data, hex; another one for every batch above 1, and for an image
+            size that was given to a file that leaves it open and does not state that one.
+        narrow: Whether the file is in half precision, and the model was read as float32.
+        sized: Height and width that the input got, pixels; None where the file fixes them, or nothing says them.
+    """
+
+    model: onnx.ModelProto
+    digest: str
+    narrow: bool
+    sized: tuple[int, int] | None
+
+
 def read_model(
-    path: Path, allow_quantized: bool, batch: int, own_types: bool = False
-) -> tuple[onnx.ModelProto, str, bool]:
+    path: Path,
+    allow_quantized: bool,
+    batch: int,
+    image_size: tuple[int, int] | None = None,
+    own_types: bool = False,
+) -> ReadModel:
     """Reads and normalises a model.
 
     Args:
         path: The ONNX file.
         allow_quantized: Accept one that holds Q/DQ nodes.
         batch: Images of one inference.
+        image_size: Height and width, pixels, of an input that leaves them open; None for what its metadata states.
         own_types: Leave a half-precision model as it computes, with float32 borders.
-
-    Returns:
-        The model; the SHA-256 of the file and of its external data, hex, another one for every batch above 1; and
-        whether the file is in half precision, and the model was read as float32.
 
     Raises:
         InputError: The file is missing, truncated, not an ONNX model, not a detector, already quantized or not float32.
@@ -50,9 +71,12 @@ def read_model(
     fold_weights(model)
     _check_kernels(model.graph, path)
     _fix_batch(model.graph, path, batch)
+    sized = fix_image_size(model, image_size)
     if batch > 1:
         digest = hashlib.sha256(f"{digest} batch {batch}".encode()).hexdigest()
-    return model, digest, narrow
+    if sized is not None and sized != stated_size({entry.key: entry.value for entry in model.metadata_props}):
+        digest = hashlib.sha256(f"{digest} image {sized[0]}x{sized[1]}".encode()).hexdigest()
+    return ReadModel(model, digest, narrow, sized)
 
 
 def dims(value: onnx.ValueInfoProto) -> tuple[int, ...]:

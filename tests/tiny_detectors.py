@@ -229,13 +229,15 @@ def write_images(folder: Path, count: int, seed: int = 0) -> list[Path]:
     return paths
 
 
-def write_dataset(folder: Path, model: Path, count: int = 8, seed: int = 1) -> tuple[Path, Path]:
-    """Writes images and a COCO json of the model's own confident detections.
+def write_dataset(
+    folder: Path, model: Path, count: int = 8, seed: int = 1, size: tuple[int, int] | None = None
+) -> tuple[Path, Path]:
+    """Writes images and a COCO json of the model's own confident detections, at `size` where it leaves that open.
 
     Returns:
         The image folder and the annotation file.
     """
-    graph = ModelGraph(model)
+    graph = ModelGraph(model, image_size=size)
     contract = recognise(graph)
     paths = write_images(folder / "images", count, seed)
     records = hash_files([ImageRecord(index + 1, path) for index, path in enumerate(paths)], folder)
@@ -280,7 +282,7 @@ def evaluator_settings(folder: Path, graph: ModelGraph, count: int, **choices: A
         count: Images that it is scored on.
         choices: Other fields of the settings.
     """
-    images, annotations = write_dataset(folder, graph.path, count)
+    images, annotations = write_dataset(folder, graph.path, count, size=graph.sized)
     calibration = load_calibration(write_calibration(folder, 3), None)
     contract = recognise(graph)
     cached = PreprocessedImages.build(calibration.images, contract.preprocessing, folder / "cache")

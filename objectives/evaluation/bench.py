@@ -68,7 +68,8 @@ class Bench:
 
     def __init__(self, settings: EvaluatorSettings) -> None:
         self._settings = settings
-        self._graph = ModelGraph(settings.model, batch=settings.runtime.batch)
+        size = settings.contract.image_size
+        self._graph = ModelGraph(settings.model, batch=settings.runtime.batch, image_size=size)
         self._runtime = open_runtime(settings.runtime)
         # Where the engines cannot run here, ONNX Runtime computes what they would.
         self._runs = default_runtime(settings.runtime.batch) if self._runtime.emulated else self._runtime

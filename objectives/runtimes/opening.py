@@ -20,8 +20,13 @@ from search_spaces.model_graph import ModelGraph
 
 
 @contextmanager
-def open_file(runtime: Runtime, path: Path) -> Iterator[Runner]:
+def open_file(runtime: Runtime, path: Path, image_size: tuple[int, int] | None = None) -> Iterator[Runner]:
     """Opens a model file, quantized or not, at the batch of the runtime's settings.
+
+    Args:
+        runtime: Where.
+        path: The file.
+        image_size: Height and width, pixels, of a model that leaves them open; None for what its metadata states.
 
     Raises:
         InputError: It cannot be loaded or built.
@@ -31,7 +36,7 @@ def open_file(runtime: Runtime, path: Path) -> Iterator[Runner]:
         with open_model(runtime, path, None) as runner:
             yield runner
         return
-    graph = ModelGraph(path, allow_quantized=True, batch=runtime.settings.batch)
+    graph = ModelGraph(path, allow_quantized=True, batch=runtime.settings.batch, image_size=image_size)
     with open_model(runtime, runtime.file_model(graph), graph) as runner:
         yield runner
 

@@ -242,7 +242,9 @@ class Runtime(ABC):
 
     def file_model(self, graph: ModelGraph) -> bytes | Path:
         """A model file, plain or an exported scheme, as `open` takes it."""
-        return graph.path if graph.input_shape[0] == 1 else bytes(graph.in_own_types().SerializeToString())
+        if graph.input_shape[0] == 1 and graph.sized is None:
+            return graph.path
+        return bytes(graph.in_own_types().SerializeToString())
 
     def try_out(self, model: bytes, images: NDArray[np.float32]) -> str:
         """Loads a scheme's file and runs it once, so that none is handed out that its runtime refuses.

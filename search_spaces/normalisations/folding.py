@@ -10,7 +10,7 @@ yolov8n's fp16 engine, where batch and image size are fixed (TensorRT 8.6, H200)
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import onnx
@@ -40,6 +40,8 @@ _NEVER = (
     "DynamicQuantizeLinear",
     "QuantizeLinear",
 )
+# Operators whose operands say how large their result is.
+_SIZED = ("Expand", "Pad", "Reshape", "Resize", "Slice", "Tile", "Upsample")
 _LARGEST = 2**28  # elements that an operator may make
 
 
@@ -52,13 +54,34 @@ def fold_weights(model: onnx.ModelProto) -> None:
     Args:
         model: Its Constant nodes are initializers already, and its node names unique.
     """
+    _fold(model, _operands(model.graph))
+
+
+def fold_sizes(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Replaces what only constants make, and an operator of open shape is told by, by initializers, in place.
+
+    PyTorch pads by amounts that it puts together from constants; behind such a Pad, shape inference knows nothing.
+
+    Args:
+        model: As `fold_weights` leaves it.
+        shapes: ``{tensor: shape}`` of the tensors whose shape is static.
+
+    Returns:
+        Whether there was anything.
+    """
+    nodes = (node for node in model.graph.node if node.op_type in _SIZED and not node.domain)
+    return _fold(model, (name for node in nodes if node.output[0] not in shapes for name in node.input[1:] if name))
+
+
+def _fold(model: onnx.ModelProto, names: Iterable[str]) -> bool:
+    """Folds those of the tensors that only constants make; tells whether there were any."""
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     producer = {name: node for node in graph.node for name in node.output if name}
     order = {node.name: rank for rank, node in enumerate(graph.node)}
     folded: dict[str, onnx.TensorProto] = {}
     cones: set[str] = set()
-    for name in dict.fromkeys(_operands(graph)):
+    for name in dict.fromkeys(names):
         cone = _cone(name, constants, producer) if name in producer and name not in folded else None
         if cone:
             tensor = _evaluate(model, sorted(cone, key=order.__getitem__), cone, constants, name)
@@ -67,6 +90,7 @@ def fold_weights(model: onnx.ModelProto) -> None:
                 cones.update(cone)
     if folded:
         _replace(graph, folded, producer, cones)
+    return bool(folded)
 
 
 def fold_shapes(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> bool:

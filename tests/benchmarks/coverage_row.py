@@ -39,7 +39,7 @@ class Row:
 
     def __init__(self, path: Path, folder: Path) -> None:
         self.found: dict[str, Any] = {"name": path.stem}
-        self.graph = ModelGraph(path)
+        self.graph = ModelGraph(path, image_size=SIZE)
         self.found["layers"] = len(self.graph.quantizable)
         refused = Counter(str(x.reason).partition(";")[0] for x in self.graph.layers if not x.quantizable)
         self.found["refused"] = dict(refused)

@@ -49,7 +49,7 @@ def add_baseline(path: Path, model: Path, name: str, steps: Steps = silent) -> B
     loaded = open_scored(path)
     inputs = read_inputs(loaded.config)
     data, runtime = data_of(inputs), inputs.runtime
-    graph = ModelGraph(model, allow_quantized=True)
+    graph = ModelGraph(model, allow_quantized=True, image_size=data.contract.image_size)
     contract = _detector(graph, data.contract)
     if contract.image_size != data.contract.image_size:
         raise InputError(f"{model}: takes images of {contract.image_size}, the run's model {data.contract.image_size}")
@@ -57,7 +57,7 @@ def add_baseline(path: Path, model: Path, name: str, steps: Steps = silent) -> B
     batch, parts = runtime.settings.batch, ensure_parts(inputs, loaded.run, steps)
     unquantized = reference_model(runtime, parts.graph, lambda: parts.materializer)
     with (
-        open_file(runtime, model) as candidate,
+        open_file(runtime, model, data.contract.image_size) as candidate,
         open_model(runtime, unquantized, parts.graph) as reference,
     ):
         with steps(f"scoring {name}", len(images)) as done:

@@ -17,7 +17,7 @@ from tuner.study.inputs import Inputs
 
 def batched_graph(graph: ModelGraph, batch: int) -> ModelGraph:
     """A model at the batch of its study; calibration and sensitivity take its images one by one."""
-    return graph if batch == 1 else ModelGraph(graph.path, batch=batch)
+    return graph if batch == 1 else ModelGraph(graph.path, batch=batch, image_size=graph.sized)
 
 
 def make_materializer(

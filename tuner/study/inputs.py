@@ -122,7 +122,8 @@ def read_model(model: ModelSection, runtime: Runtime) -> ModelGraph:
         InputError: It is neither an ONNX detector nor an Ultralytics checkpoint that is safe to load.
         RuntimeUnavailable: It is a checkpoint, and the `torch` extra is missing.
     """
-    graph = ModelGraph(onnx_file(Path(model.path), head=model.head, image_size=model.size, runtime=runtime))
+    file = onnx_file(Path(model.path), head=model.head, image_size=model.size, runtime=runtime)
+    graph = ModelGraph(file, image_size=model.size)
     runtime.check_operators(graph)
     return graph
 

@@ -16,10 +16,7 @@ from objectives.tasks.detection.heads.registry import HEADS
 from objectives.tasks.detection.thresholds import Thresholds
 from search_spaces.errors import InputError
 from search_spaces.model_graph import ModelGraph
-from search_spaces.reading import literal
-
-#: Pixels. A model says how large its images are; each of them takes 15 bytes a pixel, before any layer runs.
-LARGEST_SIDE = 4096
+from search_spaces.normalisations.image_size import LARGEST_SIDE, check_size, stated_size
 
 
 @dataclass(frozen=True)
@@ -161,10 +158,10 @@ def _image_size(graph: ModelGraph, given: tuple[int, int] | None) -> tuple[int, 
             f"{graph.path}: is not a detector of colour images: input {graph.input} is {shape_text(shape)}, "
             "not (N, 3, H, W)"
         )
-    if given is not None and (len(given) != 2 or min(given) < 32):
-        raise InputError(f"model.image_size: {list(given)} must be height and width, each at least 32")
+    if given is not None:
+        check_size(given)
     fixed = (shape[2], shape[3])
-    wanted = given or _metadata_size(graph)
+    wanted = given or stated_size(graph.metadata)
     height, width = (have or want for have, want in zip(fixed, wanted or (0, 0), strict=True))
     if given is not None and (height, width) != tuple(given):
         raise InputError(f"model.image_size: {list(given)} but the model takes {list(fixed)} only; leave it out")
@@ -178,14 +175,6 @@ def _image_size(graph: ModelGraph, given: tuple[int, int] | None) -> tuple[int, 
             f"{graph.path}: the input leaves height and width open; give --image-size, e.g. 640 (model.image_size)"
         )
     return height, width
-
-
-def _metadata_size(graph: ModelGraph) -> tuple[int, int] | None:
-    found = literal(graph.metadata.get("imgsz", "None"))
-    if not isinstance(found, (list, tuple)) or len(found) != 2 or not all(isinstance(size, int) for size in found):
-        return None
-    height, width = found
-    return int(height), int(width)
 
 
 def _class_names(graph: ModelGraph, given: Sequence[str] | None) -> tuple[str, ...]:

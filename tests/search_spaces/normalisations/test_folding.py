@@ -169,3 +169,38 @@ def test_a_shape_that_is_an_output_stays_one(tmp_path: Path) -> None:
     onnx.save(model, path)
     graph = ModelGraph(path)
     assert [node.op_type for node in graph.nodes()] == ["Conv", "Shape", "Reshape"]
+
+
+def test_amounts_of_padding_that_constants_make(tmp_path: Path) -> None:
+    """As PyTorch writes `nn.ZeroPad2d` without simplification: nothing behind it has a shape until they are known."""
+    nodes = [
+        helper.make_node("ConstantOfShape", ["four"], ["nothing"], name="nothing",
+                         value=numpy_helper.from_array(np.array([0], np.int64))),
+        helper.make_node("Concat", ["nothing", "sides"], ["pads"], name="pads", axis=0),
+        helper.make_node("Reshape", ["pads", "pairs"], ["swapped"], name="swapped"),
+        helper.make_node("Reshape", ["swapped", "row"], ["amounts"], name="amounts"),
+        helper.make_node("Pad", ["x", "amounts"], ["p"], name="pad"),
+        helper.make_node("Conv", ["p", "w"], ["y"], name="conv"),
+    ]  # fmt: skip
+    arrays = {
+        "four": np.array([4]), "sides": np.array([0, 0, 1, 1]), "pairs": np.array([2, 4]), "row": np.array([-1]),
+        "w": WEIGHT,
+    }  # fmt: skip
+    path = _save(tmp_path / "m.onnx", nodes, arrays)
+    graph = ModelGraph(path)
+    assert [node.op_type for node in graph.nodes()] == ["Pad", "Conv"]
+    assert [layer.output_shape for layer in graph.quantizable] == [(1, 4, 7, 7)]
+    image = np.random.default_rng(1).normal(size=(1, 3, 8, 8)).astype(np.float32)
+    [expected] = ReferenceEvaluator(str(path)).run(None, {"x": image})
+    [found] = ReferenceEvaluator(graph.model).run(None, {"x": image})
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_sizes_of_known_shapes_stay_as_they_are(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], name="conv", pads=[1] * 4),
+        helper.make_node("Concat", ["a", "b"], ["to"], name="to", axis=0),
+        helper.make_node("Reshape", ["c", "to"], ["y"], name="flat"),
+    ]
+    graph = ModelGraph(_save(tmp_path / "m.onnx", nodes, {"w": WEIGHT, "a": np.array([1, 4]), "b": np.array([64])}))
+    assert [node.op_type for node in graph.nodes()] == ["Conv", "Concat", "Reshape"]

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from search_spaces.errors import InputError
-from tuner.cli.options import Json
+from tuner.cli.options import ImageSize, Json, parse_size
 from tuner.terminal.console import say, show, show_table
 
 _MIB = 2**20
@@ -36,6 +36,7 @@ def build(
     runtime: Annotated[
         str | None, typer.Option("--runtime", metavar="NAME", help="Which builder; default the one that needs no GPU.")
     ] = None,
+    image_size: ImageSize = None,
     as_json: Json = False,
 ) -> None:
     """Builds engines for GPUs that this machine need not have: a run's front, single trials, or a model file.
@@ -61,7 +62,8 @@ def build(
     elif trials:
         raise InputError(f"--trial {trials[0]}: {str(source)!r} is no run folder; leave it out for a model file")
     else:
-        schemes = [(source.stem, SchemeSource(ModelGraph(source, allow_quantized=True)))]
+        graph = ModelGraph(source, allow_quantized=True, image_size=parse_size(image_size))
+        schemes = [(source.stem, SchemeSource(graph))]
     found = build_engines(schemes, targets, out, bar)
     if as_json:
         show({"out": str(out), "engines": [asdict(built) for built in found]})

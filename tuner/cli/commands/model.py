@@ -45,7 +45,7 @@ def register(app: typer.Typer) -> None:
     app.command()(bench)
 
 
-def layers(model: Model, as_json: Json = False) -> None:
+def layers(model: Model, image_size: ImageSize = None, as_json: Json = False) -> None:
     """Lists the quantizable layers, and why the others are not.
 
     Example: tuner layers yolov10s.onnx
@@ -53,7 +53,8 @@ def layers(model: Model, as_json: Json = False) -> None:
     from search_spaces.model_graph import ModelGraph
     from tuner.study.model_file import onnx_file
 
-    graph = ModelGraph(onnx_file(model))
+    size = parse_size(image_size)
+    graph = ModelGraph(onnx_file(model, image_size=size), image_size=size)
     if graph.note:
         say(graph.note)
     if as_json:
@@ -136,7 +137,7 @@ def evaluate(
     with tempfile.TemporaryDirectory(prefix="tuner-") as folder:
         with bar("preprocessing images", len(dataset)) as done:
             pixels = PreprocessedImages.build(dataset.images, contract.preprocessing, Path(folder), done)
-        with bar("evaluation", len(dataset)) as done, open_file(target, file) as runner:
+        with bar("evaluation", len(dataset)) as done, open_file(target, file, contract.image_size) as runner:
             check_reading(graph, contract, runner, pixels, target.settings.batch)
             predictions = detect_on(target, runner, pixels, contract, done)
             doubt = other_pixels(contract, runner, pixels, target.settings.batch) if unsure(predictions) else ""
@@ -146,7 +147,10 @@ def evaluate(
             how = _detector(other, head, image_size, classes)[1]
             with bar("preprocessing for the reference", len(dataset)) as done:
                 pixels = PreprocessedImages.build(dataset.images, how.preprocessing, Path(folder), done)
-            with bar("evaluation of the reference", len(dataset)) as done, open_file(target, other) as runner:
+            with (
+                bar("evaluation of the reference", len(dataset)) as done,
+                open_file(target, other, how.image_size) as runner,
+            ):
                 expected = detect_on(target, runner, pixels, how, done)
         found = score(dataset, predictions, wanted, expected).to_json()
     if stray := strays(predictions):
@@ -211,7 +215,7 @@ def detect(
         raise InputError(f"--out {str(out)!r}: cannot be written ({error.strerror})") from None
     drawn: dict[Path, list[NDArray[np.uint8]]] = {}
     for path, contract in zip(models, contracts, strict=True):
-        with open_file(target, path) as runner:
+        with open_file(target, path, contract.image_size) as runner:
             for name, picture in pictures:
                 pixels, place = letterbox(picture, contract.preprocessing)
                 outputs = runner.infer(contract.preprocessing.feed(pixels[None]))
@@ -260,7 +264,7 @@ def bench(
     if reference is not None and _input_size(files[1], size) != image.shape[2:]:
         raise InputError(f"--reference {str(reference)!r}: takes another image size than {model}")
     with ExitStack() as stack:
-        opened = [stack.enter_context(open_file(target, path)) for path in files]
+        opened = [stack.enter_context(open_file(target, path, size)) for path in files]
         with target.hold(alone=True):
             found = measure(opened[0], opened[1] if reference else None, image, protocol, observe=target.observe)
     if isinstance(found, Failure):
@@ -284,10 +288,10 @@ def _detector(
     from objectives.tasks.detection.detector import recognise
     from search_spaces.model_graph import ModelGraph
 
-    graph = ModelGraph(model, allow_quantized=True)
+    size = parse_size(image_size)
+    graph = ModelGraph(model, allow_quantized=True, image_size=size)
     if graph.narrow:
         say(f"{model}: is in half precision, and runs so")
-    size = parse_size(image_size)
     return graph, recognise(graph, head=head, image_size=size, classes=parse_classes(classes))
 
 
@@ -295,9 +299,7 @@ def _input_size(model: Path, size: tuple[int, int] | None) -> tuple[int, int]:
     """Image size of a model: what it fixes, else what was given."""
     from search_spaces.model_graph import ModelGraph
 
-    _, _, height, width = ModelGraph(model, allow_quantized=True).input_shape
-    if height and width:
-        return height, width
-    if size is None:
+    _, _, height, width = ModelGraph(model, allow_quantized=True, image_size=size).input_shape
+    if not height or not width:
         raise InputError(f"{model}: leaves its image size open; give --image-size, e.g. --image-size 640")
-    return size
+    return height, width

@@ -123,12 +123,12 @@ def materialize(
     settings = WeightSettings(weights, Granularity(granularity))
     target = open_runtime(parse_settings({"name": RUNTIMES.check(runtime)}))
     dialect = target.dialect(version, capability)
-    graph = ModelGraph(onnx_file(model, head=head, image_size=parse_size(image_size), runtime=target))
+    size = parse_size(image_size)
+    graph = ModelGraph(onnx_file(model, head=head, image_size=size, runtime=target), image_size=size)
     target.check_operators(graph)
     if graph.note:
         say(graph.note)
     coverage = Coverage.of(graph)
-    size = parse_size(image_size)
     contract = recognise(graph, head=head, image_size=size, classes=parse_classes(classes))
     if contract.note:
         say(f"note: {model}: {contract.note}")
