@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import onnx
 
@@ -33,12 +33,20 @@ def plugins(model: onnx.ModelProto) -> tuple[str, ...]:
     return tuple(dict.fromkeys(node.op_type for node in _nodes(model.graph) if _is_plugin(node)))
 
 
-def refusal(model: onnx.ModelProto, runtime: str) -> str:
-    """Why a runtime cannot run a model that holds plugins, in one clause; empty where it holds none."""
-    found = plugins(model)
+def refusal(model: onnx.ModelProto, runtime: str, lacking: Collection[str] = ()) -> str:
+    """Why a runtime that has no plugins cannot run a model, in one clause; empty where it can.
+
+    Args:
+        model: With its plugins named.
+        runtime: Its title.
+        lacking: Operators of ONNX's own that it does not have either.
+    """
+    plain = [node.op_type for node in _nodes(model.graph) if not _is_plugin(node) and node.op_type in lacking]
+    found = tuple(dict.fromkeys([*plugins(model), *plain]))
     if not found:
         return ""
-    what = "NMS" if all("NMS" in name for name in found) else "it"
+    # What suppression leaves is found by NonZero.
+    what = "NMS" if all("NMS" in name or name == "NonZero" for name in found) else "it"
     return f"holds {' and '.join(found)}, which {runtime} does not have; export without {what}, or run it on TensorRT"
 
 

@@ -136,6 +136,8 @@ class Runtime(ABC):
     artifacts: ClassVar[bool] = True
     #: Whether the unquantized model is run as its own scheme comes out, instead of the model's file.
     reference_is_scheme: ClassVar[bool] = False
+    #: Operators of ONNX's own that it does not have.
+    lacking: ClassVar[frozenset[str]] = frozenset()
     #: Whether sensitivity is swept on ONNX Runtime's CUDA provider.
     sweeps_on_cuda: ClassVar[bool] = False
     #: Prior of one reformat between neighbouring layers, as a share of the reference's latency.
@@ -159,9 +161,9 @@ class Runtime(ABC):
         """Looks whether it has the operators of a model.
 
         Raises:
-            InputError: It lacks a plugin.
+            InputError: It lacks one.
         """
-        why = "" if self.plugins else refusal(graph.model, self.title)
+        why = "" if self.plugins else refusal(graph.model, self.title, self.lacking)
         if why:
             raise InputError(f"{graph.path}: {why}")
 

@@ -135,6 +135,7 @@ class Row:
         from objectives.runtimes.tensorrt_rtx.build import build_engine
         from objectives.runtimes.tensorrt_rtx.capability import parse_capability
 
+        open_runtime(parse_settings({"name": "tensorrt-rtx", "compute_capability": GPU})).check_operators(self.graph)
         artifact = self.maker("tensorrt-rtx", table).materialize(self.scheme(fmt))
         artifact.check()
         plan, _ = build_engine(artifact.engine_model, parse_capability(GPU), [x.name for x in self.graph.quantizable])

@@ -18,6 +18,7 @@ from objectives.runtimes.tensorrt.dialect import STRONGLY_TYPED
 from objectives.runtimes.tensorrt_rtx.capability import parse_capability
 from objectives.runtimes.tensorrt_rtx.runtime import TensorRtRtx
 from search_spaces.allocation import Allocation
+from search_spaces.errors import InputError
 from search_spaces.formats import FORMATS, UNQUANTIZED, Granularity
 from search_spaces.model_graph import ModelGraph
 
@@ -145,3 +146,19 @@ def test_what_does_not_parse_names_the_layer(room: Room) -> None:
     with pytest.raises(BuildError, match="does not parse") as error:
         build_engine(model.SerializeToString(), (8, 9), room.names)
     assert error.value.layer == layer
+
+
+def test_an_operator_that_it_lacks_is_named_before_anything_is_built(tmp_path: Path) -> None:
+    """Should it have NonZero one day, the build below succeeds, and the operator is no longer to be refused."""
+    from objectives.runtimes.tensorrt_rtx.build import build_engine
+
+    model = onnx.load(build_detector(tmp_path / "m.onnx", "torchvision"))
+    last = model.graph.output[0].name
+    model.graph.node.append(onnx.helper.make_node("NonZero", [last], ["kept"], name="kept"))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("kept", onnx.TensorProto.INT64, None))
+    onnx.save(model, tmp_path / "m.onnx")
+    graph = ModelGraph(tmp_path / "m.onnx")
+    with pytest.raises(InputError, match="holds NonZero, which TensorRT-RTX does not have; export without NMS"):
+        _runtime("8.9").check_operators(graph)
+    with pytest.raises(BuildError, match="NonZero"):
+        build_engine(graph.model.SerializeToString(), parse_capability("8.9"))
