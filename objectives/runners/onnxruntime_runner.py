@@ -11,9 +11,11 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
+from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as MissingKernel
 
 from objectives.runners.runner import RuntimeUnavailable
 from search_spaces.errors import InputError
+from search_spaces.model_graph import ModelGraph
 from search_spaces.plugins import name_plugins, refusal
 
 __all__ = ["OnnxRuntimeRunner", "RuntimeUnavailable"]
@@ -62,7 +64,14 @@ class OnnxRuntimeRunner:
             # Without any path ONNX Runtime 1.24 cannot fuse a Conv in a subgraph whose weight lies outside, and fails.
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", ".")
         try:
-            self._session = ort.InferenceSession(source, options, providers=providers)
+            try:
+                self._session = ort.InferenceSession(source, options, providers=providers)
+            except MissingKernel:
+                # An operator in float64, say; if it computes positions from shapes, reading makes a constant of it.
+                if isinstance(self._model, bytes):
+                    raise
+                source = ModelGraph(self._model, allow_quantized=True).in_own_types().SerializeToString()
+                self._session = ort.InferenceSession(source, options, providers=providers)
         except Exception as error:  # ONNX Runtime raises many classes of its own
             line = _lacking(source) or f"ONNX Runtime cannot load the model: {str(error).splitlines()[0]}"
             raise InputError(line) from None

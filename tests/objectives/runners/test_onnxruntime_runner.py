@@ -42,3 +42,34 @@ def test_a_conv_of_other_channels_than_its_input_is_named_in_one_line(tmp_path: 
         with pytest.raises(InputError, match=r"^ONNX Runtime cannot run the model: .*Conv") as caught:
             runner.infer(np.zeros((1, 3, 8, 8), np.float32))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_positions_in_float64_are_constants_and_what_depends_on_the_image_is_refused(
+    tmp_path: Path, known: bool
+) -> None:
+    """As D-FINE embeds positions; ONNX Runtime has no Cos of float64."""
+    nodes = [
+        helper.make_node("Shape", ["images"], ["shape"], name="shape"),
+        helper.make_node("Gather", ["shape", "three"], ["width"], name="width"),
+        helper.make_node("Range", ["zero", "width", "one"], ["columns"], name="columns"),
+        helper.make_node("Cast", ["columns" if known else "images"], ["wide"], name="wide", to=TensorProto.DOUBLE),
+        helper.make_node("Cos", ["wide"], ["waves"], name="waves"),
+        helper.make_node("Cast", ["waves"], ["narrow"], name="narrow", to=TensorProto.FLOAT),
+        helper.make_node("Add", ["images", "narrow"], ["output"], name="add"),
+    ]
+    arrays = {"three": np.array(3), "zero": np.array(0), "one": np.array(1)}
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 8, 8]) for name in ("images", "output")]
+    constants = [numpy_helper.from_array(value, name) for name, value in arrays.items()]
+    graph = helper.make_graph(nodes, "g", values[:1], values[1:], constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    if not known:
+        with (
+            pytest.raises(InputError, match=r"^ONNX Runtime cannot load the model: .*Cos"),
+            OnnxRuntimeRunner(tmp_path / "m.onnx"),
+        ):
+            pass
+        return
+    image = np.random.default_rng(0).random((1, 3, 8, 8), np.float32)
+    with OnnxRuntimeRunner(tmp_path / "m.onnx") as runner:
+        np.testing.assert_allclose(runner.infer(image)[0], image + np.cos(np.arange(8.0)), atol=1e-6)
