@@ -178,15 +178,18 @@ class Posterior:
         return mean, mean * np.sqrt(np.expm1(doubt**2))
 
     def expecting(self, schemes: Ints, design: csr_array) -> Posterior:
-        """The posterior when these schemes will have shown what is expected of them: equal means, less spread.
+        """The posterior when these schemes will have shown what is expected of them: their means stay, doubt goes.
 
         So that several proposals at once do not all ask the same question (Ginsbourger et al., "Kriging is
-        well-suited to parallelize optimization", 2010: the believer).
+        well-suited to parallelize optimization", 2010: the believer). Believing medians would make whatever is near a
+        running scheme look better than before, and proposals would crowd there.
         """
         seen = self._seen
         about = Linearized(self._prior.members, self._about.point, design)
         values = about.sums + about.jacobian @ (self.log_effects - self._about.point)
         values = values + self._process(schemes, about.sums) @ self._weights
+        mean, deviation = self.predict(schemes, design)
+        values = values * np.sqrt(1 + (deviation / mean) ** 2)  # the mean of a log-normal value over its median
         joined = Observations(
             np.concatenate([seen.schemes, schemes]),
             csr_array(vstack([seen.design, design])),

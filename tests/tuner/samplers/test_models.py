@@ -101,15 +101,16 @@ def test_steps_lead_to_the_mode_and_doubt_raises_what_is_expected() -> None:
     assert unseen_mean == pytest.approx(np.exp(0.32)) and wide == pytest.approx(unseen_mean * np.sqrt(np.expm1(0.64)))
 
 
-def test_what_is_expected_changes_no_median_and_narrows_the_spread() -> None:
+@pytest.mark.parametrize("seen", [2, 3, 20])
+def test_what_is_expected_of_running_schemes_keeps_their_means_and_narrows_the_spread(seen: int) -> None:
+    """Believed at their medians, schemes in doubt and all near them would look better for running."""
     problem = make_problem(10)
-    schemes, losses = schemes_of(problem, 20), DRAW.random(20) / 10
-    model = AccuracyModel(problem, schemes, losses)
+    schemes, losses = schemes_of(problem, 20)[:seen], np.random.default_rng(5).random(20)[:seen] / 10
     fresh = np.random.default_rng(8).integers(0, len(FORMATS), (30, problem.groups))
-    waiting = AccuracyModel(problem, schemes, losses, running=fresh[:3])
-    assert np.allclose(model.mean(fresh), waiting.mean(fresh), atol=1e-9)
-    deviation, narrowed = model.predict(fresh)[1], waiting.predict(fresh)[1]
-    assert (narrowed <= deviation + 1e-12).all() and (narrowed[:3] < 0.95 * deviation[:3]).all()
+    mean, deviation = AccuracyModel(problem, schemes, losses).predict(fresh)
+    expected, narrowed = AccuracyModel(problem, schemes, losses, running=fresh[:3]).predict(fresh)
+    assert np.allclose(expected[:3], mean[:3], rtol=0.05)
+    assert (narrowed <= deviation * 1.01).all() and (narrowed[:3] < 0.95 * deviation[:3]).all()
 
 
 def test_the_solver_finds_the_optimum_of_a_small_graph() -> None:
