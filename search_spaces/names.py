@@ -36,7 +36,7 @@ def names_in(graph: onnx.GraphProto) -> tuple[set[str], set[str]]:
     for node in graph.node:
         nodes.add(node.name)
         tensors.update(node.output)
-        for inner in inner_graphs(node):
+        for inner in inner_graphs(node) if node.attribute else ():
             inner_tensors, inner_nodes = names_in(inner)
             tensors |= inner_tensors
             nodes |= inner_nodes

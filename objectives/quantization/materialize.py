@@ -215,8 +215,13 @@ class Materializer:
             paired.setdefault(tensor, []).append(kind)
 
         def pairs_after(tensor: str) -> None:
+            wanted = paired.get(tensor)
+            if not wanted:
+                return
             made = placement.rounded.get(tensor)  # its pair comes first, all others read it; then integers, then floats
-            order = sorted(paired.get(tensor, ()), key=lambda number: (number != made, not number.is_integer))
+            order = wanted
+            if len(wanted) > 1:
+                order = sorted(wanted, key=lambda number: (number != made, not number.is_integer))
             for place, number in enumerate(order):
                 read = tensor if made is None or number == made else names[tensor, made]
                 params = placement.pairs[tensor, number]
