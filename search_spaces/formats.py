@@ -51,6 +51,10 @@ class NumberSpec:
     block_scale: NumberSpec | None = None
     recovered: bool = False
 
+    def __hash__(self) -> int:
+        """By name alone: each pair of a scheme is looked up by its number, and all fields take a twentieth of the time."""
+        return hash(self.name)
+
     @property
     def is_integer(self) -> bool:
         """Whether the elements are integers, on an even grid."""

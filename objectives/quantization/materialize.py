@@ -210,25 +210,21 @@ class Materializer:
         nodes: list[onnx.NodeProto] = []
         names: dict[tuple[str, NumberSpec], str] = {}
         used = set(self._graph.outputs)
-        paired: dict[str, list[NumberSpec]] = {}
-        for tensor, kind in placement.pairs:
-            paired.setdefault(tensor, []).append(kind)
+        kinds = sorted({number: None for _, number in placement.pairs}, key=lambda number: not number.is_integer)
 
         def pairs_after(tensor: str) -> None:
-            wanted = paired.get(tensor)
-            if not wanted:
-                return
             made = placement.rounded.get(tensor)  # its pair comes first, all others read it; then integers, then floats
-            order = wanted
-            if len(wanted) > 1:
-                order = sorted(wanted, key=lambda number: (number != made, not number.is_integer))
-            for place, number in enumerate(order):
+            first = True
+            for number in kinds if made is None else [made, *(kind for kind in kinds if kind != made)]:
+                params = placement.pairs.get((tensor, number))
+                if params is None:
+                    continue
                 read = tensor if made is None or number == made else names[tensor, made]
-                params = placement.pairs[tensor, number]
                 if self._dialect.saturates and not number.is_integer:
                     read = writer.saturate(read, params, number.largest)
-                label = "" if place == 0 and number.is_integer else f"_{number.name}"
+                label = "" if first and number.is_integer else f"_{number.name}"
                 names[tensor, number] = writer.activation(read, params, label)
+                first = False
 
         pairs_after(self._graph.input)
         nodes.extend(writer.take())
