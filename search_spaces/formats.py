@@ -52,7 +52,7 @@ class NumberSpec:
     recovered: bool = False
 
     def __hash__(self) -> int:
-        """By name alone: each pair of a scheme is looked up by its number, and all fields take a twentieth of the time."""
+        """By name alone: every pair is looked up by its number, and all fields take a twentieth of the time."""
         return hash(self.name)
 
     @property
