@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from objectives.scores import Latency, Scores, Screened, Size
@@ -86,16 +87,9 @@ def milliseconds(value: float) -> str:
     return f"{value:.{3 if value < 0.9995 else 2 if value < 9.995 else 1}f}"
 
 
-def _map_50_95(result: Scores | Screened) -> float:
-    return result.look.expected if isinstance(result, Screened) else result.accuracy.figure("map_50_95")
-
-
-def _map_50_95_mask(result: Scores | Screened) -> float:
-    return result.look.expected if isinstance(result, Screened) else result.accuracy.figure("map_50_95_mask")
-
-
-def _map_50_95_keypoints(result: Scores | Screened) -> float:
-    return result.look.expected if isinstance(result, Screened) else result.accuracy.figure("map_50_95_keypoints")
+def _figure(name: str, result: Scores | Screened) -> float:
+    """The figure of an accuracy, of a screened scheme as the first look expects it."""
+    return result.look.expected if isinstance(result, Screened) else result.accuracy.figure(name)
 
 
 def _latency_ms(result: Scores | Screened) -> float:
@@ -124,7 +118,7 @@ MAP_50_95 = Objective(
     label="mAP50-95",
     unit="",
     direction="maximize",
-    value=_map_50_95,
+    value=partial(_figure, "map_50_95"),
     worst=0.5,  # who loses half of the accuracy adds nothing
     prior="sensitivity",
     text="{:.4f}".format,
@@ -136,7 +130,7 @@ MAP_50_95_MASK = replace(
     MAP_50_95,
     name="map_50_95_mask",
     label="mask mAP50-95",
-    value=_map_50_95_mask,
+    value=partial(_figure, "map_50_95_mask"),
     bound="",
     short="mask mAP",
     metric="coco_segm",
@@ -146,7 +140,7 @@ MAP_50_95_KEYPOINTS = replace(
     MAP_50_95,
     name="map_50_95_keypoints",
     label="keypoint mAP50-95",
-    value=_map_50_95_keypoints,
+    value=partial(_figure, "map_50_95_keypoints"),
     bound="",
     short="keypoint mAP",
     metric="coco_keypoints",

@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 
 from objectives.quantization.decoding import decoding
+from objectives.runners.interpreter import environment
 from objectives.runners.runner import RuntimeUnavailable
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
 from objectives.tasks.detection.detector import Detector
@@ -80,20 +81,8 @@ def inc_python(named: str | None) -> Path:
     Raises:
         RuntimeUnavailable: It is not named, or Neural Compressor is not installed there.
     """
-    path = named or os.environ.get(VARIABLE)
-    if not path:
-        raise RuntimeUnavailable(
-            f"sensitivity.inc_python: missing; make an environment ({INSTALL}) and name its python, or set {VARIABLE}"
-        )
     code = "import neural_compressor, neural_compressor.adaptor.onnxrt; print(neural_compressor.__version__)"
-    try:
-        done = subprocess.run([path, "-c", code], capture_output=True, text=True, timeout=180, check=False)
-    except OSError as error:
-        raise RuntimeUnavailable(f"sensitivity.inc_python {path!r}: cannot be started ({error.strerror})") from None
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["it failed"])[-1]
-        raise RuntimeUnavailable(f"sensitivity.inc_python {path!r}: {last}; make it by: {INSTALL}")
-    return Path(path)
+    return environment(named, "sensitivity.inc_python", VARIABLE, code, INSTALL)
 
 
 def inc_sensitivity(

@@ -52,6 +52,13 @@ def activation_inputs(graph: ModelGraph, node: onnx.NodeProto) -> list[str]:
     return [name for name in names if name and name not in graph.initializers]
 
 
+def ranges_known(graph: ModelGraph, table: CalibrationTable, node: onnx.NodeProto) -> bool:
+    """Whether all the data that an operator reads and makes are activations with a measured range."""
+    read = node.input[:1] if node.op_type in MOVERS else node.input
+    known = table.ranges[table.method]
+    return all(root(graph, name) in known for name in (*read, *node.output))
+
+
 def integer_activations(allocation: Allocation) -> dict[str, NumberSpec]:
     """``{layer: number format of its data input}`` of the layers that compute on integers."""
     found = {name: FORMATS[fmt].activation for name, fmt in allocation.items}

@@ -19,6 +19,7 @@ from objectives.quantization.placement import (
     activation_inputs,
     float_reads,
     integer_activations,
+    ranges_known,
     shared_ranges,
     widest,
 )
@@ -64,7 +65,7 @@ class OnnxRuntimePlacement:
             if node.op_type in _REGION_OPS
             and node.name not in decoding_nodes
             and node.name not in self._weights
-            and self._floats_only(node)
+            and ranges_known(graph, table, node)
         }
 
     def place(self, allocation: Allocation) -> Placement:
@@ -128,14 +129,6 @@ class OnnxRuntimePlacement:
         sigmoid = [node for node in readers if node.op_type == "Sigmoid"]
         products = [node for node in readers if node.op_type == "Mul"]
         return len(readers) == 2 and len(sigmoid) == len(products) == 1 and sigmoid[0].output[0] in products[0].input
-
-    def _floats_only(self, node: onnx.NodeProto) -> bool:
-        """Whether all the data a region operator reads are activations with a known range."""
-        names = node.input[:1] if node.op_type in MOVERS else node.input
-        known = self._table.ranges[self._table.method]
-        return all(root(self._graph, name) in known for name in names) and all(
-            root(self._graph, name) in known for name in node.output
-        )
 
     def _readers(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
         return [reader for name in node.output for reader in self._graph.consumers.get(name, [])]

@@ -23,6 +23,7 @@ from objectives.quantization.placement import (
     activation_inputs,
     float_reads,
     integer_activations,
+    ranges_known,
     shared_ranges,
     widest,
 )
@@ -51,7 +52,7 @@ class OpenVinoPlacement:
         self._joins = {
             node.name
             for node in self._order
-            if node.op_type in (*_CARRIERS, "Add") and node.name not in late and self._known(node)
+            if node.op_type in (*_CARRIERS, "Add") and node.name not in late and ranges_known(graph, table, node)
         }
 
     def place(self, allocation: Allocation) -> Placement:
@@ -99,9 +100,3 @@ class OpenVinoPlacement:
     def _reads(self, node: onnx.NodeProto) -> list[str]:
         """The inputs of an integer node that are dequantized, weights aside."""
         return [self._inputs[node.name]] if node.name in self._inputs else activation_inputs(self._graph, node)
-
-    def _known(self, node: onnx.NodeProto) -> bool:
-        """Whether all the data that an operator reads and makes are activations with a known range."""
-        names = node.input[:1] if node.op_type in MOVERS else node.input
-        known = self._table.ranges[self._table.method]
-        return all(root(self._graph, name) in known for name in (*names, *node.output))

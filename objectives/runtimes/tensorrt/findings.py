@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import subprocess
-import sys
 
 from objectives.devices.gpu import visible_gpus
+from objectives.runners.interpreter import ask
 from objectives.runners.runner import RuntimeUnavailable
 from objectives.runtimes.runtime import Finding
 from objectives.runtimes.support import SupportKind
@@ -43,17 +42,11 @@ def tensorrt_findings() -> list[Finding]:
     remedy = 'pip install "tuner[tensorrt]"'
     if importlib.util.find_spec(_NAME) is None:
         return [Finding(_NAME, False, "not installed", remedy)]
-    # In a process of its own: a broken CUDA library can take the interpreter with it.
-    code = "import tensorrt; print(tensorrt.__version__)"
     try:
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
-    except subprocess.TimeoutExpired:
-        return [Finding(_NAME, False, "installed, but importing it takes longer than 120 s", "check the driver")]
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        named = [f"{name} {version}" for name in _PACKAGES if (version := _version(name))]
-        return [Finding(_NAME, False, f"{', '.join(named) or 'found'}, but cannot be imported ({last})", remedy)]
-    version = done.stdout.strip().splitlines()[-1]
+        version = ask("import tensorrt; print(tensorrt.__version__)")
+    except RuntimeUnavailable as error:
+        named = [f"{name} {held}" for name in _PACKAGES if (held := _version(name))]
+        return [Finding(_NAME, False, f"{', '.join(named) or 'found'}, but cannot be imported ({error})", remedy)]
     try:
         gpus = visible_gpus()
     except RuntimeUnavailable:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import subprocess
-import sys
 
 from objectives.devices.gpu import visible_gpus
+from objectives.runners.interpreter import ask
 from objectives.runners.runner import RuntimeUnavailable
 from objectives.runtimes.runtime import Finding
 from objectives.runtimes.support import SupportKind
@@ -23,15 +22,11 @@ def rtx_findings() -> list[Finding]:
     if importlib.util.find_spec("tensorrt_rtx") is None:
         return [Finding(_NAME, False, "not installed", _REMEDY)]
     version = importlib.metadata.version("tensorrt-rtx")
-    # In a process of its own: a broken library can take the interpreter with it.
     code = "import tensorrt_rtx as t; t.Builder(t.Logger())"
     try:
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
-    except subprocess.TimeoutExpired:
-        return [Finding(_NAME, False, f"{version}, but making a builder takes longer than 120 s", "check the driver")]
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        return [Finding(_NAME, False, f"{version}, but makes no builder ({last})", _REMEDY)]
+        ask(code)
+    except RuntimeUnavailable as error:
+        return [Finding(_NAME, False, f"{version}, but makes no builder ({error})", f"{_REMEDY}, or check the driver")]
     return [Finding(_NAME, True, f"TensorRT-RTX {version} builds engines here; {_gpus()}; {_formats()}")]
 
 

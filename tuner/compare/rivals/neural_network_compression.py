@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from objectives.quantization.decoding import decoding
-from objectives.runners.runner import RuntimeUnavailable
+from objectives.runners.interpreter import environment
 from search_spaces.errors import InputError, nearest
 from tuner.compare.rivals.rival import Question, Rival
 
@@ -71,15 +71,4 @@ def nncf_python() -> Path:
     Raises:
         RuntimeUnavailable: It is not named, or NNCF is not installed there.
     """
-    path = os.environ.get(VARIABLE)
-    if not path:
-        raise RuntimeUnavailable(f"nncf: make an environment ({INSTALL}) and name its python in {VARIABLE}")
-    code = "import nncf, onnx, onnxruntime"
-    try:
-        done = subprocess.run([path, "-c", code], capture_output=True, text=True, timeout=180, check=False)
-    except OSError as error:
-        raise RuntimeUnavailable(f"{VARIABLE} {path!r}: cannot be started ({error.strerror})") from None
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["it failed"])[-1]
-        raise RuntimeUnavailable(f"{VARIABLE} {path!r}: {last}; make it by: {INSTALL}")
-    return Path(path)
+    return environment(None, VARIABLE, VARIABLE, "import nncf, onnx, onnxruntime", INSTALL)
