@@ -40,6 +40,7 @@ class Meter:
         positions: Places of the dense tensors among the artifact's outputs.
         wanted: Per image what the reference says, with dense outputs.
         reference: The reference's detections, without one.
+        cut: Whether the model holds operators that ONNX Runtime lacks, at which artifacts are cut off.
     """
 
     images: PreprocessedImages
@@ -50,10 +51,11 @@ class Meter:
     cuda: bool = False
     wanted: tuple[AnchorTargets, ...] = ()
     reference: Predictions = _NOTHING
+    cut: bool = False
 
     def score(self, artifact: bytes) -> float:
         """Divergence of an artifact from the reference; 0 for the reference itself."""
-        with OnnxRuntimeRunner(_without_plugins(artifact), threads=1, cuda=self.cuda) as runner:
+        with OnnxRuntimeRunner(_readable(artifact, self.cut), threads=1, cuda=self.cuda) as runner:
             if self.dense is not None:
                 return divergence(self.dense, _dense_outputs(runner, self.images, self.positions), self.wanted)
             found = predict(runner, self.images, self.detector, _TOP)
@@ -71,18 +73,18 @@ def reference_meter(
     dense = detector.dense(graph)
     extra = tuple(name for name in dense.tensors if name not in graph.outputs) if dense is not None else ()
     artifact = materializer.materialize(Allocation.of({}), extra)
-    with OnnxRuntimeRunner(_without_plugins(artifact.data), threads=1, cuda=cuda) as runner:
+    cut = bool(plugins(graph.model))
+    with OnnxRuntimeRunner(_readable(artifact.data, cut), threads=1, cuda=cuda) as runner:
         if dense is None:
-            return Meter(images, detector, None, cuda=cuda, reference=predict(runner, images, detector, _TOP))
+            return Meter(images, detector, None, cuda=cuda, reference=predict(runner, images, detector, _TOP), cut=cut)
         positions = tuple(runner.output_names.index(name) for name in dense.tensors)
         wanted = tuple(targets(dense, outputs) for outputs in _dense_outputs(runner, images, positions))
-        return Meter(images, detector, dense, positions, extra, cuda, wanted)
+        return Meter(images, detector, dense, positions, extra, cuda, wanted, cut=cut)
 
 
-def _without_plugins(artifact: bytes) -> bytes:
-    """The artifact up to what ONNX Runtime lacks, if it holds such operators: dense outputs lie before them."""
-    model = onnx.load_from_string(artifact)
-    return without_plugins(model).SerializeToString() if plugins(model) else artifact
+def _readable(artifact: bytes, cut: bool) -> bytes:
+    """The artifact, up to what ONNX Runtime lacks where it is to be cut: dense outputs lie before that."""
+    return without_plugins(onnx.load_from_string(artifact)).SerializeToString() if cut else artifact
 
 
 def _dense_outputs(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tuner.samplers.posterior import JointPosterior
-from tuner.samplers.problem import Floats, Ints, Problem, Target
+from tuner.samplers.problem import Floats, Ints, Problem, Target, summed
 from tuner.samplers.solver import exchange_rates, solve
 
 DRAWS = 24
@@ -76,7 +76,7 @@ def _prices(
     prices = np.geomspace(low, high, _BOUND_STEPS)
     steps = prices[:, None]
     schemes = solve(problem, loss + prices[:, None, None] * cost, steps * reformats, steps * breaks)
-    spent = np.take_along_axis(cost[None], schemes[..., None], axis=2)[..., 0].sum(axis=1)
+    spent = summed(cost, schemes)
     spent = spent + problem.mismatches(schemes) @ reformats + problem.breaks(schemes) @ breaks + objective.fixed
     keeps = spent <= objective.bound / objective.reference
     return (float(prices[keeps.argmax()]) / 3 if keeps.any() else high / 3), high

@@ -18,6 +18,9 @@ _STEPS = 5
 _RECENT = 200
 
 
+_SCALES = ("spread", "noise", "residual")  # of deviations; all other hyperparameters move the prior mean
+
+
 @dataclass(frozen=True)
 class Family:
     """The priors among which the trials choose.
@@ -46,7 +49,11 @@ class Family:
 
     def located(self, scales: Mapping[str, float]) -> Floats:
         """Prior mean of the effects' logarithms, shape ``(effects,)``."""
-        return self.mean(*(scales[name] for name in self.grid if name not in ("spread", "noise", "residual")))
+        return self.mean(*self.location(scales))
+
+    def location(self, scales: Mapping[str, float]) -> tuple[float, ...]:
+        """The hyperparameters of the prior mean, as `mean` takes them."""
+        return tuple(scales[name] for name in self.grid if name not in _SCALES)
 
 
 class _Evidence:
@@ -59,13 +66,13 @@ class _Evidence:
         self._process = alike * about.sums[:, None] * about.sums
         self._variance = seen.spread**2
         self._error = cache(lambda *chosen: about.error(seen.values, family.mean(*chosen)))
-        self._located = [name for name in family.grid if name not in ("spread", "noise", "residual")]
+        self._location = family.location
 
     def of(self, scales: Mapping[str, float]) -> float:
         """Its logarithm, up to a constant."""
         covariance = scales["spread"] ** 2 * self._own + self._shared + scales["residual"] ** 2 * self._process
         covariance[np.diag_indices_from(covariance)] += scales["noise"] ** 2 * self._variance + 1e-12
-        return log_marginal_likelihood(covariance, self._error(*(scales[name] for name in self._located)))
+        return log_marginal_likelihood(covariance, self._error(*self._location(scales)))
 
 
 def fit(family: Family, seen: Observations) -> tuple[Posterior, dict[str, float], float]:

@@ -10,7 +10,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from tuner.samplers.history import read_history
-from tuner.samplers.problem import Floats, Ints, Problem, Target
+from tuner.samplers.problem import Floats, Ints, Problem, Target, summed
 from tuner.samplers.scheme_sampler import SchemeSampler
 from tuner.samplers.solver import exchange_rates, solve
 
@@ -43,7 +43,7 @@ def frontier(problem: Problem, weights: tuple[float, ...]) -> tuple[Ints, Floats
     prices = np.concatenate([[low / 1e3], np.geomspace(low, high, _PRICES), [high * 1e3]])
     schemes = solve(problem, problem.harm + prices[:, None, None] * choices, prices[:, None] * reformats)
     schemes = np.unique(schemes, axis=0)
-    total = np.take_along_axis(choices[None], schemes[..., None], axis=2)[..., 0].sum(axis=1)
+    total = summed(choices, schemes)
     total = total + problem.mismatches(schemes) @ reformats
     order = np.argsort(total, kind="stable")
     return schemes[order], total[order]
@@ -83,7 +83,7 @@ def predicted(problem: Problem, schemes: Ints) -> Floats:
     mismatches, columns = problem.mismatches(schemes), []
     for objective in problem.objectives:
         table = problem.harm if objective.prior is None else objective.prior
-        sums = np.take_along_axis(table[None], schemes[..., None], axis=2)[..., 0].sum(axis=1)
+        sums = summed(table, schemes)
         columns.append(sums + mismatches @ reformat_prior(problem, objective) + objective.fixed)
     return np.stack(columns, axis=1)
 

@@ -146,6 +146,19 @@ class Problem:
         return np.asarray(table[schemes[:, self.edges[:, 0]], schemes[:, self.edges[:, 1]]])
 
 
+def summed(table: Floats, schemes: Ints) -> Floats:
+    """Sum of a table's entries over the choices of each scheme.
+
+    Args:
+        table: Shape ``(groups, formats)``.
+        schemes: Shape ``(n, groups)``, the format of each group.
+
+    Returns:
+        Shape ``(n,)``.
+    """
+    return np.asarray(table[np.arange(len(table)), schemes].sum(axis=1), np.float64)
+
+
 def format_names(parameters: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     """Formats of all groups, in order of first use."""
     return tuple(dict.fromkeys(name for names in parameters.values() for name in names))

@@ -16,7 +16,7 @@ from search_spaces.formats import UNQUANTIZED
 from tuner.samplers.accuracy_model import loss
 from tuner.samplers.history import History, read_history
 from tuner.samplers.posterior import JointPosterior
-from tuner.samplers.problem import Floats, Problem, Target
+from tuner.samplers.problem import Floats, Problem, Target, summed
 
 #: Complete trials below which the models say little more than their priors.
 MIN_TRIALS = 8
@@ -141,9 +141,9 @@ def _points(effects: Floats, reference: float) -> Floats:
 
 def _observed(problem: Problem, history: History, effects: Floats, reference: float) -> Ranks:
     index = next(i for i, o in enumerate(problem.objectives) if o.accuracy)
-    summed = np.take_along_axis(effects[None], history.schemes[..., None], axis=2)[..., 0].sum(axis=1)
-    quantized = summed > 0
-    return rank(summed[quantized], loss(history.values[:, index], reference)[quantized])
+    expected = summed(effects, history.schemes)
+    quantized = expected > 0
+    return rank(expected[quantized], loss(history.values[:, index], reference)[quantized])
 
 
 def _latency(problem: Problem) -> Target | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
@@ -11,6 +12,7 @@ from objectives.objective_set import ObjectiveSet
 from objectives.runtimes.registry import RUNTIMES, parse_settings
 from objectives.runtimes.runtime import Runtime, TimingDefaults
 from objectives.runtimes.settings import Positive, PositiveFloat, RuntimeSettings, Text
+from objectives.tasks.detection.data.data_yaml import YAML_SUFFIXES
 from objectives.tasks.detection.heads.registry import HEADS
 from objectives.tasks.detection.metrics.metric import LABELS
 from objectives.tasks.detection.metrics.registry import DEFAULT_METRICS, METRICS
@@ -195,8 +197,11 @@ class SearchSection(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 
+_OBJECTIVES = ["map_50_95", "latency_ms"]
+
+
 def _labelled(images: Any, annotations: Any) -> bool:
-    return annotations is not None or (isinstance(images, str) and images.endswith((".yaml", ".yml")))
+    return annotations is not None or (isinstance(images, str) and Path(images).suffix.lower() in YAML_SUFFIXES)
 
 
 class S3Section(Section):
@@ -229,7 +234,7 @@ class StudyConfig(Section):
     sensitivity: SensitivitySection = SensitivitySection()
     runtime: RuntimeSection = Field(default_factory=lambda: parse_settings({}))
     timing: TimingSection = TimingSection()
-    objectives: list[Objective] = ["map_50_95", "latency_ms"]
+    objectives: list[Objective] = [*_OBJECTIVES]
     constraints: ConstraintsSection = ConstraintsSection()
     search: SearchSection = SearchSection()
     storage: Text | None = None
@@ -241,11 +246,16 @@ class StudyConfig(Section):
         """What is computed where the study does not say: what its accuracy is of, and COCO's where there are labels."""
         if not isinstance(study, dict) or not isinstance(study.get("data", {}), dict):
             return study
-        data, names = study.get("data", {}), study.get("objectives")
+        data, names = study.get("data", {}), study.get("objectives", _OBJECTIVES)
         if "metrics" in data or not isinstance(names, list):
             return study
         known = [name for name in names if isinstance(name, str) and name in OBJECTIVES.names()]
         wanted = [OBJECTIVES.get(name).metric for name in known if OBJECTIVES.get(name).accuracy]
+        bounds = study.get("constraints")
+        if isinstance(bounds, dict) and any(value is not None for value in bounds.values()):
+            bounded = (each for each in map(OBJECTIVES.get, OBJECTIVES.names()) if each.accuracy and each.bound)
+            wanted += [each.metric for each in bounded if bounds.get(each.bound) is not None]
+            wanted = list(dict.fromkeys(wanted))
         labelled = DEFAULT_METRICS if _labelled(data.get("images"), data.get("annotations")) else ()
         if not wanted or wanted == list(DEFAULT_METRICS):
             return study

@@ -120,8 +120,9 @@ def _doubt(detector: Detector, outputs: Sequence[Outputs]) -> str:
         return f"its classes are no whole numbers, e.g. {labels[labels != np.round(labels)][0]:.3g}"
     if np.abs(boxes).max() <= _SHARES:
         return f"the boxes of {many} lie within 0..1, up to {boxes.max():.3g}, and not in pixels of the {size} input"
-    if np.median(np.abs(boxes)) > _BEYOND * max(detector.image_size):
-        return f"the boxes of {many} lie far outside of the {size} input, half of them beyond {np.median(boxes):.3g}"
+    far = np.median(np.abs(boxes))
+    if far > _BEYOND * max(detector.image_size):
+        return f"the boxes of {many} lie far outside of the {size} input, half of them beyond {far:.3g}"
     ends = (boxes[:, 2:] < boxes[:, :2]).any(1).mean()
     if ends > _MOST:
         return f"{ends:.0%} of the boxes of {many} end before they begin, as centre, width, height read as corners do"

@@ -69,7 +69,9 @@ def predict(
         if len(taken) < batch:
             outputs = [output[: len(taken)] for output in outputs]
         for name, output in zip(detector.head.outputs, detector.read(outputs), strict=True):
-            if np.isnan(output).any() or (np.isinf(output).any() and not getattr(detector.head, "overflows", False)):
+            if np.isfinite(output).all():
+                continue
+            if np.isnan(output).any() or not getattr(detector.head, "overflows", False):
                 raise NonFiniteOutputError(
                     f"output {name!r} holds NaN or infinity (image id {images.ids[taken[0]]}); "
                     "give a model of finite outputs"

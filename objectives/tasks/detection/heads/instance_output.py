@@ -12,6 +12,7 @@ from objectives.tasks.detection.heads.boxes import to_corners
 from objectives.tasks.detection.heads.channels import DecodedChannels, channels_first
 from objectives.tasks.detection.heads.grid import anchor_strides
 from objectives.tasks.detection.heads.head import Candidate, Float, NotThisHead, Outputs, first_output, shape_text
+from objectives.tasks.detection.heads.selection import best_rows
 from objectives.tasks.detection.heads.structure import InstanceParts, instance_parts
 from objectives.tasks.detection.heads.suppression import suppressed
 from objectives.tasks.detection.thresholds import Thresholds
@@ -75,7 +76,7 @@ class InstanceOutput:
         """Per image shape (k, 6 + extra), float32: what the output calls the box, score, class, the further values."""
         found = np.asarray(outputs[0], np.float32)
         if self.selected:
-            return [_best(rows, thresholds) for rows in found]
+            return [best_rows(rows, thresholds) for rows in found]
         return [self._rows(channels, thresholds, suppression) for channels in channels_first(found, self.transposed)]
 
     def dense(self, graph: ModelGraph, size: tuple[int, int], factors: float) -> DecodedChannels | None:
@@ -134,9 +135,3 @@ def _rest(shape: tuple[int, ...], named: int) -> int | None:
 
 def _on_grid(model: Candidate, count: int) -> bool:
     return bool(count and anchor_strides(count, model.image_size))
-
-
-def _best(rows: Float, thresholds: Thresholds) -> Float:
-    rows = rows[np.isfinite(rows).all(1)]
-    rows = rows[rows[:, 4] > thresholds.confidence]
-    return rows[np.argsort(-rows[:, 4], kind="stable")][: thresholds.max_detections]

@@ -42,7 +42,7 @@ class OrientedHead:
     @classmethod
     def recognise(cls, model: Candidate) -> OrientedHead:
         """As `Head` says."""
-        return cls(InstanceOutput.of(model, "obb", 1), Preprocessing(model.image_size))
+        return cls(InstanceOutput.of(model, "obb", 1), model.preprocessing())
 
     @property
     def outputs(self) -> tuple[str, ...]:

@@ -50,7 +50,7 @@ class PoseHead:
         dimensions = told[1] if told else 3 if found.extra % 3 == 0 else 2
         if dimensions not in (2, 3) or found.extra % dimensions:
             raise NotThisHead(f"{found.name}: {found.extra} values are not keypoints of 2 or 3 numbers")
-        return cls(found, Preprocessing(model.image_size), dimensions)
+        return cls(found, model.preprocessing(), dimensions)
 
     @property
     def outputs(self) -> tuple[str, ...]:

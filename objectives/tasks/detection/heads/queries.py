@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from objectives.tasks.detection.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Fit, Preprocessing
 from objectives.tasks.detection.heads.boxes import to_corners
 from objectives.tasks.detection.heads.coco_ids import names_of
+from objectives.tasks.detection.heads.columns import columns
 from objectives.tasks.detection.heads.head import Candidate, Float, NotThisHead, Outputs, shape_text
 from objectives.tasks.detection.heads.input_scale import normalises_itself
 from objectives.tasks.detection.heads.logits import sigmoid
@@ -76,6 +77,9 @@ class QueryHead:
     def recognise(cls, model: Candidate) -> QueryHead:
         """As `Head` says."""
         logits, boxes = two_outputs(model)
+        made = columns(model.graph, logits, 2)
+        if made and all(part.shares for part in made) and not model.asked:
+            raise NotThisHead(f"{logits} holds probabilities, not logits")
         family, count = Family.of(model.graph, boxes), model.graph.outputs[logits][2]
         named, spare = len(model.classes), count - 1
         if family is not Family.NO_OBJECT or model.asked:
@@ -98,7 +102,7 @@ class QueryHead:
 
     @classmethod
     def _pixels(cls, model: Candidate) -> Preprocessing:
-        plain = Preprocessing(model.image_size, fit=Fit.STRETCHED)
+        plain = model.preprocessing(Fit.STRETCHED)
         if cls.family is Family.REAL_TIME or normalises_itself(model.graph):
             return plain
         return Preprocessing(model.image_size, fit=Fit.STRETCHED, mean=IMAGENET_MEAN, std=IMAGENET_STD)

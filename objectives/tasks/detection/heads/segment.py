@@ -50,7 +50,7 @@ class SegmentHead:
             found = InstanceOutput.of(model, "segment", None, decoded=False)
             if found.extra == 1:
                 raise NotThisHead(f"{found.name}: one value behind the classes is no coefficients of masks")
-            return cls(found, "", Preprocessing(model.image_size))
+            return cls(found, "", model.preprocessing())
         if len(planes) != 1:
             name, shape = next(iter(shapes.items()), ("the graph", ()))
             axes = f"{name} has {len(shape)} axes, not 3" if len(shape) != 3 else name
@@ -59,7 +59,7 @@ class SegmentHead:
         found = InstanceOutput.of(model, "segment", planar[1], sure=True)
         if found.name == basis:
             raise NotThisHead(f"{basis} {shape_text(planar)} is the only output")
-        return cls(found, basis, Preprocessing(model.image_size))
+        return cls(found, basis, model.preprocessing())
 
     @property
     def outputs(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from objectives.tasks.detection.thresholds import Thresholds
 
 
 def best_rows(rows: Float, thresholds: Thresholds) -> Float:
-    """Selects among rows (k, 6) of x1, y1, x2, y2, score, class: finite, confident enough, best first."""
+    """Selects among rows (k, 6 or more) of x1, y1, x2, y2, score, class, ...: finite, confident enough, best first."""
     rows = rows[np.isfinite(rows).all(1)]
     rows = rows[rows[:, 4] > thresholds.confidence]
     return rows[np.argsort(-rows[:, 4], kind="stable")][: thresholds.max_detections]

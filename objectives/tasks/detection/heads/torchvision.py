@@ -77,7 +77,7 @@ class TorchvisionHead:
             boxes[0],
             labels[0],
             scores[0],
-            Preprocessing(model.image_size, fit=Fit.STRETCHED if anchored else Fit.TOP_LEFT),
+            model.preprocessing(Fit.STRETCHED if anchored else Fit.TOP_LEFT),
             len(classes) or max(count - first, 0),
             first,
             classes,
