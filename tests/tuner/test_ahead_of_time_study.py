@@ -12,6 +12,7 @@ from tiny_detectors import build_detector, write_calibration, write_dataset
 
 from objectives.runtimes.registry import ahead_of_time_builder
 from search_spaces.errors import InputError
+from tuner.compare.baselines import add_baseline
 from tuner.launch import launch
 from tuner.results.build import build_engines, schemes_of
 from tuner.results.export import Exporter
@@ -66,6 +67,18 @@ def test_engines_are_built_and_their_size_is_an_objective(loaded: LoadedRun) -> 
     assert "against engine size" in page and "engines for compute capability 8.6" in page
     assert "no engine ran on this machine" in page
     assert '"emulated"' in (loaded.run.path / "log.jsonl").read_text()
+
+
+def test_another_tools_model_stands_beside_it(
+    loaded: LoadedRun, cache: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scored as the trials are, in ONNX Runtime; nothing is timed where no trial is."""
+    monkeypatch.setenv("TUNER_CACHE", str(cache))
+    found = add_baseline(folder / "run", folder / "m.onnx", "the model itself")
+    assert loaded.reference is not None
+    assert found.accuracy == pytest.approx(loaded.reference.accuracy.map_50_95, abs=0.02)
+    assert found.latency_ms == 0 and not found.noisy
+    assert "the model itself" in (folder / "run" / "report.html").read_text()
 
 
 def test_the_exported_engine_is_the_one_that_was_scored(

@@ -13,7 +13,8 @@ from objectives.evaluation.bench import REFERENCE
 from objectives.latency import measure
 from objectives.runtimes.opening import open_file, open_model
 from objectives.runtimes.reference import reference_model
-from objectives.scores import Failure
+from objectives.runtimes.registry import default_runtime
+from objectives.scores import Failure, Latency
 from objectives.tasks.detection.detector import Detector, recognise
 from objectives.tasks.detection.metrics.scoring import score
 from objectives.tasks.detection.prediction_file import load_predictions
@@ -35,7 +36,7 @@ from tuner.terminal.progress import Steps, silent
 
 
 def add_baseline(path: Path, model: Path, name: str, steps: Steps = silent) -> Baseline:
-    """Scores a model on a run's search images, times it against the run's reference, and renews the report.
+    """Scores a model on a run's search images, times it where trials are timed, and renews the report.
 
     Args:
         path: The run folder.
@@ -48,48 +49,59 @@ def add_baseline(path: Path, model: Path, name: str, steps: Steps = silent) -> B
     """
     loaded = open_scored(path)
     inputs = read_inputs(loaded.config)
-    data, runtime = data_of(inputs), inputs.runtime
+    data, batch = data_of(inputs), inputs.runtime.settings.batch
+    runtime = default_runtime(batch) if inputs.runtime.emulated else inputs.runtime  # as trials are scored
     graph = ModelGraph(model, allow_quantized=True, image_size=data.contract.image_size)
-    contract = _detector(graph, data.contract)
+    contract, note = detector_like(graph, data.contract)
+    if note:
+        say(f"note: {note}")
     if contract.image_size != data.contract.image_size:
         raise InputError(f"{model}: takes images of {contract.image_size}, the run's model {data.contract.image_size}")
     images = ensure_images(inputs, loaded.run, data.search.images, steps)
-    batch, parts = runtime.settings.batch, ensure_parts(inputs, loaded.run, steps)
-    unquantized = reference_model(runtime, parts.graph, lambda: parts.materializer)
-    with (
-        open_file(runtime, model, data.contract.image_size) as candidate,
-        open_model(runtime, unquantized, parts.graph) as reference,
-    ):
+    timed: Latency | Failure | None = None
+    with open_file(runtime, model, data.contract.image_size) as candidate:
         with steps(f"scoring {name}", len(images)) as done:
             found = detect(runtime, candidate, images, contract, done)
-        pixels = images.batch(0, min(batch, len(images)))
-        sample = np.resize(pixels, (batch, *pixels.shape[1:]))
-        protocol = timing_protocol(loaded.config.timing, runtime)
-        with runtime.hold(alone=True):
-            timed = measure(candidate, reference, sample, protocol, observe=runtime.observe)
+        if loaded.config.objective_set.timed:
+            parts = ensure_parts(inputs, loaded.run, steps)
+            unquantized = reference_model(runtime, parts.graph, lambda: parts.materializer)
+            pixels = images.batch(0, min(batch, len(images)))
+            sample = np.resize(pixels, (batch, *pixels.shape[1:]))
+            protocol = timing_protocol(loaded.config.timing, runtime)
+            with open_model(runtime, unquantized, parts.graph) as reference, runtime.hold(alone=True):
+                timed = measure(candidate, reference, sample, protocol, observe=runtime.observe)
     if isinstance(timed, Failure):
         raise InputError(f"{model}: {timed.kind}: {timed.message}")
     accuracy = score(
         data.search, found, loaded.config.data.metrics, load_predictions(loaded.run.predictions / f"{REFERENCE}.npz")
     )
     goal = loaded.config.objective_set.maximised
-    milliseconds = loaded.reference.latency_ms * timed.ratio if loaded.reference else 0.0
-    baseline = Baseline(name, accuracy.figure(goal.name), milliseconds, _weight_bytes(graph), timed.noisy, goal.name)
+    milliseconds = loaded.reference.latency_ms * timed.ratio if loaded.reference and timed else 0.0
+    noisy = timed is not None and timed.noisy
+    baseline = Baseline(name, accuracy.figure(goal.name), milliseconds, _weight_bytes(graph), noisy, goal.name)
     keep(path, baseline, inputs.graph.layers)
     return baseline
 
 
-def _detector(graph: ModelGraph, own: Detector) -> Detector:
-    """How to read a model of another tool; one that says too little of itself is read as the run's model.
+def detector_like(graph: ModelGraph, own: Detector) -> tuple[Detector, str]:
+    """How to read a model of another tool, giving what the run's model gives; and what is to be said of it, or nothing.
 
-    Tools that rewrite a graph often drop its metadata.
+    Tools that rewrite a graph often drop its metadata: one that says too little of itself is read as the run's model.
+
+    Args:
+        graph: Of that model.
+        own: How the run's model is read.
+
+    Raises:
+        InputError: It is no such detector, or has no masks or keypoints where the run's has.
     """
+    note = ""
     try:
-        return recognise(graph)
+        found = recognise(graph)
     except InputError:
         found = recognise(graph, head=own.name, image_size=own.image_size, classes=own.classes or None)
-        say(f"note: {graph.path}: does not say how its outputs are read; read as the run's model ({own.name})")
-        return found
+        note = f"{graph.path}: does not say how its outputs are read; read as the run's model ({own.name})"
+    return found.giving(own.details, str(graph.path)), note
 
 
 def open_scored(path: Path) -> LoadedRun:

@@ -251,15 +251,17 @@ class StudyConfig(Section):
             return study
         known = [name for name in names if isinstance(name, str) and name in OBJECTIVES.names()]
         wanted = [OBJECTIVES.get(name).metric for name in known if OBJECTIVES.get(name).accuracy]
+        labelled = _labelled(data.get("images"), data.get("annotations"))
         bounds = study.get("constraints")
         if isinstance(bounds, dict) and any(value is not None for value in bounds.values()):
             bounded = (each for each in map(OBJECTIVES.get, OBJECTIVES.names()) if each.accuracy and each.bound)
-            wanted += [each.metric for each in bounded if bounds.get(each.bound) is not None]
+            asked = [each.metric for each in bounded if bounds.get(each.bound) is not None]
+            wanted += [metric for metric in asked if labelled or LABELS not in METRICS.get(metric).needs]
             wanted = list(dict.fromkeys(wanted))
-        labelled = DEFAULT_METRICS if _labelled(data.get("images"), data.get("annotations")) else ()
+        usual = DEFAULT_METRICS if labelled else ()
         if not wanted or wanted == list(DEFAULT_METRICS):
             return study
-        return {**study, "data": {**data, "metrics": list(dict.fromkeys([*labelled, *wanted]))}}
+        return {**study, "data": {**data, "metrics": list(dict.fromkeys([*usual, *wanted]))}}
 
     @model_validator(mode="after")
     def _check(self) -> StudyConfig:

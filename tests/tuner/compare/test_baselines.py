@@ -13,7 +13,7 @@ from tiny_detectors import build_detector
 from objectives.tasks.detection.detector import recognise
 from search_spaces.errors import InputError
 from search_spaces.model_graph import ModelGraph
-from tuner.compare.baselines import _detector
+from tuner.compare.baselines import detector_like
 
 
 def _rewritten(path: Path) -> Path:
@@ -28,18 +28,28 @@ def _rewritten(path: Path) -> Path:
     return path
 
 
-def test_a_model_without_metadata_is_read_as_the_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_without_metadata_is_read_as_the_runs(tmp_path: Path) -> None:
     own = recognise(ModelGraph(build_detector(tmp_path / "own.onnx", "scores")))
     graph = ModelGraph(_rewritten(tmp_path / "other.onnx"))
     with pytest.raises(InputError, match="not a detector of a known head"):
         recognise(graph)
-    found = _detector(graph, own)
+    found, note = detector_like(graph, own)
     assert (found.name, found.classes, found.class_count) == (own.name, own.classes, own.class_count)
-    assert "read as the run's model" in capsys.readouterr().err
+    assert "read as the run's model" in note
 
 
-def test_one_that_says_how_it_is_read_is_believed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_that_says_how_it_is_read_is_believed(tmp_path: Path) -> None:
     own = recognise(ModelGraph(build_detector(tmp_path / "own.onnx", "scores")))
     graph = ModelGraph(build_detector(tmp_path / "other.onnx", "end_to_end"))
-    assert _detector(graph, own).name == recognise(graph).name != own.name
-    assert capsys.readouterr().err == ""
+    found, note = detector_like(graph, own)
+    assert found.name == recognise(graph).name != own.name and note == ""
+
+
+def test_it_gives_what_the_runs_model_gives(tmp_path: Path) -> None:
+    """Else a study of masks could show no other tool's model."""
+    graph = ModelGraph(build_detector(tmp_path / "own.onnx", "segment"))
+    own = recognise(graph).giving(frozenset({"masks"}), "the study")
+    assert detector_like(graph, own)[0].details == own.details == frozenset({"masks"})
+    boxes = ModelGraph(build_detector(tmp_path / "other.onnx", "scores"))
+    with pytest.raises(InputError, match=r"other\.onnx: needs masks"):
+        detector_like(boxes, own)

@@ -131,7 +131,14 @@ def test_the_composed_study_reads_back_from_another_folder(tmp_path: Path, monke
     assert "../../m.onnx" in (run / "study.yaml").read_text()
 
 
-def test_a_data_yaml_needs_no_annotations(tmp_path: Path) -> None:
-    path = write(tmp_path, data={"images": "data.yaml", "calibration": "c.txt"})
-    (tmp_path / "data.yaml").touch()
+@pytest.mark.parametrize("name", ["data.yaml", "DATA.YAML", "data.yml"])
+def test_a_data_yaml_needs_no_annotations(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path, data={"images": name, "calibration": "c.txt"})
+    (tmp_path / name).touch()
     assert read_study(path).data.annotations is None
+
+
+def test_what_a_bound_needs_is_computed(tmp_path: Path) -> None:
+    assert read_study(write(tmp_path, constraints={"min_agreement": 0.9})).data.metrics == ["coco_box", "agreement"]
+    assert read_study(write(tmp_path, constraints={"min_map": 0.3})).data.metrics == ["coco_box"]
+    assert read_study(write(tmp_path, constraints={"max_weight_mib": 3})).data.metrics == ["coco_box"]

@@ -9,11 +9,11 @@ from objectives.evaluation.bench import REFERENCE
 from objectives.neural_compressor.session import TuneSettings, inc_python, inc_tune
 from objectives.runtimes.opening import open_file
 from objectives.runtimes.registry import default_runtime
-from objectives.tasks.detection.detector import recognise
 from objectives.tasks.detection.metrics.scoring import score
 from objectives.tasks.detection.prediction_file import load_predictions
 from search_spaces.durable import write_durably
 from search_spaces.model_graph import ModelGraph
+from tuner.compare.baselines import detector_like
 from tuner.compare.rivals.rival import Question, Rival, refuse_argument
 from tuner.prepare.images import data_of, ensure_images
 from tuner.prepare.predicting import detect
@@ -37,15 +37,16 @@ class NeuralCompressor(Rival):
         inputs, run, steps = question.inputs, question.run, question.steps
         python = inc_python(inputs.config.sensitivity.inc_python)
         pixels = question.calibration()
-        search = data_of(inputs).search
+        search, own = data_of(inputs).search, data_of(inputs).contract
         evaluated, cpu = ensure_images(inputs, run, search.images, steps), default_runtime()
 
         goal = inputs.config.objective_set.maximised
         expected = load_predictions(run.predictions / f"{REFERENCE}.npz")
 
         def scored(model: Path) -> float:
-            contract = recognise(ModelGraph(model, allow_quantized=True))
-            with open_file(cpu, model) as runner:
+            graph = ModelGraph(model, allow_quantized=True, image_size=own.image_size)
+            contract, _ = detector_like(graph, own)
+            with open_file(cpu, model, own.image_size) as runner:
                 found = detect(cpu, runner, evaluated, contract)
             return score(search, found, [goal.metric], expected).figure(goal.name)
 

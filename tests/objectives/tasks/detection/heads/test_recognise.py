@@ -126,3 +126,17 @@ def test_real_models(shared_data):
     assert (len(first.classes), first.image_size) == (80, (640, 640))
     heads = [dense_head(ModelGraph(shared_data / "models" / f"{name}.onnx")) for name in ("yolov10s", "yolov8n")]
     assert [head is not None and head.corners for head in heads] == [True, False]
+
+
+@pytest.mark.parametrize("layout", ["scores", "raw", "end_to_end", "segment", "pose", "oriented", "dfine", "detr"])
+def test_a_division_in_the_graph_is_not_done_twice(tmp_path, layout: str) -> None:
+    model = onnx.load(build_detector(tmp_path / "m.onnx", layout))
+    image = model.graph.input[0].name
+    for node in model.graph.node:
+        node.input[:] = ["shares" if name == image else name for name in node.input]
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(255), "brightest"))
+    model.graph.node.insert(0, helper.make_node("Div", [image, "brightest"], ["shares"]))
+    onnx.save(model, tmp_path / "n.onnx")
+    before, after = (recognise(ModelGraph(tmp_path / name)) for name in ("m.onnx", "n.onnx"))
+    assert after.name == before.name
+    assert (before.preprocessing.divisor, after.preprocessing.divisor) == (255.0, 1.0)
