@@ -7,8 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-import yaml
-from tiny_detectors import build_detector, write_calibration, write_dataset
+from tiny_study import write_tiny_study
 
 from objectives.runtimes.registry import ahead_of_time_builder
 from search_spaces.errors import InputError
@@ -25,21 +24,14 @@ pytest.importorskip("tensorrt_rtx", reason="needs the extra tensorrt-rtx")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("there")
-    model = build_detector(path / "m.onnx")
-    write_dataset(path, model, 6)
-    write_calibration(path)
-    study = {
-        "name": "there",
-        "model": {"path": "m.onnx"},
-        "data": {"images": "images", "annotations": "labels.json", "calibration": "calibration.txt"},
-        "space": {"granularity": "stage", "formats": ["fp16", "int8", "w8a16", "fp8"]},
-        "calibration": {"method": "max"},
-        "sensitivity": {"images": 2},
-        "runtime": {"name": ahead_of_time_builder(), "compute_capability": "8.6"},
-        "objectives": ["map_50_95", "engine_mib"],
-        "search": {"trials": 5, "seeds": ["uniform"]},
-    }
-    (path / "study.yaml").write_text(yaml.safe_dump(study))
+    write_tiny_study(
+        path,
+        "there",
+        formats=["fp16", "int8", "w8a16", "fp8"],
+        runtime={"name": ahead_of_time_builder(), "compute_capability": "8.6"},
+        objectives=["map_50_95", "engine_mib"],
+        search={"trials": 5, "seeds": ["uniform"]},
+    )
     return path
 
 

@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import yaml
-from tiny_detectors import build_detector, write_calibration, write_dataset
+from tiny_detectors import build_detector
+from tiny_study import write_tiny_study
 
 from search_spaces.errors import InputError
 from tuner.cli.app import main
@@ -30,25 +30,10 @@ UNTIMED = ["runtime.threads=2", "objectives=[map_50_95, weight_mib]"]  # these t
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("devices")
-    model = build_detector(path / "m.onnx")
-    write_dataset(path, model, 6)
-    write_calibration(path)
-    study = {
-        "name": "moved",
-        "model": {"path": "m.onnx"},
-        "data": {
-            "images": "images",
-            "annotations": "labels.json",
-            "calibration": "calibration.txt",
-            "search_images": 4,
-        },
-        "space": {"granularity": "stage", "formats": ["fp16", "int8"]},
-        "calibration": {"method": "max"},
-        "timing": {"min_seconds": 0.05, "warmup_ms": 5.0, "max_cov": 5.0},
-        "sensitivity": {"images": 2},
-        "search": {"trials": 3, "sampler": "random", "seeds": ["uniform"]},
-    }
-    (path / "study.yaml").write_text(yaml.safe_dump(study))
+    timing = {"min_seconds": 0.05, "warmup_ms": 5.0, "max_cov": 5.0}
+    search = {"trials": 3, "sampler": "random", "seeds": ["uniform"]}
+    data = {"search_images": 4}
+    write_tiny_study(path, "moved", formats=["fp16", "int8"], data=data, timing=timing, search=search)
     return path
 
 
