@@ -17,6 +17,7 @@ from tuner.results.posterior_front import posterior_front
 from tuner.results.reporting import draw_previews, write_report_of
 from tuner.results.rescore import rescore
 from tuner.results.retime import retime
+from tuner.results.teach import teach
 from tuner.samplers.problem import Problem
 from tuner.search.front import front_of
 from tuner.search.learned import learn
@@ -59,6 +60,7 @@ def finish(study: PreparedStudy, reference: Scores, steps: Steps = silent) -> No
             if member.recommended:
                 draw_previews(inputs, run, parts, member, steps)
     write_durably(run.learned, learn(loaded.trials.study, problem).to_json())
+    teach(study, loaded, problem, reference)
     write_report_of(loaded, inputs.graph.layers)
     run.log("front", members=sorted(int(number) for number in wanted))
 

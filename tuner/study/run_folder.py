@@ -60,6 +60,7 @@ class RunFolder:
         self.image_cache = self.cache / "images"
         self.costs = self.cache / "costs.json"
         self.seeds = self.cache / "seeds.json"
+        self.transfer = self.cache / "transfer.json"
         self.evaluations = self.cache / "evaluations"
         self.predictions = self.cache / "predictions"
         self.known = self.cache / "known"
