@@ -15,6 +15,7 @@ from typing import Any
 
 from objectives.torch_models.packages import chatter_to_stderr, require_ultralytics
 from search_spaces.errors import InputError
+from search_spaces.limits import step
 from search_spaces.reading import is_file
 
 _WITHOUT_BOXES = ("classify", "semantic", "depth")  # tasks of Ultralytics
@@ -114,9 +115,12 @@ def _load(path: Path) -> tuple[Checkpoint, list[str]]:
         raise InputError(f"model {str(path)!r}: no such file; give the path of an Ultralytics checkpoint")
     require_ultralytics(str(path))
     _check_archive(path)
-    content = _unpickle(path)
     try:
-        module, quantizers = _detector(content), _modes(content)
+        with step(path, "loading it"):
+            content = _unpickle(path)
+            module, quantizers = _detector(content), _modes(content)
+    except InputError:
+        raise
     except Exception as error:  # whatever a pickle's objects say when they are looked at
         kind = type(error).__name__
         raise InputError(f"{path}: not an Ultralytics checkpoint, or damaged ({kind}); get it again") from None

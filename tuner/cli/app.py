@@ -9,6 +9,7 @@ import typer
 from tuner import __version__
 from tuner.cli.commands import build, checkpoint, diagnosis, model, scheme, study
 from tuner.terminal.console import guarded
+from tuner.terminal.guard import watched
 
 app = typer.Typer(
     name="tuner",
@@ -37,4 +38,4 @@ def _root(
 
 def main() -> None:
     """Entry point of the console script ``tuner``."""
-    sys.exit(guarded(app))
+    sys.exit(watched(lambda: guarded(app)))
