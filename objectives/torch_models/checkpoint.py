@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import hashlib
 import pickletools
 import re
 import warnings
@@ -15,9 +14,10 @@ from typing import Any
 
 from objectives.torch_models.packages import chatter_to_stderr, require_ultralytics
 from search_spaces.errors import InputError
-from search_spaces.limits import step
-from search_spaces.reading import is_file
+from search_spaces.limits import MEMORY_VARIABLE, memory_limit, step
+from search_spaces.reading import digest_of, is_file
 
+_COPIES = 3  # of the weights that loading a checkpoint makes
 _WITHOUT_BOXES = ("classify", "semantic", "depth")  # tasks of Ultralytics
 
 
@@ -114,6 +114,8 @@ def _load(path: Path) -> tuple[Checkpoint, list[str]]:
     if not is_file(path):
         raise InputError(f"model {str(path)!r}: no such file; give the path of an Ultralytics checkpoint")
     require_ultralytics(str(path))
+    limit = memory_limit() // _COPIES
+    digest = digest_of(path, limit, f"give a smaller checkpoint, or set {MEMORY_VARIABLE} to more")
     _check_archive(path)
     try:
         with step(path, "loading it"):
@@ -126,7 +128,6 @@ def _load(path: Path) -> tuple[Checkpoint, list[str]]:
         raise InputError(f"{path}: not an Ultralytics checkpoint, or damaged ({kind}); get it again") from None
     if module is None:
         raise InputError(f"{path}: holds no Ultralytics detector; give a checkpoint of a model that finds boxes")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return Checkpoint(path, digest, module), quantizers
 
 

@@ -54,8 +54,7 @@ def watched(work: Callable[[], int]) -> int:
     except InputError as error:
         return _refused(error)
     board, parent = Board(), os.getpid()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _flush()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {*_ENDING, signal.SIGCHLD})
     child = os.fork()
@@ -184,10 +183,14 @@ def _leave(work: Callable[[], int]) -> None:
     finally:
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError):  # closed at the other end, or here
-                stream.flush()
+        _flush()
         os._exit(code)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # closed at the other end, here, or from the beginning
+            stream.flush()
 
 
 def _end_with(parent: int) -> None:

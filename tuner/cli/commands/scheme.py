@@ -17,6 +17,7 @@ from objectives.runtimes import DEFAULT_RUNTIME
 from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
 from search_spaces.limits import scratch, step
+from search_spaces.reading import MAX_TEXT_BYTES, read_sized
 from tuner.cli.options import Classes, Head, ImageSize, Json, Model, Runtime, Study, parse_classes, parse_size
 from tuner.terminal.console import say, show
 
@@ -305,7 +306,8 @@ def _opened(
 
 
 def _read(path: Path) -> str:
+    remedy = "--scheme takes a scheme.json"
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--scheme {str(path)!r}: cannot be read ({type(error).__name__})") from None
+        return read_sized(path, MAX_TEXT_BYTES, remedy).decode("utf-8")
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not a text file; {remedy}") from None
