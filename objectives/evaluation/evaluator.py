@@ -24,6 +24,7 @@ from objectives.scores import Failure, Latency, Outcome, Scores, Screened
 from objectives.tasks.detection.predict import NonFiniteOutputError
 from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError
+from search_spaces.limits import memory_limit, memory_used, pause, too_much
 
 __all__ = ["Evaluator", "EvaluatorSettings"]
 
@@ -154,11 +155,10 @@ class _Child:
         pipe = self._started()
         try:
             pipe.send((verb, allocation, *more))
-            if not pipe.poll(self._settings.runtime.limit_s):
+            failed = self._waited(pipe)
+            if failed is not None:
                 self.close()
-                return Failure(
-                    "timeout", f"no result after {self._settings.runtime.limit_s:.0f} s; the child was ended"
-                )
+                return failed
             result: Answer = pipe.recv()
         except (EOFError, OSError):
             return self._crashed()
@@ -170,6 +170,19 @@ class _Child:
         if isinstance(result, Failure) and result.kind in _FATAL:
             self.close()
         return result
+
+    def _waited(self, pipe: Connection) -> Failure | None:
+        """Waits for an answer; returns why there will be none, where time or memory is over."""
+        assert self._process is not None and self._process.pid is not None
+        seconds, limit, used = self._settings.runtime.limit_s, memory_limit(), 0
+        end = time.monotonic() + seconds
+        while not pipe.poll(min(pause(used, limit), max(0.0, end - time.monotonic()))):
+            used = memory_used(self._process.pid)
+            if used > limit:
+                return Failure("memory", f"the {self._task} process {too_much(used, limit)}")
+            if time.monotonic() >= end:
+                return Failure("timeout", f"no result after {seconds:.0f} s; the child was ended")
+        return None
 
     def _crashed(self) -> Failure:
         assert self._process is not None

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from objectives.runtimes.runtime import Runtime as RuntimeObject
     from tuner.workers.ray_cluster import RayCluster
 
+ATTACHED = "--attached"  # of a worker: whoever started it holds its stdin, and learns of its death
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 Model = Annotated[
     Path, typer.Argument(metavar="MODEL", help="ONNX detector, or Ultralytics checkpoint (.pt).", show_default=False)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+from search_spaces.limits import renew
+
 #: Opens a step: ``with steps("calibration", 128) as done: done(1)``.
 Steps = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
@@ -24,10 +26,15 @@ def bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
     console = Console(stderr=True)
     if not console.is_terminal:
         console.print(f"{title}: {total}", highlight=False)
-        yield lambda done: None
+        yield lambda done: renew()
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(title, total=total)
-        yield lambda done: progress.update(task, completed=done)
+
+        def show(done: int) -> None:
+            renew()
+            progress.update(task, completed=done)
+
+        yield show
     console.print(f"{title}: {total} done", highlight=False)

@@ -169,7 +169,8 @@ def test_a_model_of_nan_is_one_line(tuner: Tuner, tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "nan.onnx")
     done = tuner("eval", tmp_path / "nan.onnx", "--images", images, "--annotations", annotations)
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.splitlines()[-1].startswith("tuner: error: output 'output0' holds NaN or infinity (image id 1);")
+    said = f"tuner: error: {tmp_path / 'nan.onnx'}: output 'output0' holds NaN or infinity (image id 1);"
+    assert done.stderr.splitlines()[-1].startswith(said)
 
 
 @pytest.mark.parametrize("arguments", [("run",), ("nonsense",), ("front",), ("run", "x", "--trials", "zero")])

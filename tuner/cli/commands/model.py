@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ import typer
 
 from objectives.runtimes import DEFAULT_RUNTIME
 from search_spaces.errors import InputError
+from search_spaces.limits import renew, scratch
 from tuner.cli.options import (
     Builder,
     Classes,
@@ -134,7 +134,7 @@ def evaluate(
     dataset = dataset.matched(contract.classes, contract.class_count)
     for note in dataset.notes:
         say(f"note: {note}")
-    with tempfile.TemporaryDirectory(prefix="tuner-") as folder:
+    with scratch() as folder:
         with bar("preprocessing images", len(dataset)) as done:
             pixels = PreprocessedImages.build(dataset.images, contract.preprocessing, Path(folder), done)
         with bar("evaluation", len(dataset)) as done, open_file(target, file, contract.image_size) as runner:
@@ -220,6 +220,7 @@ def detect(
                 pixels, place = letterbox(picture, contract.preprocessing)
                 outputs = runner.infer(contract.preprocessing.feed(pixels[None]))
                 found = contract.decode(outputs, Thresholds(confidence=max(confidence, 1e-3)))[0]
+                renew()
                 found[:, :4] = place.to_image(found[:, :4])
                 drawn.setdefault(name, []).append(draw(picture, found, contract.classes, confidence))
     for name, views in drawn.items():

@@ -16,6 +16,8 @@ import typer
 from objectives.runtimes import DEFAULT_RUNTIME
 from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
+from search_spaces.limits import scratch, step
+from search_spaces.reading import MAX_TEXT_BYTES, read_sized
 from tuner.cli.options import Classes, Head, ImageSize, Json, Model, Runtime, Study, parse_classes, parse_size
 from tuner.terminal.console import say, show
 
@@ -86,7 +88,6 @@ def materialize(
 
     Example: tuner materialize yolov10s.onnx --uniform int8 --calibration calib.txt --out int8.onnx
     """
-    import tempfile
     from itertools import islice
 
     from objectives.quantization.calibration import calibrate
@@ -146,7 +147,7 @@ def materialize(
     for note in chosen.notes:
         say(f"note: {note}")
     records = chosen.images
-    with tempfile.TemporaryDirectory(prefix="tuner-") as folder:
+    with scratch() as folder:
         with bar("preprocessing images", len(records)) as done:
             pixels = PreprocessedImages.build(records, contract.preprocessing, Path(folder), done)
         check_model(graph, contract, pixels)
@@ -169,9 +170,10 @@ def materialize(
         started = time.perf_counter()
         artifact = Materializer(graph, table, dialect, settings, recovered).materialize(allocation)
         seconds = time.perf_counter() - started
-        artifact.check()
         try:
-            left = target.try_out(artifact.data, next(iter(pixels.singles()))) if by == "onnx" else ""
+            with step(model, "checking its scheme"):
+                artifact.check()
+                left = target.try_out(artifact.data, next(iter(pixels.singles()))) if by == "onnx" else ""
         except NotFiniteError:
             if not table.infinite(graph.outputs):
                 raise
@@ -304,7 +306,8 @@ def _opened(
 
 
 def _read(path: Path) -> str:
+    remedy = "--scheme takes a scheme.json"
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--scheme {str(path)!r}: cannot be read ({type(error).__name__})") from None
+        return read_sized(path, MAX_TEXT_BYTES, remedy).decode("utf-8")
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not a text file; {remedy}") from None

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from tuner.cli.commands.rivals import rivals
-from tuner.cli.options import Json, Model, Ray, RayShare, Run, Study, Trials, Workers, ray_cluster
+from tuner.cli.options import ATTACHED, Json, Model, Ray, RayShare, Run, Study, Trials, Workers, ray_cluster
 from tuner.terminal.console import say, show, show_table
 
 
@@ -72,7 +72,7 @@ def worker(
     device: Annotated[
         int | None, typer.Option("--device", metavar="N", min=0, help="GPU, in place of the study's runtime.device.")
     ] = None,
-    attached: Annotated[bool, typer.Option("--attached", hidden=True)] = False,
+    attached: Annotated[bool, typer.Option(ATTACHED, hidden=True)] = False,
 ) -> None:
     """Joins the workers of a run that `tuner run` prepared, on this host or another, until the study is done.
 
