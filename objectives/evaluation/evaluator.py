@@ -23,7 +23,9 @@ from objectives.runtimes.registry import builds_engines
 from objectives.scores import Failure, Latency, Outcome, Scores, Screened
 from objectives.tasks.detection.predict import NonFiniteOutputError
 from search_spaces.allocation import Allocation
+from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
+from search_spaces.regular import open_appending, open_regular
 
 __all__ = ["Evaluator", "EvaluatorSettings"]
 
@@ -115,12 +117,11 @@ class Evaluator:
         log, folder = self._settings.log, self._settings.failures
         if log is None or folder is None or not log.is_file():
             return failure
-        folder.mkdir(parents=True, exist_ok=True)
-        with log.open("rb") as file:
+        with open_regular(log) as file:
             file.seek(begin)
             text = file.read()
         kept = folder / f"{allocation.digest}.log"
-        kept.write_bytes(text + f"{failure.kind}: {failure.message}\n".encode())
+        write_durably(kept, text + f"{failure.kind}: {failure.message}\n".encode())
         return replace(failure, log=f"{folder.name}/{kept.name}")
 
 
@@ -200,9 +201,9 @@ def _serve(pipe: Connection, settings: EvaluatorSettings, parent: int) -> None:
     for kind in (signal.SIGINT, signal.SIGTERM):
         signal.signal(kind, signal.SIG_IGN)  # the terminal signals the whole group; only the parent decides
     if settings.log is not None:
-        log = os.open(settings.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
+        with open_appending(settings.log) as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     bench: Bench | None = None
     while True:

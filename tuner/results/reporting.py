@@ -18,6 +18,7 @@ from search_spaces.comparison import Comparison
 from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
 from search_spaces.layers import Layer
+from search_spaces.regular import read_regular
 from search_spaces.sensitivity import SensitivityTable
 from tuner.prepare.images import data_of
 from tuner.prepare.prepared import ArtifactParts
@@ -194,7 +195,7 @@ def read_previews(run: RunFolder) -> list[Preview]:
         return []
     try:
         return [
-            Preview(name, *((folder / f"{place}-{kind}.jpg").read_bytes() for kind in ("reference", "scheme")))
+            Preview(name, *(read_regular(folder / f"{place}-{kind}.jpg") for kind in ("reference", "scheme")))
             for place, name in enumerate(read_json(folder / "previews.json", _Previews).images)
         ]
     except OSError as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 from objectives.devices.gpu import Gpu, find_gpu, visible_gpus
 from objectives.runtimes.registry import RUNTIMES
 from objectives.runtimes.settings import RuntimeSettings
+from search_spaces.regular import open_appending
 from tuner.workers.supervisor import Start
 
 
@@ -28,7 +29,7 @@ class LocalWorker:
         command = [sys.executable, "-m", "tuner", "worker", str(run), "--attached"]
         command += ["--device", "0"] if one_gpu else []
         visible = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
-        with log.open("ab") as file:
+        with open_appending(log) as file:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,

@@ -13,6 +13,7 @@ from typing import Any
 
 from objectives.runners.runner import RuntimeUnavailable
 from search_spaces.errors import InputError
+from search_spaces.regular import open_appending
 from tuner.search.worker_locks import serves_hosts
 from tuner.study.config import StudyConfig
 from tuner.terminal.console import BAD_INPUT, DONE, say
@@ -80,8 +81,8 @@ class RayWorker:
                 self._status, said = LOST, f"ray: {' '.join(str(error).split())}"
                 self._ray.kill(self._actor)  # where only the way to it was lost, it would go on unwatched
             if said:
-                with self._log.open("a", encoding="utf-8") as file:
-                    file.write(f"{said}\n")
+                with open_appending(self._log) as file:
+                    file.write(f"{said}\n".encode())
         return self._status
 
     def waiting(self) -> bool:
@@ -127,7 +128,7 @@ def ray_start(cluster: RayCluster, config: StudyConfig, count: int) -> Iterator[
         placed = ray.remote(max_restarts=0, max_concurrency=3, scheduling_strategy="SPREAD", **wanted)(Place)
 
         def start(index: int, run: Path, log: Path) -> Worker:
-            log.touch()
+            open_appending(log).close()
             return RayWorker(ray, placed.remote(run, log, config.runtime_type.gpu, hosts), log)
 
         yield start
