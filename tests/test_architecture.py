@@ -71,8 +71,8 @@ def test_the_reader_of_decisions_sees_them(tmp_path: Path, line: str, decides: b
 NAMED_BY_THE_USER = {
     "tuner/cli/": "what the command line names, and what doctor asks the system",
     "tuner/compare/rivals/": "files of another tool, in a folder made for it a moment before",
-    "tuner/report/html.py": "the draft of a durable file",
     "tuner/results/build.py": "a model that the command line names, and engines of the user's cache",
+    "tuner/terminal/": "the null device, where a stream is closed",
     "tuner/study/artifacts.py": "the draft of a durable file",
 }
 

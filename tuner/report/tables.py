@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ def export_command(run_folder: Path | None, trial: int | str) -> str:
         here = Path.cwd()
         inside = run_folder.is_absolute() and run_folder.is_relative_to(here)
         folder = shlex.quote(str(run_folder.relative_to(here) if inside else run_folder))
+        folder = os.fsencode(folder).decode(errors="backslashreplace")  # a name that is no UTF-8 cannot be written
     return f"tuner export {folder} --trial {trial} --out DIR"
 
 

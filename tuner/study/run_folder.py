@@ -198,7 +198,8 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError:
         raise InputError(f"{path}: not a text file; {_REMEDY}") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); {_REMEDY}") from None
+        remedy = "check its owner and permissions" if isinstance(error, PermissionError) else _REMEDY
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
 
 
 def read_json(path: Path, kind: type[T]) -> T:

@@ -6,6 +6,7 @@ takes its workers with it, and what they claimed is free again.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from search_spaces.errors import InputError
 from search_spaces.regular import open_appending
 from tuner.search.worker_locks import serves_hosts
 from tuner.study.config import StudyConfig
+from tuner.study.storage_url import PASSWORD
 from tuner.terminal.console import BAD_INPUT, DONE, say
 from tuner.workers.local import LocalWorker
 from tuner.workers.ray_cluster import RayCluster, foreign_nodes, joined, one_host_line, own_addresses, room_for
@@ -33,11 +35,14 @@ class Place:
         log: File that the worker's words are added to; the one who asks has made it.
         one_gpu: Whether Ray lets it see one GPU.
         hosts: Addresses that it may be placed on; None where any will do.
+        password: Of the storage, which Ray shows nobody: as an environment of Ray's it would.
     """
 
-    def __init__(self, run: Path, log: Path, one_gpu: bool, hosts: Collection[str] | None) -> None:
+    def __init__(self, run: Path, log: Path, one_gpu: bool, hosts: Collection[str] | None, password: str) -> None:
         import ray
 
+        if password:
+            os.environ[PASSWORD] = password
         self._node = ray.util.get_node_ip_address()
         self._log = log
         self._refusal = _refusal(self._node, log, hosts)
@@ -116,6 +121,7 @@ def ray_start(cluster: RayCluster, config: StudyConfig, count: int) -> Iterator[
     wanted = cluster.resources(config.runtime)
     with joined(cluster.address) as ray:
         nodes = [node for node in ray.nodes() if node["Alive"]]
+        password = os.environ.get(PASSWORD, "")
         hosts = None if serves_hosts(config.storage) else own_addresses()
         if hosts is not None and (foreign := foreign_nodes(nodes, hosts)):
             raise InputError(f"storage: {one_host_line(foreign)}")
@@ -129,7 +135,7 @@ def ray_start(cluster: RayCluster, config: StudyConfig, count: int) -> Iterator[
 
         def start(index: int, run: Path, log: Path) -> Worker:
             open_appending(log).close()
-            return RayWorker(ray, placed.remote(run, log, config.runtime_type.gpu, hosts), log)
+            return RayWorker(ray, placed.remote(run, log, config.runtime_type.gpu, hosts, password), log)
 
         yield start
 
