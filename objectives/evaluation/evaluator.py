@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -12,8 +13,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from multiprocessing.reduction import DupFd
 from types import TracebackType
+from typing import Any
 
+from objectives.devices.waiting import TOLD, told
 from objectives.evaluation.bench import Bench, Built, UnstableError
 from objectives.evaluation.settings import EvaluatorSettings
 from objectives.runners.runner import RuntimeUnavailable
@@ -188,18 +192,20 @@ class _Child:
             self.close()
             context = multiprocessing.get_context("spawn")
             self._pipe, theirs = context.Pipe()
-            self._process = context.Process(
-                target=_serve, args=(theirs, self._settings, os.getpid()), name=f"tuner-{self._task}", daemon=True
-            )
+            seen = DupFd(told()) if sys.platform != "win32" else None
+            given = (theirs, self._settings, os.getpid(), seen)
+            self._process = context.Process(target=_serve, args=given, name=f"tuner-{self._task}", daemon=True)
             self._process.start()
             theirs.close()
         return self._pipe
 
 
-def _serve(pipe: Connection, settings: EvaluatorSettings, parent: int) -> None:
+def _serve(pipe: Connection, settings: EvaluatorSettings, parent: int, seen: Any) -> None:
     """The child: answers ``(verb, allocation, ...) -> Answer`` until the pipe closes or the parent is gone."""
     for kind in (signal.SIGINT, signal.SIGTERM):
         signal.signal(kind, signal.SIG_IGN)  # the terminal signals the whole group; only the parent decides
+    if seen is not None:
+        os.environ[TOLD] = str(seen.detach())  # its own stderr is a log from here on
     if settings.log is not None:
         with open_appending(settings.log) as log:
             os.dup2(log.fileno(), 1)

@@ -13,8 +13,9 @@ from contextlib import suppress
 from typing import Any
 
 from search_spaces.errors import InputError
+from search_spaces.passwords import without_passwords
 from tuner.terminal.signals import Interrupted
-from tuner.terminal.words import DISK, OWN_LIMITS, of_system, of_text, one_line, without_passwords
+from tuner.terminal.words import DISK, OWN_LIMITS, of_system, of_text, one_line
 
 DONE, CRASHED, BAD_INPUT, ENVIRONMENT, FAILURES, STORAGE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 

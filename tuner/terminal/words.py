@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import re
+
+from search_spaces.passwords import without_passwords
 
 LONGEST = 1000  # characters of an error
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
@@ -21,14 +22,6 @@ _REMEDIES = {
     errno.ENOENT: "check the path",
     errno.EBUSY: "another program uses it: wait for its end",
 }
-# Up to the last @ of a word: a password may hold one that its writer forgot to escape.
-_USER_INFO = re.compile(r"(\w://[^\s:/@'\"]*):[^\s'\"]*@")
-_QUERY = re.compile(r"([?&](?:ssl)?passw(?:or)?d=)[^&\s'\"]*", re.IGNORECASE)
-
-
-def without_passwords(text: str) -> str:
-    """Text without the passwords of URLs in it."""
-    return _QUERY.sub(r"\1***", _USER_INFO.sub(r"\1:***@", text))
 
 
 def one_line(text: str) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from search_spaces.passwords import without_passwords
 from tuner.terminal.console import BAD_INPUT, CRASHED, ENVIRONMENT, STORAGE, guarded
-from tuner.terminal.words import without_passwords
 
 URL = "postgresql+psycopg://tuner:s3cret@db.example:5432/studies"
 
