@@ -14,6 +14,7 @@ from typing import BinaryIO
 from search_spaces.errors import InputError
 
 FILE, FOLDER = "a file", "a folder"
+MAX_BYTES = 1 << 28  # of a file that a run keeps beside models and weights
 _KINDS = {
     stat.S_IFREG: FILE,
     stat.S_IFDIR: FOLDER,
@@ -39,9 +40,21 @@ def open_regular(path: Path) -> BinaryIO:
     return os.fdopen(_opened(path, os.O_RDONLY), "rb")
 
 
-def read_regular(path: Path) -> bytes:
-    """All bytes of a regular file; raises as `open_regular` does."""
+def read_regular(path: Path, limit: int | None = MAX_BYTES) -> bytes:
+    """All bytes of a regular file.
+
+    Args:
+        path: The file.
+        limit: Bytes that it may hold; None for files that may be as large as models are.
+
+    Raises:
+        InputError: As `open_regular`; or it is larger, which is asked before it is read.
+        OSError: As `open_regular`.
+    """
     with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if limit is not None and size > limit:
+            raise InputError(f"{path}: {size} bytes is too large (at most {limit}); restore or delete it")
         return file.read()
 
 

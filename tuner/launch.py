@@ -83,14 +83,14 @@ def launch(
         open_link(linked, identity(config, digests=inputs.digests))
     with _crew(config, workers, ray) as start:
         run = RunFolder.create(path, write_study(config, path), linked)
-        try:
-            with run.lock():
+        with run.lock():
+            try:
                 _work(run, inputs, trials or config.search.trials, workers, start, steps)
-        except InputError as error:
-            if run.prepared:
-                raise InputError(f"{error}; what was prepared is kept: `tuner resume {path}` goes on") from None
-            run.remove()
-            raise
+            except InputError as error:
+                if run.prepared:
+                    raise InputError(f"{error}; what was prepared is kept: `tuner resume {path}` goes on") from None
+                run.remove()
+                raise
     return run
 
 

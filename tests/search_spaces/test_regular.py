@@ -84,3 +84,11 @@ def test_entries_are_told_with_their_kinds_and_links_not_followed(tmp_path: Path
         "deep/er": FOLDER,
         "deep/er/pipe": "a FIFO",
     }
+
+
+def test_a_huge_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "reference.json"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(InputError, match="is too large"):
+        read_regular(path)

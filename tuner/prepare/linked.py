@@ -60,7 +60,7 @@ class Link:
         tables = [*source.path.glob("sensitivity.*"), *source.path.glob("layer-sensitivity-report.*")]
         for path in (source.calibration, source.recovered, *tables):
             if path.is_file():
-                write_durably(run.path / path.relative_to(source.path), read_regular(path))
+                write_durably(run.path / path.relative_to(source.path), read_regular(path, None))
         run.image_cache.mkdir(parents=True, exist_ok=True)
         for path in sorted(source.image_cache.glob("[!.]*.*")):
             _link(path, run.image_cache / path.name)
@@ -135,4 +135,4 @@ def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target, follow_symlinks=False)
     except OSError:
-        write_durably(target, read_regular(source))
+        write_durably(target, read_regular(source, None))

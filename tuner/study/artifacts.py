@@ -143,7 +143,7 @@ class BucketArtifacts(Boto3ArtifactStore):
 
     def put(self, artifact_id: str, path: Path) -> None:
         """Has the artifact hold what the file holds; its digest lies beside it, so that nothing is sent twice."""
-        digest, key = hashlib.sha256(read_regular(path)).hexdigest(), self._key(artifact_id)
+        digest, key = hashlib.sha256(read_regular(path, None)).hexdigest(), self._key(artifact_id)
         with self._named():
             if self._digest(key) != digest:
                 self.client.upload_file(str(path), self.bucket, key, ExtraArgs={"Metadata": {"sha256": digest}})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 import time
 from collections.abc import Iterator
@@ -122,8 +123,16 @@ class RunFolder:
         return any(path.exists() for path in made) or any(any(folder.glob("*")) for folder in folders)
 
     def remove(self) -> None:
-        """Removes the folder and everything in it."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Removes the folder and everything in it; whoever does holds its lock.
+
+        It loses its name first: nobody who comes meanwhile finds half of it, or works in it.
+        """
+        gone = self.path.with_name(f".{self.path.name}-{secrets.token_hex(4)}")
+        try:
+            self.path.rename(gone)
+        except OSError:  # somebody's mount point
+            gone = self.path
+        shutil.rmtree(gone, ignore_errors=True)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -141,6 +150,8 @@ class RunFolder:
             reason = f"cannot be written ({error.strerror})"
             raise InputError(f"run {str(self.path)!r}: {reason}; check its owner") from None
         try:
+            if not self.path.is_dir():
+                raise InputError(f"run {str(self.path)!r}: was removed by another `tuner`; start it again")
             yield
         finally:
             lock.release()

@@ -52,7 +52,7 @@ def connect_reading(file: Path) -> sqlite3.Connection:
         connection.close()
     with tempfile.TemporaryDirectory(prefix="tuner-") as folder:
         for part in ("", "-wal"):
-            write_durably(Path(folder, f"copy{part}"), read_regular(Path(f"{file}{part}")))
+            write_durably(Path(folder, f"copy{part}"), read_regular(Path(f"{file}{part}"), None))
         memory = sqlite3.connect(":memory:", check_same_thread=False)
         with closing(connect(Path(folder, "copy"))) as copy:
             copy.backup(memory)

@@ -80,9 +80,12 @@ def _without_secrets(url: sqlalchemy.URL) -> sqlalchemy.URL:
 
 
 def _parsed(url: str) -> sqlalchemy.URL:
+    shown = f"{url.partition('://')[0]}://..." if "://" in url else url
     try:
-        return sqlalchemy.make_url(url)
+        parsed = sqlalchemy.make_url(url)
     except (sqlalchemy.exc.ArgumentError, ValueError):  # ValueError: a port that is no number
         advice = "give sqlite:///FILE, postgresql+psycopg://USER@HOST/DATABASE or null"
-        shown = f"{url.partition('://')[0]}://..." if "://" in url else url
         raise InputError(f"storage {shown!r}: not a URL; {advice}") from None
+    if "@" in (parsed.host or ""):  # what stands before it would be shown as the name of a host
+        raise InputError(f"storage {shown!r}: not a URL; write @ in a password as %40")
+    return parsed

@@ -49,7 +49,7 @@ def test_a_password_leaves_the_url_for_the_environment(url: str, bare: str, secr
 
 
 def test_a_url_that_is_none_is_told_without_what_may_be_a_password() -> None:
-    for url in ("postgresql://u:s3cret@h:port/d", "://u:s3cret@h"):
+    for url in ("postgresql://u:s3cret@h:port/d", "://u:s3cret@h", "postgresql://u:a@s3cret@h/d"):
         with pytest.raises(InputError, match="not a URL") as caught:
             sqlite_file(url)
         assert "s3cret" not in str(caught.value)
