@@ -31,6 +31,8 @@ def sqlite_file(url: str) -> Path | None:
     name = parsed.database or ""
     if parsed.drivername != "sqlite" or parsed.query or parsed.host or name.startswith((":", "file:")) or not name:
         raise InputError(f"storage {shown_url(url)!r}: more than a file; give sqlite:///FILE without driver or options")
+    if "\0" in name or not Path(name).name:
+        raise InputError(f"storage {shown_url(url)!r}: names no file; give sqlite:///FILE")
     return Path(name)
 
 
@@ -39,7 +41,7 @@ def shown_url(url: str) -> str:
     try:
         return _without_secrets(_parsed(url)).render_as_string(hide_password=False)
     except InputError:
-        return f"{url.partition('://')[0]}://..." if "://" in url else url
+        return "..."  # no URL, and what of it is a password nobody knows
 
 
 def detach_password(url: str | None) -> str | None:
@@ -80,7 +82,7 @@ def _without_secrets(url: sqlalchemy.URL) -> sqlalchemy.URL:
 
 
 def _parsed(url: str) -> sqlalchemy.URL:
-    shown = f"{url.partition('://')[0]}://..." if "://" in url else url
+    shown = f"{url.partition('://')[0]}://..." if "://" in url else "..." if "@" in url else url
     try:
         parsed = sqlalchemy.make_url(url)
     except (sqlalchemy.exc.ArgumentError, ValueError):  # ValueError: a port that is no number

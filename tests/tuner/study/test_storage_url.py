@@ -49,7 +49,7 @@ def test_a_password_leaves_the_url_for_the_environment(url: str, bare: str, secr
 
 
 def test_a_url_that_is_none_is_told_without_what_may_be_a_password() -> None:
-    for url in ("postgresql://u:s3cret@h:port/d", "://u:s3cret@h", "postgresql://u:a@s3cret@h/d"):
+    for url in ("postgresql://u:s3cret@h:port/d", "://u:s3cret@h", "postgresql://u:a@s3cret@h/d", "u:s3cret@h/d"):
         with pytest.raises(InputError, match="not a URL") as caught:
             sqlite_file(url)
         assert "s3cret" not in str(caught.value)
@@ -81,3 +81,9 @@ def test_a_run_on_a_server_keeps_no_password(study_file: Callable[..., Path], tm
         assert secret not in said
         for path in run.rglob("*"):
             assert path.is_dir() or secret.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize("url", ["sqlite:////", "sqlite:///x.db%00"])
+def test_a_url_of_sqlites_that_names_no_file_is_refused(url: str) -> None:
+    with pytest.raises(InputError, match="names no file"):
+        sqlite_file(url)
