@@ -45,7 +45,7 @@ def show_table(head: list[str], rows: list[list[str]], left: set[str] | None = N
 def guarded(work: Callable[[], None]) -> int:
     """Runs a command and turns its errors into one line on stderr and an exit code."""
     try:
-        _ready_streams()
+        _escape_what_is_unknown()
         try:
             work()
         finally:
@@ -78,15 +78,19 @@ def _flush() -> None:
         raise
 
 
-def _ready_streams() -> None:
-    """Makes the three streams whole: a terminal that knows few characters gets the others as escapes.
+def _replace_closed_streams() -> None:
+    """Puts the null device in place of streams that are closed.
 
-    One that is closed would lend its number to the next file that is opened, and have messages written into that.
+    Their numbers would go to the next files that are opened, and messages would be written into those.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             os.dup2(os.open(os.devnull, os.O_RDWR), number)
             setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
+
+
+def _escape_what_is_unknown() -> None:
+    """Has a terminal that knows few characters show the others as escapes."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -118,3 +122,6 @@ def _fail(code: int, error: BaseException) -> int:
         text = of_text(error)
     say(f"tuner: error: {one_line(text)}")
     return code
+
+
+_replace_closed_streams()  # before anything of ours opens a file
