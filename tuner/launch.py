@@ -36,7 +36,8 @@ from tuner.study.identity import check_identity, identity, new_manifest, read_ma
 from tuner.study.inputs import Inputs, read_inputs
 from tuner.study.run_folder import RunFolder, refuse_existing
 from tuner.study.storage import close_storage, damage_named, open_storage
-from tuner.study.study_file import read_study, write_study
+from tuner.study.storage_url import detach_password
+from tuner.study.study_file import check_name, read_study, write_study
 from tuner.terminal.console import say
 from tuner.terminal.progress import Steps, silent
 from tuner.terminal.signals import Interrupted, Interrupts
@@ -72,7 +73,9 @@ def launch(
         RepeatedFailureError: The same failure ended five trials in a row.
         Interrupted: By a signal; the run can be resumed.
     """
+    check_name(path)
     refuse_existing(path)
+    config = config.model_copy(update={"storage": detach_password(config.storage)})
     inputs = read_inputs(config)
     for note in inputs.notes:
         say(f"note: {note}")
@@ -80,14 +83,14 @@ def launch(
         open_link(linked, identity(config, digests=inputs.digests))
     with _crew(config, workers, ray) as start:
         run = RunFolder.create(path, write_study(config, path), linked)
-        try:
-            with run.lock():
+        with run.lock():
+            try:
                 _work(run, inputs, trials or config.search.trials, workers, start, steps)
-        except InputError as error:
-            if run.prepared:
-                raise InputError(f"{error}; what was prepared is kept: `tuner resume {path}` goes on") from None
-            run.remove()
-            raise
+            except InputError as error:
+                if run.prepared:
+                    raise InputError(f"{error}; what was prepared is kept: `tuner resume {path}` goes on") from None
+                run.remove()
+                raise
     return run
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import html
 import json
 import mimetypes
 import uuid
@@ -14,6 +13,7 @@ from pathlib import Path
 import optuna
 from optuna_dashboard import get_note, save_note, save_plotly_graph_object
 
+from search_spaces.markdown import plain
 from tuner.report.pareto import pareto_figure
 from tuner.report.server import DashboardServer, serve
 from tuner.report.tables import front_markdown
@@ -96,11 +96,9 @@ def _save_figure(study: optuna.Study, run: Run) -> None:
 def _note(run: Run, folder: Path) -> str:
     headline, detail = recommendation(run)
     facts = {"model": run.summary.model, **run.summary.facts}
-    lines = "".join(
-        f"- {html.escape(label, quote=False)}: {html.escape(text, quote=False)}\n" for label, text in facts.items()
-    )
+    lines = "".join(f"- {plain(label)}: {plain(text)}\n" for label, text in facts.items())
     return (
-        f"## {html.escape(headline, quote=False)}\n\n{html.escape(detail, quote=False)}\n\n### Front\n\n"
+        f"## {plain(headline)}\n\n{plain(detail)}\n\n### Front\n\n"
         f"{front_markdown(run, folder)}\nThe Pareto figure with its baselines is at the foot of the "
         "study's first page, with report.html among the artifacts; a scheme's model is among those of its "
         f"trial.\n\n### Run\n\n{lines}"

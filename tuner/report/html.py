@@ -1,4 +1,4 @@
-"""Writes report.html: one file that opens anywhere, without a network."""
+"""The page of report.html: one file that opens anywhere, without a network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from plotly.offline import get_plotlyjs
 
 from objectives.runtimes.engine_report import EngineReport
 from search_spaces.comparison import Comparison
-from search_spaces.durable import durable_file
 from search_spaces.layers import Layer
 from search_spaces.sensitivity import SensitivityTable
 from tuner.report import engine, figures, methods, progress, tables
@@ -28,7 +27,7 @@ from tuner.search.records import BaselineOutcome, FrontMember, Preview, RunSumma
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 
 
-def write_report(
+def page(
     *,
     summary: RunSummary,
     records: Sequence[TrialRecord],
@@ -37,12 +36,12 @@ def write_report(
     layers: Sequence[Layer],
     table: SensitivityTable | None,
     previews: Sequence[Preview],
-    out: Path,
+    folder: Path,
     engines: Mapping[str, EngineReport] | None = None,
     comparison: Comparison | None = None,
     learned: Learned | None = None,
-) -> Path:
-    """Writes the report of a run, whole or not at all.
+) -> str:
+    """The report of a run.
 
     Args:
         summary: Facts of the run.
@@ -52,23 +51,16 @@ def write_report(
         layers: The model's layers, in model order.
         table: The sensitivity table; None leaves out its two sections.
         previews: Images side by side; may be empty.
-        out: The file, or the folder that gets a ``report.html``.
+        folder: Of the run, for the commands that the page shows.
         engines: ``{allocation digest: what its engine became}``; None or empty where the runtime has none.
         comparison: Of sensitivity methods; None leaves out its section.
         learned: What the models learned; None leaves out its section.
 
     Returns:
-        The file.
-
-    Raises:
-        OSError: `out` cannot be written.
+        HTML.
     """
-    path = out / "report.html" if out.is_dir() else out
     run = Run.of(summary, records, front, baselines)
-    text = _page(run, layers, table, previews, path.parent, engines or {}, comparison, learned)
-    with durable_file(path) as draft:
-        draft.write_text(text, encoding="utf-8")
-    return path
+    return _page(run, layers, table, previews, folder, engines or {}, comparison, learned)
 
 
 def _page(

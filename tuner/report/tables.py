@@ -9,6 +9,7 @@ from pathlib import Path
 
 from objectives.objective import MIB, milliseconds
 from objectives.scores import Scores
+from search_spaces import markdown
 from search_spaces.allocation import Allocation
 from search_spaces.sensitivity import SensitivityTable
 from tuner.report.figures import sorted_layers
@@ -24,6 +25,7 @@ def export_command(run_folder: Path | None, trial: int | str) -> str:
         here = Path.cwd()
         inside = run_folder.is_absolute() and run_folder.is_relative_to(here)
         folder = shlex.quote(str(run_folder.relative_to(here) if inside else run_folder))
+        folder = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in folder)  # one line, of whole characters
     return f"tuner export {folder} --trial {trial} --out DIR"
 
 
@@ -158,18 +160,12 @@ def _chips(allocation: Allocation) -> str:
 
 def front_markdown(run: Run, run_folder: Path | None) -> str:
     """The front as a Markdown table with how to export a member."""
-
-    def cell(text: str) -> str:
-        return html.escape(text, quote=False).replace("|", "\\|")
-
-    head = front_head(run)
-    lines = [head, ["---"] * len(head)]
+    rows = []
     for member in run.members:
         record = member.record
-        name = f"**{record.number}**{_marks(member)}"
-        cells = front_cells(run, scores_of(record), member.rescore)
-        lines.append([name, *cells, record.allocation.summary()])
-    text = "".join("| " + " | ".join(cell(part) for part in line) + " |\n" for line in lines)
+        cells = [*front_cells(run, scores_of(record), member.rescore), record.allocation.summary()]
+        rows.append([f"**{record.number}**{_marks(member)}", *map(markdown.plain, cells)])
+    text = markdown.table([markdown.plain(name) for name in front_head(run)], rows)
     noise = f" {NOISY_MARK} timed on a noisy machine." if any(member.noisy for member in run.members) else ""
     legend = f"★ recommended, ◇ knee of the front.{noise} Export a member with"
     return f"{text}\n{legend}\n\n    {export_command(run_folder, '<trial>')}\n"

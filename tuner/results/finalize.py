@@ -48,7 +48,9 @@ def finish(study: PreparedStudy, reference: Scores, steps: Steps = silent) -> No
     wanted = {str(member.record.number) for member in members}
     run.schemes.mkdir(exist_ok=True)
     for folder in run.schemes.iterdir():
-        if folder.name not in wanted or _outdated(folder, loaded):  # no longer on the front, or left by a crash
+        if folder.is_dir() and (
+            folder.name not in wanted or _outdated(folder, loaded)
+        ):  # no longer on the front, or left by a crash
             shutil.rmtree(folder)
     exporter = Exporter(loaded, inputs.graph)
     for member in members:

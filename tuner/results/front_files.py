@@ -12,6 +12,7 @@ from objectives.objective import Objective, milliseconds
 from objectives.objective_set import ObjectiveSet
 from objectives.scores import Accuracy, Scores
 from search_spaces.durable import write_durably
+from search_spaces.markdown import plain
 from tuner.results.selection import latency_of
 from tuner.search.front import drop
 from tuner.search.records import FrontMember, Rescore, TrialRecord, noise_of
@@ -172,7 +173,7 @@ def _markdown(name: str, rows: Sequence[Mapping[str, Any]], reference: Scores, o
         size = [f"{entry['weight_bytes'] / 2**20:.2f}", f"{entry['average_weight_bits']:.2f}"]
         more = [objective.text(entry[objective.name]) for objective in further]
         scores = [accuracy.text(entry[accuracy.name]), loss, *times, *size, *more]
-        cells = [str(entry["trial"]), *scores, f"{entry['summary']}{marks}"]
+        cells = [str(entry["trial"]), *scores, f"{plain(entry['summary'])}{marks}"]
         lines.append(f"| {' | '.join(cells)} |")
     best = "fastest" if timed else "smallest"
     lines += [

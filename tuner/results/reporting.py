@@ -18,11 +18,12 @@ from search_spaces.comparison import Comparison
 from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
 from search_spaces.layers import Layer
+from search_spaces.regular import read_regular
 from search_spaces.sensitivity import SensitivityTable
 from tuner.prepare.images import data_of
 from tuner.prepare.prepared import ArtifactParts
-from tuner.report import write_report
 from tuner.report.dashboard import attach
+from tuner.report.html import page
 from tuner.results.detector import Detector
 from tuner.results.loaded import LoadedRun
 from tuner.search.front import hypervolume_history
@@ -57,7 +58,27 @@ def write_report_of(loaded: LoadedRun, layers: Sequence[Layer] | None = None) ->
         The page.
     """
     run = loaded.run
-    summary, front, baselines = run_summary(loaded), loaded.front, read_baselines(run)
+    write_durably(run.report, report_page(loaded, layers))
+    attach(
+        loaded.trials.study,
+        summary=run_summary(loaded),
+        records=loaded.records,
+        front=loaded.front,
+        baselines=read_baselines(run),
+        artifacts=loaded.artifacts(),
+        report=run.report,
+    )
+    return run.report
+
+
+def report_page(loaded: LoadedRun, layers: Sequence[Layer] | None = None) -> str:
+    """The report of a run, as HTML; nothing is written.
+
+    Args:
+        loaded: The run.
+        layers: Of its model; read from the model file where not given.
+    """
+    run = loaded.run
     table = None
     if run.sensitivity.exists():
         table = SensitivityTable.from_json(read_text(run.sensitivity))
@@ -66,31 +87,19 @@ def write_report_of(loaded: LoadedRun, layers: Sequence[Layer] | None = None) ->
         compared = Comparison.from_json(read_text(run.comparison))
     if layers is None:
         layers = read_model(loaded.config.model, open_runtime(loaded.config.runtime)).layers
-    page = write_report(
-        summary=summary,
+    return page(
+        summary=run_summary(loaded),
         records=loaded.records,
-        front=front,
-        baselines=baselines,
-        layers=layers
-        if layers is not None
-        else read_model(loaded.config.model, open_runtime(loaded.config.runtime)).layers,
+        front=loaded.front,
+        baselines=read_baselines(run),
+        layers=layers,
         table=table,
         previews=read_previews(run),
-        out=run.report,
+        folder=run.path,
         engines=read_engines(run),
         comparison=compared,
         learned=read_json(run.learned, Learned) if run.learned.exists() else None,
     )
-    attach(
-        loaded.trials.study,
-        summary=summary,
-        records=loaded.records,
-        front=front,
-        baselines=baselines,
-        artifacts=loaded.artifacts(),
-        report=page,
-    )
-    return page
 
 
 def run_summary(loaded: LoadedRun) -> RunSummary:
@@ -194,7 +203,7 @@ def read_previews(run: RunFolder) -> list[Preview]:
         return []
     try:
         return [
-            Preview(name, *((folder / f"{place}-{kind}.jpg").read_bytes() for kind in ("reference", "scheme")))
+            Preview(name, *(read_regular(folder / f"{place}-{kind}.jpg") for kind in ("reference", "scheme")))
             for place, name in enumerate(read_json(folder / "previews.json", _Previews).images)
         ]
     except OSError as error:

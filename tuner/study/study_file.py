@@ -31,6 +31,7 @@ def read_study(path: Path, overrides: Sequence[str] = (), *, check_paths: bool =
         InputError: The file is missing, too large, not YAML, or does not describe a study; a path in it
             does not exist.
     """
+    check_name(path)
     data = read_yaml(path, "study file")
     for override in overrides:
         _override(data, override)
@@ -38,7 +39,7 @@ def read_study(path: Path, overrides: Sequence[str] = (), *, check_paths: bool =
         config = StudyConfig.model_validate(data)
     except ValidationError as error:
         raise InputError(f"{path}: {_explain(error)}") from None
-    root = path.resolve().parent
+    root = Path(os.path.realpath(path)).parent  # loops are told by whoever opens the file
     config = _map_paths(config, lambda text: os.path.normpath(root / Path(text).expanduser()))
     for section, key in _path_keys(config):
         value = getattr(getattr(config, section), key)
@@ -46,6 +47,19 @@ def read_study(path: Path, overrides: Sequence[str] = (), *, check_paths: bool =
             advice = "paths are relative to the study file"
             raise InputError(f"{path}: {section}.{key}: {value!r} does not exist; {advice}")
     return config
+
+
+def check_name(path: Path) -> None:
+    """Refuses a path that no study file, report or data base could name, before hours are spent there.
+
+    Raises:
+        InputError: It is not UTF-8.
+    """
+    whole = path.absolute()
+    try:
+        str(whole).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{str(whole)!r}: its name is not UTF-8; rename it, or choose another place") from None
 
 
 def runtime_settings(name: str, pairs: Sequence[str]) -> RuntimeSettings:
@@ -66,7 +80,7 @@ def runtime_settings(name: str, pairs: Sequence[str]) -> RuntimeSettings:
 def write_study(config: StudyConfig, folder: Path) -> str:
     """Returns the composed study as YAML text for a file in `folder`, with paths relative to that folder."""
     with contextlib.suppress(ValueError):  # on another drive: absolute paths stay
-        config = _map_paths(config, lambda text: os.path.relpath(text, folder.resolve()))
+        config = _map_paths(config, lambda text: os.path.relpath(text, os.path.realpath(folder)))
     return yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
 
 

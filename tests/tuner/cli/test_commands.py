@@ -287,7 +287,7 @@ def test_a_file_that_is_not_run_says_so(tuner: Tuner, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
-        (IsADirectoryError(21, "Is a directory", "runs/a/x.json"), BAD_INPUT, "Is a directory: 'runs/a/x.json'"),
+        (IsADirectoryError(21, "Is a directory", "runs/a/x.json"), BAD_INPUT, "'runs/a/x.json': is a directory"),
         (MemoryError("cudaMalloc: the GPU is out of memory"), ENVIRONMENT, "the GPU is out of memory"),
         (MemoryError(), ENVIRONMENT, "MemoryError"),
     ],

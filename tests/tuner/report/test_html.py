@@ -15,9 +15,9 @@ from objectives.scores import Accuracy, Failure, Latency, Scores, Size
 from search_spaces.allocation import Allocation
 from search_spaces.layers import Layer
 from search_spaces.sensitivity import SensitivityEntry, SensitivityTable
-from tuner.report import write_report
 from tuner.report.engine import by_layer
 from tuner.report.figures import bit_width_map
+from tuner.report.html import page as write_page
 from tuner.report.labels import place
 from tuner.report.pareto import hover, pareto_figure
 from tuner.report.progress import correlate, prior_figure
@@ -83,7 +83,7 @@ SUMMARY = RunSummary("study <one>", "m.onnx", {"machine": "2 cores & more"}, hyp
 RUN = Run.of(SUMMARY, RECORDS, FRONT, BASELINES)
 
 
-def report(out: Path, **changes: object) -> str:
+def report(**changes: object) -> str:
     values: dict[str, object] = {
         "summary": SUMMARY,
         "records": RECORDS,
@@ -92,14 +92,14 @@ def report(out: Path, **changes: object) -> str:
         "layers": LAYERS,
         "table": TABLE,
         "previews": [Preview('a".jpg', b"\xff\xd8left", b"\xff\xd8right")],
-        "out": out,
+        "folder": Path("runs/demo"),
     }
-    return write_report(**{**values, **changes}).read_text(encoding="utf-8")  # type: ignore[arg-type]
+    return write_page(**{**values, **changes})  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return report(tmp_path_factory.mktemp("report") / "report.html")
+def text() -> str:
+    return report()
 
 
 def test_is_self_contained_with_one_copy_of_plotly(text: str) -> None:
@@ -150,19 +150,9 @@ def test_recommendation_of_less(front: list[FrontMember], records: list[TrialRec
     assert expected in recommendation(Run.of(SUMMARY, records, front, []))[0]
 
 
-def test_empty_run_gives_a_page(tmp_path: Path) -> None:
-    page = report(tmp_path, records=[], front=[], baselines=[], layers=[], table=None, previews=[])
+def test_empty_run_gives_a_page() -> None:
+    page = report(records=[], front=[], baselines=[], layers=[], table=None, previews=[])
     assert "No trial is complete yet" in page
-    assert (tmp_path / "report.html").is_file()
-    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
-
-
-def test_failed_write_keeps_the_old_report(tmp_path: Path) -> None:
-    (tmp_path / "report.html").write_text("old")
-    broken = [Preview("x", None, b"")]  # type: ignore[arg-type]
-    with pytest.raises(TypeError):
-        report(tmp_path / "report.html", previews=broken)
-    assert (tmp_path / "report.html").read_text() == "old"
 
 
 def test_noise_is_marked_in_table_and_hover() -> None:
@@ -252,11 +242,11 @@ def _engine(*precisions: str) -> EngineReport:
     return EngineReport((copy, *layers), ((EVIL, "int8", "fp32"),), 3 << 20, 41.0, "10.13", (NAMES[1],), "cuda graph")
 
 
-def test_engines_are_told_of_beside_the_front(tmp_path: Path) -> None:
-    assert "What the engine did" not in report(tmp_path)
+def test_engines_are_told_of_beside_the_front() -> None:
+    assert "What the engine did" not in report()
     engines = {RECORDS[3].allocation.digest: _engine("int8", "fp32", "int8")}
     engines[RECORDS[0].allocation.digest] = _engine("fp16", "fp16", "fp16")
-    text = report(tmp_path, engines=engines)
+    text = report(engines=engines)
     assert "Where the milliseconds go" in text and "What the engine did" in text
     assert "asked int8, ran fp32" in text and "cuda graph" in text and "0.050 (14 %)" in text
     assert EVIL not in text

@@ -285,6 +285,7 @@ def _opened(
     """A study and a folder of its own, held, which is refused where it belongs to another identity."""
     from tuner.study.identity import check_identity, identity
     from tuner.study.inputs import read_inputs
+    from tuner.study.run_entries import check_entries
     from tuner.study.run_folder import RunFolder, read_json
     from tuner.study.study_file import read_study
 
@@ -295,6 +296,7 @@ def _opened(
         run.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--out {str(run.path)!r}: cannot be written ({error.strerror})") from None
+    check_entries(run.path)
     with run.lock():
         if run.manifest.is_file():
             check_identity(run, read_json(run.manifest, _Prepared).identity, now)

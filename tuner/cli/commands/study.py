@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from search_spaces.durable import write_durably
+from search_spaces.errors import InputError
 from tuner.cli.commands.rivals import rivals
 from tuner.cli.options import ATTACHED, Json, Model, Ray, RayShare, Run, Study, Trials, Workers, ray_cluster
 from tuner.terminal.console import say, show, show_table
@@ -242,15 +246,34 @@ def baseline(
     say(str(found))
 
 
-def report(run: Run) -> None:
-    """Writes report.html again.
+def report(
+    run: Run,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Where to, in place of the run; - is stdout.")
+    ] = None,
+) -> None:
+    """Writes report.html again, and what the dashboard shows of it.
+
+    Of a run that this user may not write, the page goes to stdout, or to --out alone.
 
     Example: tuner report runs/demo
     """
     from tuner.results.loaded import load_run
-    from tuner.results.reporting import write_report_of
+    from tuner.results.reporting import report_page, write_report_of
 
-    say(f"report: {write_report_of(load_run(run))}")
+    loaded = load_run(run)
+    if out is None and not os.access(run, os.W_OK):
+        if sys.stdout.isatty():
+            raise InputError(f"run {str(run)!r}: this user may not write it; give --out FILE")
+        say(f"note: run {str(run)!r} is read-only to this user: the page goes to stdout; --out FILE writes it")
+        out = Path("-")
+    if out is None:
+        say(f"report: {write_report_of(loaded)}")
+    elif out == Path("-"):
+        sys.stdout.buffer.write(report_page(loaded).encode())
+    else:
+        write_durably(out, report_page(loaded))
+        say(f"report: {out}")
 
 
 def dashboard(
