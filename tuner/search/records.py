@@ -74,7 +74,10 @@ class Rescore:
         unseen_interval: Its interval; None where there are none.
         onnxruntime: Of the same ONNX in ONNX Runtime's CPU on all evaluation images; None where that is the runtime.
         ratios: Median paired latency ratio to the reference in each round of repeated timing; empty where none was.
+        ratio_intervals: 95 % interval (low, high) of each of them; empty in older runs.
         noisy_rounds: How many of them were measured on a noisy machine.
+        resampled: `difference` on each bootstrap resample of the images, the same resamples for every scheme of a run:
+            the difference of two schemes' is paired. Empty in older runs.
     """
 
     full: Accuracy
@@ -86,6 +89,8 @@ class Rescore:
     onnxruntime: Accuracy | None = None
     ratios: tuple[float, ...] = ()
     noisy_rounds: int = 0
+    ratio_intervals: tuple[tuple[float, float], ...] = ()
+    resampled: tuple[float, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Returns a JSON object; accuracies are flat in it."""
@@ -100,6 +105,16 @@ class Rescore:
         """Median of the rounds; None where the latency was not measured again."""
         return float(median(self.ratios)) if self.ratios else None
 
+    @property
+    def latency_interval(self) -> tuple[float, float] | None:
+        """What `latency_ratio` may be: the rounds' range and the 95 % interval of a round; None where neither is known.
+
+        Of three rounds neither says enough alone: they may agree by luck, and a round knows nothing of a drift.
+        """
+        lows, highs = ([pair[end] for pair in self.ratio_intervals] for end in (0, 1))
+        known = [*self.ratios, *([median(lows), median(highs)] if lows else [])]
+        return (float(min(known)), float(max(known))) if len(known) > 1 else None
+
 
 @dataclass(frozen=True)
 class FrontMember:
@@ -108,14 +123,35 @@ class FrontMember:
     Attributes:
         record: Its trial; `record.scores` is never None.
         rescore: None until the front was re-scored.
-        recommended: Whether it is the one to start from (fastest within 1 point of the reference).
+        recommended: Whether it is the one to ship, see `tuner.search.recommendation`.
         knee: Whether it lies where the front bends most, see `tuner.search.front.knee`.
+        nearest: Whether no member is to be recommended, for none surely keeps the budget, and this one comes nearest.
+        folded_under: Trial of the member beside which noise leaves it no advantage; None of members to be shown.
     """
 
     record: TrialRecord
     rescore: Rescore | None = None
     recommended: bool = False
     knee: bool = False
+    folded_under: int | None = None
+    nearest: bool = False
+
+    @property
+    def loss(self) -> float | None:
+        """Accuracy lost on all evaluation images, in [-1, 1]; None until it was scored again."""
+        return -self.rescore.difference if self.rescore is not None else None
+
+    @property
+    def loss_interval(self) -> tuple[float, float] | None:
+        """95 % interval of `loss`, paired with the reference; None until it was scored again."""
+        return None if self.rescore is None else (-self.rescore.interval[1], -self.rescore.interval[0])
+
+    @property
+    def latency_interval(self) -> tuple[float, float] | None:
+        """Interval of the latency as a share of the reference's, by the rounds where it was timed again."""
+        again = self.rescore.latency_interval if self.rescore is not None else None
+        scores = self.record.scores
+        return again or (scores.latency.interval if scores is not None and scores.latency is not None else None)
 
     @property
     def noisy(self) -> bool:
