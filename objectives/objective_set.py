@@ -15,9 +15,6 @@ from search_spaces.errors import InputError
 
 #: Costs that every table shows of a scheme beside its accuracy, objective or not.
 _SHOWN = (LATENCY_MS, WEIGHT_MIB)
-#: Key of ``constraints`` that says what a recommended scheme may lose, and what it may where it does not, in points.
-_MAX_DROP = "max_drop"
-_DEFAULT_DROP = 1.0
 
 
 @dataclass(frozen=True)
@@ -27,12 +24,12 @@ class ObjectiveSet:
     Attributes:
         objectives: In the order of the study's values; one of them is the accuracy.
         bounds: ``{objective: value}`` that no scheme may be worse than, of objectives and of other quantities.
-        max_drop: Accuracy that the recommended scheme may lose against the unquantized model, in [0, 1].
+        max_drop: Points (hundredths) of the accuracy that a scheme may lose against the reference; None for any.
     """
 
     objectives: tuple[Objective, ...]
     bounds: Mapping[Objective, float] = field(default_factory=dict)
-    max_drop: float = _DEFAULT_DROP / 100
+    max_drop: float | None = None
 
     @staticmethod
     def of(names: Sequence[str], constraints: Mapping[str, float | None] | None = None) -> ObjectiveSet:
@@ -46,8 +43,7 @@ class ObjectiveSet:
             InputError: A name is unknown or twice there, or there is not one accuracy with at least one cost.
         """
         bounds = {key: value for key, value in (constraints or {}).items() if value is not None}
-        drop = bounds.pop(_MAX_DROP, _DEFAULT_DROP)
-        return _built(tuple(names), tuple(bounds.items()), drop / 100)
+        return _built(tuple(names), tuple(bounds.items()))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -133,7 +129,7 @@ class ObjectiveSet:
 
 
 @cache
-def _built(names: tuple[str, ...], bounds: tuple[tuple[str, float], ...], max_drop: float) -> ObjectiveSet:
+def _built(names: tuple[str, ...], bounds: tuple[tuple[str, float], ...]) -> ObjectiveSet:
     if len(set(names)) != len(names):
         raise InputError("objectives: one is named twice; name each once")
     objectives = tuple(OBJECTIVES.get(name) for name in names)
@@ -143,6 +139,7 @@ def _built(names: tuple[str, ...], bounds: tuple[tuple[str, float], ...], max_dr
             f"cost, such as {LATENCY_MS.name} or {WEIGHT_MIB.name}, are needed"
         )
     left, found = dict(bounds), dict[Objective, float]()
+    max_drop = left.pop("max_drop", None)
     for name in OBJECTIVES.names():
         if left and (objective := OBJECTIVES.get(name)).bound in left:
             found[objective] = left.pop(objective.bound)

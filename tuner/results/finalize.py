@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,8 @@ from tuner.results.front_files import rescored, write_front
 from tuner.results.loaded import LoadedRun, load_run
 from tuner.results.posterior_front import posterior_front
 from tuner.results.reporting import draw_previews, write_report_of
-from tuner.results.rescore import rescore
-from tuner.results.retime import retime
+from tuner.results.rescore import rescore, with_rounds
+from tuner.results.retime import Round, Worthwhile, retime
 from tuner.samplers.problem import Problem
 from tuner.search.front import front_of
 from tuner.search.learned import learn
@@ -40,7 +42,7 @@ def finish(study: PreparedStudy, reference: Scores, steps: Steps = silent) -> No
         chosen = _candidates(loaded, problem, reference)
         rescore(inputs, run, parts, chosen, steps)
         if loaded.config.objective_set.timed:
-            retime(inputs, run, chosen, steps)
+            retime(inputs, run, chosen, _shown(load_run(run.path)), steps)
         loaded = load_run(run.path)
     members = loaded.front
     write_front(run, loaded.config.name, members, reference, loaded.config.objective_set)
@@ -56,7 +58,7 @@ def finish(study: PreparedStudy, reference: Scores, steps: Steps = silent) -> No
             exporter.export(member.record, folder)
     if parts is not None:
         for member in members:
-            if member.recommended:
+            if member.recommended or member.nearest:
                 draw_previews(inputs, run, parts, member, steps)
     write_durably(run.learned, learn(loaded.trials.study, problem).to_json())
     write_report_of(loaded, inputs.graph.layers)
@@ -74,6 +76,17 @@ def _candidates(loaded: LoadedRun, problem: Problem, reference: Scores) -> list[
     found = {a.digest: a for a in [*(member.record.allocation for member in measured), *believed]}
     loaded.run.log("rescoring", measured=len(measured), believed=len(believed), schemes=len(found))
     return list(found.values())
+
+
+def _shown(loaded: LoadedRun) -> Worthwhile:
+    """Who stands in the front and is not folded, by the rounds so far."""
+
+    def digests(rounds: Mapping[str, Sequence[Round]]) -> set[str]:
+        rescores = {digest: with_rounds(found, rounds.get(digest, ())) for digest, found in loaded.rescores.items()}
+        members = replace(loaded, rescores=rescores).front
+        return {member.record.allocation.digest for member in members if member.folded_under is None}
+
+    return digests
 
 
 def _outdated(folder: Path, loaded: LoadedRun) -> bool:

@@ -18,7 +18,7 @@ from search_spaces.durable import write_durably
 from tuner.prepare.images import data_of
 from tuner.prepare.prepared import ArtifactParts
 from tuner.results.detector import Detector
-from tuner.results.retime import read_rounds
+from tuner.results.retime import Round, read_rounds
 from tuner.search.records import Rescore
 from tuner.study.config import StudyConfig
 from tuner.study.inputs import Inputs
@@ -61,14 +61,18 @@ def read_rescores(run: RunFolder) -> dict[str, Rescore]:
     """Returns ``{allocation digest: rescore}`` of what was re-scored so far."""
     found, rounds = {}, read_rounds(run)
     for path in sorted(run.rescores.glob("*.json")):
-        timed = rounds.get(path.stem, ())
-        found[path.stem] = replace(
-            read_json(path, Rescore),
-            ratios=tuple(one.ratio for one in timed),
-            ratio_intervals=tuple((one.low, one.high) for one in timed if one.low is not None and one.high is not None),
-            noisy_rounds=sum(one.noisy for one in timed),
-        )
+        found[path.stem] = with_rounds(read_json(path, Rescore), rounds.get(path.stem, ()))
     return found
+
+
+def with_rounds(rescore: Rescore, rounds: Sequence[Round]) -> Rescore:
+    """A scheme that was scored again, with the rounds in which it was timed again."""
+    return replace(
+        rescore,
+        ratios=tuple(one.ratio for one in rounds),
+        ratio_intervals=tuple((one.low, one.high) for one in rounds if one.low is not None and one.high is not None),
+        noisy_rounds=sum(one.noisy for one in rounds),
+    )
 
 
 def _compare(

@@ -33,7 +33,7 @@ class Budget:
 
     def objectives(self, study: ObjectiveSet) -> ObjectiveSet:
         """The study's objectives with this budget of accuracy in place of its own."""
-        return study if self.max_drop is None else replace(study, max_drop=self.max_drop / 100)
+        return study if self.max_drop is None else replace(study, max_drop=self.max_drop)
 
     def within(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Rows of the front (of `tuner.results.front_files.row`) that keep the budget, by the latest figures."""

@@ -12,6 +12,9 @@ from tuner.search.records import FrontMember
 from tuner.search.telling_apart import Contender, best_of_the_cheapest
 from tuner.terminal.units import change, interval, points
 
+#: Points of the accuracy that a recommended scheme may lose where the study does not say.
+DEFAULT_DROP = 1.0
+
 
 class Verdict(Enum):
     """How far a scheme can be trusted to keep the budget."""
@@ -116,7 +119,7 @@ def recommend(contenders: Sequence[Contender], objectives: ObjectiveSet, referen
     Returns:
         None where no quantized scheme is on the front.
     """
-    budget = objectives.max_drop
+    budget = (DEFAULT_DROP if objectives.max_drop is None else objectives.max_drop) / 100
     quantized = [each for each in contenders if not each.member.record.allocation.unquantized]
     if not quantized:
         return None
