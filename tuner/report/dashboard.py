@@ -8,18 +8,19 @@ import json
 import mimetypes
 import uuid
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import optuna
 from optuna_dashboard import get_note, save_note, save_plotly_graph_object
 
+from tuner.report.answer import answer_markdown
 from tuner.report.pareto import pareto_figure
 from tuner.report.server import DashboardServer, serve
 from tuner.report.tables import front_markdown
-from tuner.report.view import Run, recommendation
+from tuner.report.view import Run
 from tuner.samplers.optuna_compat import study_attr, trial_id, update_study_attr
-from tuner.search.records import BaselineOutcome, FrontMember, RunSummary, TrialRecord
+from tuner.search.records import BaselineOutcome, FrontMember, Rescore, RunSummary, TrialRecord
 from tuner.study.artifacts import Artifacts
 
 __all__ = ["DashboardServer", "attach", "serve"]
@@ -38,6 +39,7 @@ def attach(
     baselines: Sequence[BaselineOutcome],
     artifacts: Artifacts,
     report: Path,
+    rescores: Mapping[str, Rescore] | None = None,
 ) -> None:
     """Puts the figure, the note and the artifacts into the study's storage; a second call changes nothing.
 
@@ -50,13 +52,14 @@ def attach(
         front: The front's members.
         baselines: Points to compare with, and what came to nothing.
         artifacts: Where the files go.
+        rescores: ``{allocation digest: rescore}`` of any scheme.
         report: The report.html; ``front.json`` and ``schemes/<trial>/`` are looked for beside it.
 
     Raises:
         InputError: The folder of the artifacts cannot be made.
         ArtifactStoreError: A bucket cannot be written.
     """
-    run, folder = Run.of(summary, records, front, baselines), report.parent
+    run, folder = Run.of(summary, records, front, baselines, rescores), report.parent
     _name_objectives(study, summary.objectives)
     _save_figure(study, run)
     note = _note(run, folder)
@@ -83,7 +86,7 @@ def _name_objectives(study: optuna.Study, names: Sequence[str]) -> None:
 
 def _save_figure(study: optuna.Study, run: Run) -> None:
     """Saves the Pareto figure unless it is there already: it takes dozens of commits."""
-    if not run.complete:
+    if not run.complete or run.unquantized is None:
         return
     figure = pareto_figure(run, width=590, compact=True)  # the page gives it half its width
     digest = hashlib.sha256(figure.to_json().encode()).hexdigest()
@@ -94,13 +97,12 @@ def _save_figure(study: optuna.Study, run: Run) -> None:
 
 
 def _note(run: Run, folder: Path) -> str:
-    headline, detail = recommendation(run)
     facts = {"model": run.summary.model, **run.summary.facts}
     lines = "".join(
         f"- {html.escape(label, quote=False)}: {html.escape(text, quote=False)}\n" for label, text in facts.items()
     )
     return (
-        f"## {html.escape(headline, quote=False)}\n\n{html.escape(detail, quote=False)}\n\n### Front\n\n"
+        f"{answer_markdown(run)}\n### Front\n\n"
         f"{front_markdown(run, folder)}\nThe Pareto figure with its baselines is at the foot of the "
         "study's first page, with report.html among the artifacts; a scheme's model is among those of its "
         f"trial.\n\n### Run\n\n{lines}"

@@ -20,7 +20,7 @@ from tuner.results.reporting import draw_previews, write_report_of
 from tuner.results.rescore import rescore, with_rounds
 from tuner.results.retime import Round, Worthwhile, retime
 from tuner.samplers.problem import Problem
-from tuner.search.front import front_of
+from tuner.search.front import feasible, front_of
 from tuner.search.learned import learn
 from tuner.search.problem import study_problem
 from tuner.study.run_folder import read_json
@@ -68,12 +68,14 @@ def finish(study: PreparedStudy, reference: Scores, steps: Steps = silent) -> No
 def _candidates(loaded: LoadedRun, problem: Problem, reference: Scores) -> list[Allocation]:
     """Schemes that are measured again: the front as the search measured it, and that which the models believe in.
 
-    A measured front is made of lucky figures; a scheme that was unlucky is only found by what the models say of it.
+    A measured front is made of lucky figures; a scheme that was unlucky is only found by what the models say of it. And
+    the uniform schemes that work: the front's answer is compared with them.
     """
     config = loaded.config
     measured = front_of(loaded.records, config.objective_set, reference)
     believed = posterior_front(loaded, problem)
-    found = {a.digest: a for a in [*(member.record.allocation for member in measured), *believed]}
+    uniform = [r.allocation for r in feasible(loaded.records, config.objective_set) if r.origin.startswith("uniform:")]
+    found = {a.digest: a for a in [*(member.record.allocation for member in measured), *believed, *uniform]}
     loaded.run.log("rescoring", measured=len(measured), believed=len(believed), schemes=len(found))
     return list(found.values())
 

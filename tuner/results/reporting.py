@@ -30,6 +30,7 @@ from tuner.search.learned import Learned
 from tuner.search.progress_view import duration
 from tuner.search.records import NOISY_MARK, BaselineOutcome, FrontMember, Preview, RunSummary, noise_of
 from tuner.search.screening import summarize
+from tuner.search.trials import counted
 from tuner.study.inputs import Inputs, read_model
 from tuner.study.run_folder import RunFolder, read_json, read_text
 from tuner.terminal.progress import Steps, silent
@@ -80,6 +81,7 @@ def write_report_of(loaded: LoadedRun, layers: Sequence[Layer] | None = None) ->
         engines=read_engines(run),
         comparison=compared,
         learned=read_json(run.learned, Learned) if run.learned.exists() else None,
+        rescores=loaded.rescores,
     )
     attach(
         loaded.trials.study,
@@ -88,6 +90,7 @@ def write_report_of(loaded: LoadedRun, layers: Sequence[Layer] | None = None) ->
         front=front,
         baselines=baselines,
         artifacts=loaded.artifacts(),
+        rescores=loaded.rescores,
         report=page,
     )
     return page
@@ -133,7 +136,26 @@ def run_summary(loaded: LoadedRun) -> RunSummary:
     kept = {key: value for key, value in config.constraints.model_dump().items() if value is not None}
     if kept:
         facts["constraints"] = ", ".join(f"{key} {value:g}" for key, value in kept.items())
-    return RunSummary(config.name, model, facts, tuple(config.objectives), history, config.constraints)
+    return RunSummary(
+        config.name,
+        model,
+        facts,
+        tuple(config.objectives),
+        history,
+        config.constraints,
+        loaded.reference,
+        _state(loaded),
+    )
+
+
+def _state(loaded: LoadedRun) -> str:
+    """A sentence on a study that is not over; empty where it is."""
+    done, total = counted(loaded.records), int(loaded.manifest["trials"])
+    seeds = all(record.origin != "sampler" for record in loaded.records if record.scores or record.screened)
+    if done >= total:
+        return ""
+    text = f"{done} of {total} trials are done; `tuner resume {loaded.run.path}` goes on."
+    return f"{text} Only seeds ran so far: the sampler has not begun." if seeds else text
 
 
 def read_baselines(run: RunFolder) -> list[BaselineOutcome]:

@@ -142,9 +142,16 @@ class FrontMember:
         return -self.rescore.difference if self.rescore is not None else None
 
     @property
+    def change_interval(self) -> tuple[float, float] | None:
+        """95 % interval of the change against the unquantized model, which itself has none; None until scored again."""
+        if self.rescore is not None:
+            return self.rescore.interval
+        return (0.0, 0.0) if self.record.allocation.unquantized else None
+
+    @property
     def loss_interval(self) -> tuple[float, float] | None:
-        """95 % interval of `loss`, paired with the reference; None until it was scored again."""
-        return None if self.rescore is None else (-self.rescore.interval[1], -self.rescore.interval[0])
+        """The same of `loss`."""
+        return None if self.change_interval is None else (-self.change_interval[1], -self.change_interval[0])
 
     @property
     def latency_interval(self) -> tuple[float, float] | None:
@@ -258,6 +265,8 @@ class RunSummary:
         objectives: Names, e.g. ``("map_50_95", "latency_ms")``.
         hypervolume: Hypervolume after each complete trial, in order of completion.
         bounds: Constraints that a scheme must keep to stand in the front.
+        reference: Scores of the unquantized model; None before they are known.
+        state: A sentence where the study is not over; empty where it is.
     """
 
     name: str
@@ -266,6 +275,8 @@ class RunSummary:
     objectives: tuple[str, ...] = ("map_50_95", "latency_ms")
     hypervolume: tuple[float, ...] = ()
     bounds: ConstraintsSection = field(default_factory=ConstraintsSection)
+    reference: Scores | None = None
+    state: str = ""
 
     @property
     def objective_set(self) -> ObjectiveSet:

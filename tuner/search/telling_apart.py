@@ -42,16 +42,22 @@ def surely_better(one: Contender, other: Contender, objective: Objective) -> boo
     """Whether noise can tell that `one` is better than `other` in an objective."""
     mine, theirs = objective.value(one.scores), objective.value(other.scores)
     if objective.accuracy:
-        again, against = one.member.rescore, other.member.rescore
-        if again is None or against is None or mine <= theirs:
-            return mine > theirs
-        if again.resampled and len(again.resampled) == len(against.resampled):
-            return float(np.mean(np.subtract(again.resampled, against.resampled) <= 0)) <= _TAIL
-        return again.interval[0] > against.interval[1]
+        return mine > theirs and not _perhaps_equal(one.member, other.member)
     ours, others = one.member.latency_interval, other.member.latency_interval
     if objective.timed and ours and others:
         return mine < theirs and ours[1] < others[0]
     return mine < theirs * (1 - 1e-9)
+
+
+def _perhaps_equal(better: FrontMember, worse: FrontMember) -> bool:
+    """Whether noise may have made the difference of two accuracies; not where it was not measured."""
+    bounds, others = better.change_interval, worse.change_interval
+    if bounds is None or others is None:
+        return False
+    first, second = (each.rescore.resampled if each.rescore else () for each in (better, worse))
+    if len(first) == len(second) > 0:
+        return float(np.mean(np.subtract(first, second) <= 0)) > _TAIL
+    return bounds[0] <= others[1]
 
 
 def best_of_the_cheapest(contenders: Sequence[Contender], objectives: ObjectiveSet) -> Contender:
