@@ -69,7 +69,7 @@ def reasons(run: Run) -> list[str]:
     if answer is None:
         return [*found, no_answer(bool(run.members))]
     found.append(answer.sentence(run.summary.objective_set))
-    measured = f"Formats: {answer.member.record.allocation.summary()}."
+    measured = f"Formats: {answer.member.record.allocation.words()}."
     rescore = answer.member.rescore
     if rescore is not None and rescore.unseen is not None and rescore.unseen_difference is not None:
         bounds = f" ({units.interval(*rescore.unseen_interval)})" if rescore.unseen_interval else ""
@@ -223,6 +223,42 @@ def answer_html(run: Run, folder: Path, table: str) -> str:
         lines += f"<pre>{html.escape(export_command(folder, run.named.record.number))}</pre>"
     kind = "" if run.recommendation is not None and run.recommendation.kept else " unsure"
     return f'<section class="call{kind}">\n<h2>{html.escape(headline(run))}</h2>\n{lines}</section>'
+
+
+def scheme_markdown(run: Run, member: FrontMember, folder: Path) -> str:
+    """What one trial is, for the note on its page: recommended or not, its figures, its formats."""
+
+    def text(value: str) -> str:
+        return html.escape(value, quote=False)
+
+    number, scores = member.record.number, scores_of(member.record)
+    head, row = choices_head(run)[1:], choice_cells(run, _scheme(run, member, ""))[1:]
+    facts = [f"{title}: {cell}" for title, cell in zip(head, row, strict=True)]
+    seen = f"all {member.rescore.full.images} evaluation" if member.rescore else f"the {scores.accuracy.images} search"
+    facts.append(f"scored on {seen} images; proposed by {member.record.origin}")
+    facts.append(f"formats: {member.record.allocation.words()}")
+    lines = [text(_place(run, member)), "\n".join(f"- {text(fact)}" for fact in facts)]
+    if any(each.record.number == number for each in run.members):
+        lines.append(f"```\n{export_command(folder, number)}\n```")
+    return "\n\n".join(lines) + "\n"
+
+
+def _place(run: Run, member: FrontMember) -> str:
+    """Whether a scheme is recommended, and if not, why."""
+    if run.recommendation is not None and run.recommendation.trial == member.record.number:
+        mark = "Recommended." if run.recommendation.kept else "Not recommended, but nearest to the budget."
+        return f"{mark} {run.recommendation.sentence(run.summary.objective_set)}"
+    if member.record is run.reference:
+        return "The unquantized model: all others are compared with it."
+    if member.folded_under is not None:
+        return f"Not recommended: noise cannot tell it to be better than trial {member.folded_under} in anything."
+    if any(each.record.number == member.record.number for each in run.members):
+        return "On the front, not recommended."
+    if scores_of(member.record).broken:
+        return f"Not recommended: broken, it keeps less than a tenth of the {run.goal.brief}."
+    if broken := run.broken_bounds(member.record):
+        return f"Not recommended: it breaks {', '.join(broken)}."
+    return "Not recommended: another scheme is as good in every objective, and better in one."
 
 
 def answer_markdown(run: Run) -> str:

@@ -37,12 +37,13 @@ class _Axes:
         return across * width, (self.high - max(y, self.low)) / (self.high - self.low) * height
 
 
-def pareto_figure(run: Run, *, width: int = 1130, compact: bool = False) -> go.Figure:
+def pareto_figure(run: Run, *, width: int = 1130, height: int = 600, compact: bool = False) -> go.Figure:
     """Draws the change of accuracy against cost for all schemes.
 
     Args:
         run: The run; it has a reference.
         width: Pixels that the figure will about have; labels are placed for it.
+        height: Its pixels; a compact one has its own.
         compact: With lines of symbols instead of the legend: for a narrow place.
     """
     axes = _axes(run)
@@ -51,7 +52,7 @@ def pareto_figure(run: Run, *, width: int = 1130, compact: bool = False) -> go.F
     left, right = (46 if small else 72), (90 if shade and not small else 16 if small else 24)
     title = _compact_title(run, width) if compact else None
     top = 34 + 16 * title["text"].count("<br>") if title else 64
-    height = (400 if small else 420) + top if compact else 600
+    height = (400 if small else 420) + top if compact else height
     figure = theme.base_figure(height, left=left, right=right, top=top, bottom=_BOTTOM)
     named = {each.record.number for each in (*run.members, *run.uniform)}
     named |= {run.reference.number} if run.reference is not None else set()

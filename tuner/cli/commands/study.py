@@ -275,7 +275,8 @@ def report(run: Run) -> None:
 
 
 def dashboard(
-    run: Run, port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port on loopback.")] = 8080
+    run: Run,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port on loopback; 0 takes a free one.")] = 8080,
 ) -> None:
     """Serves optuna-dashboard on this machine, with the Pareto figure, the note and the artifacts.
 
@@ -286,7 +287,8 @@ def dashboard(
     from tuner.study.storage import open_storage
 
     loaded = load_run(run)
-    serve(open_storage(loaded.run.database, loaded.config.storage, create=False), loaded.artifacts(), port)
+    storage = open_storage(loaded.run.database, loaded.config.storage, create=False)
+    serve(storage, loaded.artifacts(), port, ready=lambda url: say(f"dashboard: {url} (Ctrl-C ends it)"))
 
 
 def _hint(path: Path) -> None:
