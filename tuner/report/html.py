@@ -250,10 +250,12 @@ def _sensitivity(table: SensitivityTable | None) -> str:
     settings = "; ".join(f"{key} {value}" for key, value in table.settings.items())
     note = (
         f"One layer and one format at a time, method {table.method}, metric {table.metric}, "
-        f"{table.images} images{'; ' + settings if settings else ''}. Shown: {shown}; "
+        f"{table.images} images. Shown: {shown}; "
         "the further right, the more it hurts."
     )
-    details = f"<details><summary>All {count} layers as a table</summary>{tables.sensitivity_html(table)}</details>"
+    made = f'<p class="note">{html.escape(settings)}</p>' if settings else ""
+    table_html = tables.sensitivity_html(table)
+    details = f"<details><summary>All {count} layers as a table, and the settings</summary>{made}{table_html}</details>"
     return _section(
         "Sensitivity of the layers",
         html.escape(note),

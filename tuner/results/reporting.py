@@ -33,6 +33,7 @@ from tuner.search.screening import summarize
 from tuner.search.trials import counted
 from tuner.study.inputs import Inputs, read_model
 from tuner.study.run_folder import RunFolder, read_json, read_text
+from tuner.terminal import units
 from tuner.terminal.progress import Steps, silent
 
 _PREVIEWS = 4
@@ -105,7 +106,8 @@ def run_summary(loaded: LoadedRun) -> RunSummary:
         reference, accuracy = loaded.reference, config.objective_set.maximised
         history = hypervolume_history(loaded.records, config.objective_set, reference)
         facts["reference"] = (
-            f"{accuracy.label} {accuracy.text(accuracy.value(reference))} on {reference.accuracy.images} search images"
+            f"{accuracy.label} {units.accuracy(accuracy.value(reference))} points on {reference.accuracy.images} "
+            + "search images"
             + (f", {milliseconds(reference.latency_ms)} ms" if reference.latency else "")
         )
         if noise := noise_of(reference.latency, reference.latency_ms):

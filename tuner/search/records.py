@@ -14,6 +14,7 @@ from objectives.objective_set import ObjectiveSet
 from objectives.scores import Accuracy, Failure, Latency, Scores, Screened
 from search_spaces.allocation import Allocation
 from tuner.study.config import ConstraintsSection
+from tuner.terminal import units
 
 #: Behind a latency that was measured on a noisy machine.
 NOISY_MARK = "~"
@@ -208,9 +209,9 @@ class Baseline:
 
     def __str__(self) -> str:
         """One line: what is known of it."""
-        facts = [f"{OBJECTIVES.get(self.figure).label} {self.accuracy:.4f}"]
+        facts = [f"{OBJECTIVES.get(self.figure).label} {units.accuracy(self.accuracy)} points"]
         facts += [f"{milliseconds(self.latency_ms)} ms" + " (noisy)" * self.noisy] if self.latency_ms else []
-        facts += [f"{self.weight_bytes / 2**20:.2f} MiB"] if self.weight_bytes else []
+        facts += [f"{units.mib(self.weight_bytes)} MiB"] if self.weight_bytes else []
         return f"{self.name}: {', '.join(facts)}"
 
 
