@@ -91,6 +91,8 @@ def _save_figure(study: optuna.Study, run: Run) -> None:
     if not run.complete or run.unquantized is None:
         return
     figure = pareto_figure(run, width=1150, height=450)  # as high as the page makes it
+    title = "<b>Pareto front</b>: latest figures, with 95 % intervals of what was measured again after the search"
+    figure.update_layout(title={"text": title, "x": 0.01, "y": 0.97, "font": {"size": 14}}, margin={"t": 90})
     digest = hashlib.sha256(figure.to_json().encode()).hexdigest()
     if study_attr(study, _DIGEST) == digest:
         return

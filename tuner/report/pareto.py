@@ -116,7 +116,7 @@ def _compact_title(run: Run, width: int) -> dict[str, Any]:
     counts = [f"{len(run.complete)} trials"] + [f"{len(run.screened)} screened"] * bool(run.screened)
     counts += [f"{len(run.failed)} failed"] * bool(run.failed)
     heading = [f"<b>Pareto front</b> of {', '.join(counts)}"] if width >= _SMALL else []
-    text = "<br>".join([*heading, *(f"<sup>{line}</sup>" for line in lines)])
+    text = "<br>".join([*heading, *(f'<span style="font-size:11px">{line}</span>' for line in lines)])
     return {"text": text, "x": 0.02, "y": 1, "yanchor": "top", "pad": {"t": 10}, "font": {"size": 15}}
 
 
