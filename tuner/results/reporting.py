@@ -151,13 +151,19 @@ def run_summary(loaded: LoadedRun) -> RunSummary:
 
 
 def _state(loaded: LoadedRun) -> str:
-    """A sentence on a study that is not over; empty where it is."""
+    """What the answer must not leave out of how the run went: no engine ran here, or the study is not over."""
+    emulated = "Accuracy is that of the same graphs in ONNX Runtime: no engine ran on this machine."
+    told = [emulated] if loaded.manifest["identity"].get("runtime.emulated") else []
+    return " ".join([*told, *_unfinished(loaded)])
+
+
+def _unfinished(loaded: LoadedRun) -> list[str]:
     done, total = counted(loaded.records), int(loaded.manifest["trials"])
     seeds = all(record.origin != "sampler" for record in loaded.records if record.scores or record.screened)
     if done >= total:
-        return ""
+        return []
     text = f"{done} of {total} trials are done; `tuner resume {loaded.run.path}` goes on."
-    return f"{text} Only seeds ran so far: the sampler has not begun." if seeds else text
+    return [text, "Only seeds ran so far: the sampler has not begun."] if seeds else [text]
 
 
 def read_baselines(run: RunFolder) -> list[BaselineOutcome]:

@@ -267,7 +267,7 @@ class RunSummary:
         hypervolume: Hypervolume after each complete trial, in order of completion.
         bounds: Constraints that a scheme must keep to stand in the front.
         reference: Scores of the unquantized model; None before they are known.
-        state: A sentence where the study is not over; empty where it is.
+        state: Sentences on how it went, where the study is not over or ran otherwise than on its target; else empty.
     """
 
     name: str

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from coco_figures import coco_accuracy
 
-from objectives.scores import Latency, Scores, Size
+from objectives.scores import Accuracy, Latency, Scores, Size
 from search_spaces.allocation import Allocation
 from tuner.report import write_report
 from tuner.report.answer import choices, headline, reasons, worth
@@ -29,7 +29,7 @@ Scheme = tuple[str, str, float, float]  # origin, format of the last layer, poin
 def scores(value: float, ms: float, size: float, timed: bool) -> Scores:
     latency = Latency(ms, ms, ms, ms, 0.01, 20, ms / 100, 100.0, ratio_low=ms / 100 - 0.01, ratio_high=ms / 100 + 0.01)
     return Scores(
-        accuracy=coco_accuracy(value, images=128),
+        accuracy=Accuracy(metrics={**coco_accuracy(value).metrics, "map_50_95_mask": value}, images=128),
         latency=latency if timed else None,
         size=Size(int(size * 2**20), 8.0, 2**20),
         latency_ms=ms if timed else 0.0,
@@ -188,7 +188,13 @@ def test_the_figure_shows_the_latest_figures_with_error_bars() -> None:
 
 @pytest.mark.parametrize(
     "objectives",
-    [("map_50_95", "weight_mib"), ("agreement", "weight_mib"), (*TIMED, "weight_mib"), ("agreement", "latency_ms")],
+    [
+        ("map_50_95", "weight_mib"),
+        ("agreement", "weight_mib"),
+        (*TIMED, "weight_mib"),
+        ("agreement", "latency_ms"),
+        ("map_50_95_mask", "latency_ms"),
+    ],
 )
 @pytest.mark.parametrize("schemes", [(), (UNIFORM,), (UNIFORM, ("sampler", "w8a16", 0.2, 35.0))])
 def test_every_kind_of_study_reads_right(
@@ -202,7 +208,7 @@ def test_every_kind_of_study_reads_right(
     assert ("Latency was not measured" in text) == (not timed and bool(schemes))
     if not schemes:
         assert headline(run) == "No quantized scheme to ship" and "ship the unquantized model" in text
-    brief = "agreement" if "agreement" in objectives else "mAP"
+    brief = {"agreement": "agreement", "map_50_95": "mAP", "map_50_95_mask": "mask mAP"}[objectives[0]]
     assert f"{brief} change, points" in text
 
 
