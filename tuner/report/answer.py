@@ -81,6 +81,10 @@ def reasons(run: Run) -> list[str]:
         measured += f" Scored on all {rescore.full.images} evaluation images, which the search saw."
     if not run.timed:
         measured += " Latency was not measured: it is no objective of this study."
+    if any(member.noisy for member in run.shown):
+        measured += (
+            f" Timings marked {NOISY_MARK} were disturbed by other load: the more of it, the fewer schemes differ."
+        )
     return [*found, measured]
 
 
@@ -99,7 +103,7 @@ def worth(run: Run) -> str:
         )
     name = f"{uniform_name(base.member.record)} (trial {base.trial})"
     if base.trial == answer.trial:
-        return f"Was the search worth it? No: it found nothing better than {name}, which needs no search."
+        return f"Was the search worth it? Not for this budget: nothing is better than {name}, which needs no search."
     if answer.kept and not base.kept:
         return f"Was the search worth it? Yes: no uniform scheme is surely within the budget; {name} comes nearest."
     pair = [Contender(each, run.scores(each)) for each in (answer.member, base.member)]
@@ -108,7 +112,7 @@ def worth(run: Run) -> str:
     worse = [o.brief for o in objectives if surely_better(pair[1], pair[0], o)]
     facts = _against(run, answer.member, base.member)
     if better:
-        verdict = f"Yes: surely better than {name} in {' and '.join(better)}"
+        verdict = f"{'A trade' if worse else 'Yes'}: surely better than {name} in {' and '.join(better)}"
         verdict += f", surely worse in {' and '.join(worse)}" if worse else ""
     elif worse:
         verdict = f"No: surely worse than {name} in {' and '.join(worse)}, and surely better in nothing"

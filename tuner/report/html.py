@@ -91,7 +91,11 @@ def _page(
         for part in (
             _head(run),
             answer_html(run, folder, _choices(run)),
-            _section("Pareto front", _PARETO.format(accuracy=run.goal.brief), _pareto(run)),
+            _section(
+                "Pareto front",
+                _PARETO.format(accuracy=run.goal.brief, again=" and timed again" * run.timed),
+                _pareto(run),
+            ),
             _section("The front's schemes", _front_note(run, folder), tables.front_html(run) if run.members else ""),
             _section(
                 "Reference and recommended scheme on evaluation images",
@@ -166,7 +170,7 @@ _SCREENED = (
 )
 _PARETO = (
     "Up and to the left is better. Every scheme stands where it was measured last: those of the front on all "
-    "evaluation images and timed again after the search, with 95 % intervals; other trials as the search saw them. "
+    "evaluation images{again} after the search, with 95 % intervals; other trials as the search saw them. "
     "The change of {accuracy} is against the unquantized model; numbers are trials. Hover a point for its scheme."
 )
 

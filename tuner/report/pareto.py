@@ -285,7 +285,7 @@ def _unquantized(figure: go.Figure, run: Run) -> None:
 def _lines(figure: go.Figure, run: Run, axes: _Axes) -> None:
     """The budget, and the constraints that lie on the drawn axes."""
     line: dict[str, Any] = {"line": {"color": theme.TRIAL, "width": 1.2, "dash": "dash"}, "layer": "below"}
-    dots = {**line, "line": {**line["line"], "color": theme.RECOMMENDED, "dash": "dot"}}
+    dots = {"layer": "above", "line": {**line["line"], "color": theme.RECOMMENDED, "dash": "dot"}}
     figure.add_hline(y=-100 * _budget(run), **dots)
     figure.add_annotation(
         xref="paper",

@@ -58,10 +58,9 @@ class Recommendation:
         if bounds := self.member.loss_interval:
             found += f" (95 % interval {interval(-bounds[1], -bounds[0])})"
         if self.verdict is Verdict.SURE:
-            return (
-                f"Trial {self.trial} is the {best} scheme that is surely {budget}: {found}. Of those that noise cannot "
-                f"tell apart in {objectives.axis.label}, it is the most accurate."
-            )
+            tied = f" Of those that noise cannot tell apart in {objectives.axis.label}, it is the most accurate."
+            sure = f"Trial {self.trial} is the {best} scheme that is surely {budget}: {found}."
+            return sure + tied * objectives.axis.timed
         if self.verdict is Verdict.ESTIMATED:
             return (
                 f"Trial {self.trial} is the {best} scheme {budget} by the figures of the search images: {found}. "

@@ -121,12 +121,14 @@ def test_the_table_tells_what_else_there_is() -> None:
     ("schemes", "said"),
     [
         ([UNIFORM, ("sampler", "w8a16", 0.1, 35.0)], "Yes: surely better than all int8 (trial 1) in mAP and latency"),
-        ([UNIFORM], "No: it found nothing better than all int8 (trial 1)"),
+        ([UNIFORM], "Not for this budget: nothing is better than all int8 (trial 1)"),
         ([UNIFORM, ("sampler", "w8a16", 0.39, 39.9)], "Not that noise could tell"),
         (
             [("uniform:int8", "int8", 2.0, 40.0), ("sampler", "w8a16", 0.1, 60.0)],
             "Yes: no uniform scheme is surely within",
         ),
+        ([UNIFORM, ("sampler", "w8a16", -0.6, 39.0), ("sampler", "fp16", 2.5, 10.0)], "Yes: surely better"),
+        ([("uniform:int8", "int8", 1.2, 40.0), ("sampler", "w8a16", 0.9, 52.0)], "A trade: surely better"),
         ([("sampler", "w8a16", 0.1, 60.0)], "No uniform scheme is measured"),
     ],
 )
@@ -205,6 +207,8 @@ def test_every_kind_of_study_reads_right(
     timed = "latency_ms" in objectives
     assert "0.0 ms" not in text and " nan" not in text and "None" not in headline(run)
     assert ("speed-up" in text) is timed and ("as fast as unquantized" in text) is (timed and bool(schemes))
+    assert ("noise cannot tell apart in" in text) is ("surely within" in text and timed)
+    assert "timed again" not in text or timed
     assert ("Latency was not measured" in text) == (not timed and bool(schemes))
     if not schemes:
         assert headline(run) == "No quantized scheme to ship" and "ship the unquantized model" in text
