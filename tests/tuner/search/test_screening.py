@@ -95,7 +95,7 @@ def test_a_study_that_times_nothing_shows_no_latency(half: list[TrialRecord], fo
     shown = subprocess.run(command, capture_output=True, text=True, check=True)
     titles = "trial  mAP50-95, points  change, points  MiB  bits  formats"
     assert shown.stdout.split("\n")[0].split() == titles.split()
-    assert "the smallest that loses" in shown.stdout
+    assert "the smallest scheme" in shown.stdout
 
 
 def test_screened_trials_are_told_apart_and_count(loaded: LoadedRun, half: list[TrialRecord]) -> None:
