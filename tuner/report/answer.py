@@ -12,7 +12,7 @@ import numpy as np
 from objectives.objective import milliseconds
 from objectives.tasks.detection.metrics.comparison import central
 from tuner.report.tables import export_command
-from tuner.report.view import Interval, Run, scores_of, uniform_name
+from tuner.report.view import Interval, Run, scored_on, scores_of, uniform_name
 from tuner.search.recommendation import Verdict, no_answer
 from tuner.search.records import NOISY_MARK, Baseline, FrontMember
 from tuner.search.telling_apart import Contender, surely_better
@@ -235,11 +235,10 @@ def scheme_markdown(run: Run, member: FrontMember, folder: Path) -> str:
     def text(value: str) -> str:
         return html.escape(value, quote=False)
 
-    number, scores = member.record.number, scores_of(member.record)
+    number, seen = member.record.number, scored_on(member)
     head, row = choices_head(run)[1:], choice_cells(run, _scheme(run, member, ""))[1:]
     facts = [f"{title}: {cell}" for title, cell in zip(head, row, strict=True)]
-    seen = f"all {member.rescore.full.images} evaluation" if member.rescore else f"the {scores.accuracy.images} search"
-    facts.append(f"scored on {seen} images; proposed by {member.record.origin}")
+    facts.append("; ".join(filter(None, (f"scored {seen}" if seen else "", f"proposed by {member.record.origin}"))))
     facts.append(f"formats: {member.record.allocation.words()}")
     lines = [text(_place(run, member)), "\n".join(f"- {text(fact)}" for fact in facts)]
     if any(each.record.number == number for each in run.members):

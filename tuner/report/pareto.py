@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from tuner.report import theme
 from tuner.report.labels import place
 from tuner.report.theme import plain
-from tuner.report.view import Run, Standing, scores_of, uniform_name
+from tuner.report.view import Run, Standing, scored_on, scores_of, uniform_name
 from tuner.search.recommendation import DEFAULT_DROP
 from tuner.search.records import FrontMember, TrialRecord, noise_of
 from tuner.terminal import units
@@ -126,8 +126,7 @@ def hover(run: Run, record: TrialRecord) -> str:
     lines = [f"<b>trial {record.number}</b> · {plain(record.origin)}", plain(record.allocation.summary())]
     if run.unquantized is not None:
         found = run.standing(member)
-        seen = "all images" if found.repeated else f"{scores.accuracy.images} search images"
-        lines.append(f"{run.goal.brief} {found.change_text} points on {seen}")
+        lines.append(f"{run.goal.brief} {found.change_text} points {scored_on(member)}")
         if found.speedup is not None:
             lines.append(f"{found.latency_text} ms, {units.speedup(found.speedup)} as fast as unquantized")
     if scores.latency and (noise := noise_of(scores.latency, scores.latency_ms / scores.latency.ratio)):

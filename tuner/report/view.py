@@ -39,7 +39,6 @@ class Standing:
         latency_ms: None where the study times nothing.
         latency_interval: Milliseconds; None where it is not known.
         speedup: Over the unquantized model; None where the study times nothing.
-        repeated: Whether it was scored or timed again after the search.
         noisy: Whether the machine was while it was timed.
     """
 
@@ -50,7 +49,6 @@ class Standing:
     latency_ms: float | None
     latency_interval: Interval | None
     speedup: float | None
-    repeated: bool
     noisy: bool
 
     @property
@@ -178,7 +176,6 @@ class Run:
             latency,
             latency_interval,
             speedup,
-            member.rescore is not None,
             member.noisy,
         )
 
@@ -288,6 +285,14 @@ def scores_of(record: TrialRecord) -> Scores:
     if record.scores is None:
         raise ValueError(f"trial {record.number} has no scores")
     return record.scores
+
+
+def scored_on(member: FrontMember) -> str:
+    """Which images the accuracy of a scheme is from; empty of replayed scores, which are from none."""
+    images = scores_of(member.record).accuracy.images
+    if member.rescore is not None:
+        return f"on all {member.rescore.full.images} evaluation images"
+    return f"on the {images} search images" if images else ""
 
 
 def uniform_name(record: TrialRecord) -> str:

@@ -64,7 +64,7 @@ class Recommendation:
         if self.verdict is Verdict.ESTIMATED:
             return (
                 f"Trial {self.trial} is the {best} scheme {budget} by the figures of the search images: {found}. "
-                "How sure that is, is not known: it was not scored on all images yet."
+                "How sure that is, is not known: it was not scored on all images."
             )
         crossed = f", and its interval crosses the budget of {change(-self.max_drop)}" if self._crosses else ""
         return f"No scheme is surely {budget}. The nearest is trial {self.trial}: {found}{crossed}."

@@ -81,7 +81,7 @@ def test_none_surely_within_names_the_nearest_and_recommends_none() -> None:
 def test_before_the_front_is_scored_again_the_figures_of_the_search_must_do() -> None:
     found, recommended, _ = answer((0.8, 30, None), (0.4, 50, None))
     assert found is not None and found.verdict is Verdict.ESTIMATED and recommended == [1]
-    assert "not scored on all images yet" in found.sentence(TWO)
+    assert "not scored on all images" in found.sentence(TWO)
     beyond = answer((1.8, 30, None))[0]
     assert beyond is not None and beyond.verdict is Verdict.NEAREST
 
