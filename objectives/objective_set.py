@@ -24,10 +24,12 @@ class ObjectiveSet:
     Attributes:
         objectives: In the order of the study's values; one of them is the accuracy.
         bounds: ``{objective: value}`` that no scheme may be worse than, of objectives and of other quantities.
+        max_drop: Points (hundredths) of the accuracy that a scheme may lose against the reference; None for any.
     """
 
     objectives: tuple[Objective, ...]
     bounds: Mapping[Objective, float] = field(default_factory=dict)
+    max_drop: float | None = None
 
     @staticmethod
     def of(names: Sequence[str], constraints: Mapping[str, float | None] | None = None) -> ObjectiveSet:
@@ -137,7 +139,8 @@ def _built(names: tuple[str, ...], bounds: tuple[tuple[str, float], ...]) -> Obj
             f"cost, such as {LATENCY_MS.name} or {WEIGHT_MIB.name}, are needed"
         )
     left, found = dict(bounds), dict[Objective, float]()
+    max_drop = left.pop("max_drop", None)
     for name in OBJECTIVES.names():
         if left and (objective := OBJECTIVES.get(name)).bound in left:
             found[objective] = left.pop(objective.bound)
-    return ObjectiveSet(objectives, found)
+    return ObjectiveSet(objectives, found, max_drop)

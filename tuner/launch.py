@@ -141,6 +141,7 @@ def work(path: Path, device: int | None = None) -> None:
         raise InputError(f"run {str(path)!r}: not prepared yet; start workers once `tuner run` evaluates its trials")
     inputs = read_inputs(read_study(run.study_file, [] if device is None else [f"runtime.device={device}"]))
     check_identity(run, manifest["identity"], identity(inputs.config, digests=inputs.digests))
+    inputs = inputs.as_recorded(manifest)
     with Interrupts() as interrupts, ExitStack() as stack:
         storage = open_storage(run.database, inputs.config.storage, pooled=True)
         stack.callback(close_storage, storage)
@@ -166,6 +167,7 @@ def _work(
     now = identity(inputs.config, digests=inputs.digests)
     manifest = read_manifest(run) if run.manifest.is_file() else new_manifest(inputs.config, inputs.space, now)
     check_identity(run, manifest["identity"], now)
+    inputs = inputs.as_recorded(manifest)
     known = run.manifest.is_file()
     with ExitStack() as stack:
         storage = open_storage(run.database, inputs.config.storage, pooled=True)

@@ -31,8 +31,10 @@ from tuner.search.learned import Learned
 from tuner.search.progress_view import duration
 from tuner.search.records import NOISY_MARK, BaselineOutcome, FrontMember, Preview, RunSummary, noise_of
 from tuner.search.screening import summarize
+from tuner.search.trials import counted
 from tuner.study.inputs import Inputs, read_model
 from tuner.study.run_folder import RunFolder, read_json, read_text
+from tuner.terminal import units
 from tuner.terminal.progress import Steps, silent
 
 _PREVIEWS = 4
@@ -66,6 +68,7 @@ def write_report_of(loaded: LoadedRun, layers: Sequence[Layer] | None = None) ->
         front=loaded.front,
         baselines=read_baselines(run),
         artifacts=loaded.artifacts(),
+        rescores=loaded.rescores,
         report=run.report,
     )
     return run.report
@@ -99,6 +102,7 @@ def report_page(loaded: LoadedRun, layers: Sequence[Layer] | None = None) -> str
         engines=read_engines(run),
         comparison=compared,
         learned=read_json(run.learned, Learned) if run.learned.exists() else None,
+        rescores=loaded.rescores,
     )
 
 
@@ -111,7 +115,8 @@ def run_summary(loaded: LoadedRun) -> RunSummary:
         reference, accuracy = loaded.reference, config.objective_set.maximised
         history = hypervolume_history(loaded.records, config.objective_set, reference)
         facts["reference"] = (
-            f"{accuracy.label} {accuracy.text(accuracy.value(reference))} on {reference.accuracy.images} search images"
+            f"{accuracy.label} {units.accuracy(accuracy.value(reference))} points on {reference.accuracy.images} "
+            + "search images"
             + (f", {milliseconds(reference.latency_ms)} ms" if reference.latency else "")
         )
         if noise := noise_of(reference.latency, reference.latency_ms):
@@ -142,7 +147,32 @@ def run_summary(loaded: LoadedRun) -> RunSummary:
     kept = {key: value for key, value in config.constraints.model_dump().items() if value is not None}
     if kept:
         facts["constraints"] = ", ".join(f"{key} {value:g}" for key, value in kept.items())
-    return RunSummary(config.name, model, facts, tuple(config.objectives), history, config.constraints)
+    return RunSummary(
+        config.name,
+        model,
+        facts,
+        tuple(config.objectives),
+        history,
+        config.constraints,
+        loaded.reference,
+        _state(loaded),
+    )
+
+
+def _state(loaded: LoadedRun) -> str:
+    """What the answer must not leave out of how the run went: no engine ran here, or the study is not over."""
+    emulated = "Accuracy is that of the same graphs in ONNX Runtime: no engine ran on this machine."
+    told = [emulated] if loaded.manifest["identity"].get("runtime.emulated") else []
+    return " ".join([*told, *_unfinished(loaded)])
+
+
+def _unfinished(loaded: LoadedRun) -> list[str]:
+    done, total = counted(loaded.records), int(loaded.manifest["trials"])
+    seeds = all(record.origin != "sampler" for record in loaded.records if record.scores or record.screened)
+    if done >= total:
+        return []
+    text = f"{done} of {total} trials are done; `tuner resume {loaded.run.path}` goes on."
+    return [text, "Only seeds ran so far: the sampler has not begun."] if seeds else [text]
 
 
 def read_baselines(run: RunFolder) -> list[BaselineOutcome]:

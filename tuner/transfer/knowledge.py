@@ -19,10 +19,10 @@ from objectives.runtimes.engine_cache import cache_home
 from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
 from search_spaces.reading import parse_json, record_of
+from search_spaces.regular import read_regular
 from tuner.study.inputs import Inputs
 
 T = TypeVar("T")
-_MAX_BYTES = 1 << 26
 _REMEDY = "delete it: the next study writes it again"
 Cost = Annotated[FiniteFloat, Field(ge=0)]
 
@@ -138,11 +138,9 @@ def _key(facts: Mapping[str, object]) -> str:
 
 def _read(path: Path, kind: type[T], faults: list[str]) -> T | None:
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise InputError(f"{path}: too large; {_REMEDY}")
-        return record_of(kind, parse_json(path.read_text(), str(path), _REMEDY), str(path), _REMEDY)
+        return record_of(kind, parse_json(read_regular(path), str(path), _REMEDY), str(path), _REMEDY)
     except FileNotFoundError:
         return None
-    except (InputError, OSError, UnicodeDecodeError) as error:
+    except (InputError, OSError) as error:
         faults.append(str(error))
         return None
