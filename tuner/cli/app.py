@@ -7,7 +7,7 @@ import sys
 import typer
 
 from tuner import __version__
-from tuner.cli.commands import build, checkpoint, diagnosis, model, scheme, study
+from tuner.cli.commands import build, checkpoint, diagnosis, model, running, scheme, study
 from tuner.terminal.console import guarded
 
 app = typer.Typer(
@@ -18,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for commands in (study, model, checkpoint, scheme, build, diagnosis):
+for commands in (running, study, model, checkpoint, scheme, build, diagnosis):
     commands.register(app)
 
 

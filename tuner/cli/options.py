@@ -19,6 +19,35 @@ Model = Annotated[
 ]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, e.g. runs/demo.", show_default=False)]
 Study = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="Study file.", show_default=False)]
+Target = Annotated[
+    Path,
+    typer.Argument(
+        metavar="STUDY.yaml|MODEL",
+        help="Study file, ONNX detector, or checkpoint (.pt).",
+        show_default=False,
+    ),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="DATA.yaml", help="Images and labels as Ultralytics and Roboflow write them."),
+]
+Images = Annotated[Path | None, typer.Option("--images", metavar="DIR", help="Evaluation images, without a data yaml.")]
+Annotations = Annotated[Path | None, typer.Option("--annotations", metavar="FILE", help="Their COCO json.")]
+Calibration = Annotated[
+    Path | None,
+    typer.Option("--calibration", metavar="LIST", help="Image list, folder, or data yaml; else its train split."),
+]
+OtherRuntime = Annotated[
+    str | None, typer.Option("--runtime", metavar="NAME", help="Where it is to run; `tuner doctor` lists all.")
+]
+MaxDrop = Annotated[
+    float | None,
+    typer.Option("--max-drop", metavar="P", min=0, max=100, help="Search only what loses at most P points of mAP."),
+]
+Override = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key of the study, e.g. search.seed=1."),
+]
 Trials = Annotated[int | None, typer.Option("--trials", min=1, help="Trials in all, in place of the study's.")]
 Workers = Annotated[int, typer.Option("--workers", metavar="N", min=1, max=64, help="Processes that evaluate trials.")]
 Ray = Annotated[

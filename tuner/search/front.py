@@ -15,7 +15,7 @@ from tuner.samplers import optuna_compat
 from tuner.samplers.acquisition import nondominated
 from tuner.search.records import FrontMember, Rescore, TrialRecord
 
-#: The recommended scheme is the fastest that loses at most this much accuracy.
+#: The recommended scheme is the fastest that loses at most this much accuracy, or what `constraints.max_drop` allows.
 RECOMMENDED_DROP = 0.01
 
 
@@ -58,6 +58,8 @@ def front_of(
         rescores: ``{allocation digest: rescore}``, as far as there are any: these figures then decide, among the
             schemes that have them and those of the measured front that do not yet.
     """
+    allowed = RECOMMENDED_DROP if objectives.max_drop is None else objectives.max_drop / 100
+    objectives = objectives.against(reference)
     candidates = feasible(records, objectives)
     if not candidates:
         return []
@@ -79,7 +81,7 @@ def front_of(
     order = [row for row in np.argsort(points[:, cost], kind="stable") if shown[row]]
     members = [eligible[kept[row]] for row in order]
     drops = [drop(member, reference, objectives.maximised) for member in members]
-    good = [index for index, lost in enumerate(drops) if lost <= RECOMMENDED_DROP]
+    good = [index for index, lost in enumerate(drops) if lost <= allowed + 1e-9]
     best = good[0] if good else int(np.argmin(drops))
     members[best] = replace(members[best], recommended=True)
     bend = knee(points[order][:, [cost, accuracy]])
@@ -145,7 +147,8 @@ def drop(member: FrontMember, reference: Scores, accuracy: Objective) -> float:
 
 def hypervolume(records: Sequence[TrialRecord], objectives: ObjectiveSet, reference: Scores) -> float:
     """Volume that the front dominates beyond the reference point, in accuracy x shares of the reference's costs."""
-    points = [objectives.losses(r.scores, reference) for r in feasible(records, objectives) if r.scores]
+    kept = feasible(records, objectives.against(reference))
+    points = [objectives.losses(record.scores, reference) for record in kept if record.scores]
     return optuna_compat.hypervolume(points, objectives.worst_point(reference))
 
 

@@ -23,7 +23,7 @@ def study_problem(study: PreparedStudy, reference: Scores, blocked: Unsupported 
         blocked: Pairs that the target cannot build; by default those that probing found.
     """
     config, graph = study.inputs.config, study.inputs.graph
-    wanted = config.objective_set
+    wanted = config.objective_set.against(reference)
     layers = {layer.name: layer for layer in graph.quantizable}
     return build_problem(
         study.inputs.space,

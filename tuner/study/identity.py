@@ -64,8 +64,9 @@ def identity(config: StudyConfig, *, digests: Mapping[str, str]) -> dict[str, An
     """
     settings, runtime, metrics = config.runtime, open_runtime(config.runtime), list(config.data.metrics)
     bounds = config.constraints.model_dump()
-    if bounds["min_agreement"] is None:
-        del bounds["min_agreement"]  # which runs had no word for before it could be bounded
+    for name in ("min_agreement", "max_drop"):  # which runs had no word for before they could be bounded
+        if bounds[name] is None:
+            del bounds[name]
     return {
         **{f"digest.{name}": value for name, value in digests.items()},
         "runtime.name": settings.name,

@@ -31,20 +31,33 @@ def read_study(path: Path, overrides: Sequence[str] = (), *, check_paths: bool =
         InputError: The file is missing, too large, not YAML, or does not describe a study; a path in it
             does not exist.
     """
-    data = read_yaml(path, "study file")
+    return study_of(read_yaml(path, "study file"), str(path), path.resolve().parent, overrides, check_paths=check_paths)
+
+
+def study_of(
+    data: dict[str, Any], source: str, root: Path, overrides: Sequence[str] = (), *, check_paths: bool = True
+) -> StudyConfig:
+    """Reads the mapping of a study file; see `read_study`.
+
+    Args:
+        data: The mapping; overrides are written into it.
+        source: Where it is from, for messages.
+        root: What paths are relative to.
+        overrides: As there.
+        check_paths: As there.
+    """
     for override in overrides:
         _override(data, override)
     try:
         config = StudyConfig.model_validate(data)
     except ValidationError as error:
-        raise InputError(f"{path}: {_explain(error)}") from None
-    root = path.resolve().parent
+        raise InputError(f"{source}: {_explain(error)}") from None
     config = _map_paths(config, lambda text: os.path.normpath(root / Path(text).expanduser()))
     for section, key in _path_keys(config):
         value = getattr(getattr(config, section), key)
         if check_paths and value is not None and not (is_file(Path(value)) or is_folder(Path(value))):
             advice = "paths are relative to the study file"
-            raise InputError(f"{path}: {section}.{key}: {value!r} does not exist; {advice}")
+            raise InputError(f"{source}: {section}.{key}: {value!r} does not exist; {advice}")
     return config
 
 

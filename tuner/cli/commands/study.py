@@ -1,4 +1,4 @@
-"""Commands of a study: run, resume, worker, status, front, export, baseline, rivals, report, dashboard."""
+"""Commands that look at a run: status, front, export, baseline, rivals, report, dashboard."""
 
 from __future__ import annotations
 
@@ -10,81 +10,14 @@ from typing import Annotated
 import typer
 
 from tuner.cli.commands.rivals import rivals
-from tuner.cli.options import Json, Model, Ray, RayShare, Run, Study, Trials, Workers, ray_cluster
+from tuner.cli.options import Json, Model, Run
 from tuner.terminal.console import say, show, show_table
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (run, resume, worker, status, front, export, baseline, rivals, report, dashboard):
+    for command in (status, front, export, baseline, rivals, report, dashboard):
         app.command()(command)
-
-
-def run(
-    study: Study,
-    trials: Trials = None,
-    folder: Annotated[Path | None, typer.Option("--run", metavar="DIR", help="Run folder; default runs/NAME.")] = None,
-    override: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key, e.g. --set search.seed=1."),
-    ] = None,
-    workers: Workers = 1,
-    new_device: Annotated[
-        Path | None,
-        typer.Option("--new-device", metavar="RUN", help="The same study, run elsewhere: reuses its accuracy scores."),
-    ] = None,
-    ray: Ray = None,
-    ray_share: RayShare = 1.0,
-) -> None:
-    """Starts a study and works until it is done.
-
-    Example: tuner run studies/demo.yaml --trials 40
-    """
-    from tuner.launch import launch
-    from tuner.study.study_file import read_study
-    from tuner.terminal.progress import bar
-
-    config = read_study(study, override or ())
-    path = folder or Path("runs") / config.name
-    cluster = ray_cluster(ray, ray_share)
-    _hint(launch(config, path, trials=trials, workers=workers, steps=bar, linked=new_device, ray=cluster).path)
-
-
-def resume(run: Run, trials: Trials = None, workers: Workers = 1, ray: Ray = None, ray_share: RayShare = 1.0) -> None:
-    """Continues a study that was interrupted, or adds trials to one that ended.
-
-    Example: tuner resume runs/demo --trials 80
-    """
-    from tuner.launch import resume as resume_study
-    from tuner.terminal.progress import bar
-
-    cluster = ray_cluster(ray, ray_share)
-    _hint(resume_study(run, trials=trials, workers=workers, steps=bar, ray=cluster).path)
-
-
-def worker(
-    run: Annotated[
-        str, typer.Argument(metavar="RUN|STORAGE", help="Run folder, or the URL of its storage.", show_default=False)
-    ],
-    study: Annotated[
-        str | None, typer.Option("--study", metavar="NAME", help="Which study of the storage, if it holds several.")
-    ] = None,
-    device: Annotated[
-        int | None, typer.Option("--device", metavar="N", min=0, help="GPU, in place of the study's runtime.device.")
-    ] = None,
-    attached: Annotated[bool, typer.Option("--attached", hidden=True)] = False,
-) -> None:
-    """Joins the workers of a run that `tuner run` prepared, on this host or another, until the study is done.
-
-    Example: tuner worker runs/demo
-    """
-    from tuner.launch import work
-    from tuner.study.storage import run_of
-    from tuner.terminal.signals import end_with_parent
-
-    if attached:
-        end_with_parent()
-    work(run_of(run, study) if "://" in run else Path(run), device)
 
 
 def status(run: Run, as_json: Json = False) -> None:
@@ -266,9 +199,3 @@ def dashboard(
 
     loaded = load_run(run)
     serve(open_storage(loaded.run.database, loaded.config.storage, create=False), loaded.artifacts(), port)
-
-
-def _hint(path: Path) -> None:
-    say(f"front: {path / 'front.md'}")
-    say(f"report: {path / 'report.html'}")
-    say(f"dashboard: tuner dashboard {path}")
