@@ -19,23 +19,33 @@ from search_spaces.reading import is_file, is_folder, parse_yaml, read_yaml
 from tuner.study.config import PATH_KEYS, StudyConfig
 
 
-def read_study(path: Path, overrides: Sequence[str] = (), *, check_paths: bool = True) -> StudyConfig:
+def read_study(
+    path: Path, overrides: Sequence[str] = (), *, check_paths: bool = True, moved_from: Path | None = None
+) -> StudyConfig:
     """Reads a study file and makes its paths absolute.
 
     Args:
         path: The YAML file; its folder is the root of relative paths.
         overrides: ``section.key=VALUE``, each VALUE parsed as YAML.
         check_paths: Whether the named files must exist.
+        moved_from: Folder that the file was in when its paths were written; tried where one is not found.
 
     Raises:
         InputError: The file is missing, too large, not YAML, or does not describe a study; a path in it
             does not exist.
     """
-    return study_of(read_yaml(path, "study file"), str(path), path.resolve().parent, overrides, check_paths=check_paths)
+    data, root = read_yaml(path, "study file"), path.resolve().parent
+    return study_of(data, str(path), root, overrides, check_paths=check_paths, moved_from=moved_from)
 
 
 def study_of(
-    data: dict[str, Any], source: str, root: Path, overrides: Sequence[str] = (), *, check_paths: bool = True
+    data: dict[str, Any],
+    source: str,
+    root: Path,
+    overrides: Sequence[str] = (),
+    *,
+    check_paths: bool = True,
+    moved_from: Path | None = None,
 ) -> StudyConfig:
     """Reads the mapping of a study file; see `read_study`.
 
@@ -45,6 +55,7 @@ def study_of(
         root: What paths are relative to.
         overrides: As there.
         check_paths: As there.
+        moved_from: As there.
     """
     for override in overrides:
         _override(data, override)
@@ -52,7 +63,12 @@ def study_of(
         config = StudyConfig.model_validate(data)
     except ValidationError as error:
         raise InputError(f"{source}: {_explain(error)}") from None
-    config = _map_paths(config, lambda text: os.path.normpath(root / Path(text).expanduser()))
+
+    def located(text: str) -> str:
+        tried = [os.path.normpath(place / Path(text).expanduser()) for place in (root, moved_from) if place is not None]
+        return next((each for each in tried if is_file(Path(each)) or is_folder(Path(each))), tried[0])
+
+    config = _map_paths(config, located)
     for section, key in _path_keys(config):
         value = getattr(getattr(config, section), key)
         if check_paths and value is not None and not (is_file(Path(value)) or is_folder(Path(value))):

@@ -9,6 +9,7 @@ import typer
 
 from search_spaces.errors import InputError
 from tuner.cli.options import (
+    STUDY,
     Annotations,
     Calibration,
     Data,
@@ -30,7 +31,7 @@ from tuner.terminal.console import say
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
     for command in (run, init, resume, worker):
-        app.command()(command)
+        app.command(rich_help_panel=STUDY)(command)
 
 
 def run(
@@ -88,7 +89,7 @@ def init(
     trials: Trials = None,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Study file to write.")] = Path("study.yaml"),
 ) -> None:
-    """Writes the study file that `tuner run MODEL` would compose, to edit.
+    """Writes the study file of a model and data, to edit.
 
     Example: tuner init best.pt --data data.yaml --out study.yaml
     """
@@ -112,8 +113,18 @@ def init(
     say(f"study: {out}; start it: tuner run {out}")
 
 
-def resume(run: Run, trials: Trials = None, workers: Workers = 1, ray: Ray = None, ray_share: RayShare = 1.0) -> None:
-    """Continues a study that was interrupted, or adds trials to one that ended.
+def resume(
+    run: Run,
+    trials: Trials = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Changes a key that no figure depends on, e.g. search.hours."),
+    ] = None,
+    workers: Workers = 1,
+    ray: Ray = None,
+    ray_share: RayShare = 1.0,
+) -> None:
+    """Continues a run that was interrupted, or adds trials to it.
 
     Example: tuner resume runs/demo --trials 80
     """
@@ -121,7 +132,8 @@ def resume(run: Run, trials: Trials = None, workers: Workers = 1, ray: Ray = Non
     from tuner.terminal.progress import bar
 
     cluster = ray_cluster(ray, ray_share)
-    _hint(resume_study(run, trials=trials, workers=workers, steps=bar, ray=cluster).path)
+    done = resume_study(run, trials=trials, workers=workers, steps=bar, ray=cluster, overrides=override or ())
+    _hint(done.path)
 
 
 def worker(
@@ -136,9 +148,9 @@ def worker(
     ] = None,
     attached: Annotated[bool, typer.Option("--attached", hidden=True)] = False,
 ) -> None:
-    """Joins the workers of a run that `tuner run` prepared, on this host or another.
+    """Joins the workers of a run, on this host or another.
 
-    It works until the study is done.
+    The run was prepared by `tuner run`; the worker ends when the study is done.
 
     Example: tuner worker runs/demo
     """
@@ -152,6 +164,11 @@ def worker(
 
 
 def _hint(path: Path) -> None:
+    from tuner.results.loaded import load_run
+    from tuner.results.so_far import not_begun
+
     say(f"front: {path / 'front.md'}")
     say(f"report: {path / 'report.html'}")
     say(f"dashboard: tuner dashboard {path}")
+    if note := not_begun(load_run(path)):
+        say(f"note: {note}")

@@ -1,4 +1,4 @@
-"""Commands that look at a run: status, front, export, baseline, rivals, report, dashboard."""
+"""Commands that look at a run: status, front, export, report, dashboard."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from typing import Annotated
 
 import typer
 
-from tuner.cli.commands.rivals import rivals
-from tuner.cli.options import Json, Model, Run
+from tuner.cli.options import STUDY, Json, Run
 from tuner.terminal.console import say, show, show_table
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (status, front, export, baseline, rivals, report, dashboard):
-        app.command()(command)
+    for command in (status, front, export, report, dashboard):
+        app.command(rich_help_panel=STUDY)(command)
 
 
 def status(run: Run, as_json: Json = False) -> None:
@@ -26,11 +25,12 @@ def status(run: Run, as_json: Json = False) -> None:
     Example: tuner status runs/demo
     """
     from tuner.results.loaded import load_run
+    from tuner.results.so_far import failures, not_begun
     from tuner.search.front import hypervolume
     from tuner.search.loop import seconds_left
-    from tuner.search.progress_view import duration
     from tuner.search.screening import summarize
     from tuner.search.trials import counted
+    from tuner.terminal.progress import duration
 
     loaded = load_run(run)
     config, reference = loaded.config, loaded.reference
@@ -50,6 +50,7 @@ def status(run: Run, as_json: Json = False) -> None:
         "hypervolume": volume,
         "eta_seconds": left,
         "linked": loaded.manifest.get("linked"),
+        "failures": dict(Counter(record.failure.kind for record in loaded.records if record.failure)),
         "screening": asdict(screening) if screening else None,
         "noisy": sum(record.noisy for record in loaded.records),
         "noisy_reference": bool(reference and reference.latency and reference.latency.noisy),
@@ -63,6 +64,8 @@ def status(run: Run, as_json: Json = False) -> None:
     print(
         "states: " + ", ".join(f"{'SCREENED' if name == 'PRUNED' else name} {count}" for name, count in states.items())
     )
+    for line in failures(loaded.records):
+        print(f"failed: {line}")
     if screening:
         print(f"screening: {screening}")
     if data["noisy"] or data["noisy_reference"]:
@@ -71,6 +74,8 @@ def status(run: Run, as_json: Json = False) -> None:
             f"noisy: {data['noisy']} trials{also} were timed on a disturbed machine; `tuner front --json` has intervals"
         )
     print(f"front: {len(loaded.front)} schemes, hypervolume {volume:.4f}" if volume else "front: empty")
+    if note := not_begun(loaded):
+        print(note)
 
 
 def front(
@@ -87,7 +92,7 @@ def front(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Lists the Pareto front, fastest first, and names the best member for a budget.
+    """Lists the Pareto front, and names the best for a budget.
 
     Of a loss alone that is the fastest member, of a latency or a size the most accurate.
 
@@ -159,22 +164,6 @@ def export(
         say(f"trial {trial} is in {out}")
 
 
-def baseline(
-    run: Run,
-    model: Model,
-    name: Annotated[str, typer.Option("--name", help="Shown in figures.", show_default=False)],
-) -> None:
-    """Scores and times a model of another tool as the trials are, and shows it in the report and the dashboard.
-
-    Example: tuner baseline runs/demo static_int8.onnx --name "ONNX Runtime static"
-    """
-    from tuner.compare.baselines import add_baseline
-    from tuner.terminal.progress import bar
-
-    found = add_baseline(run, model, name, bar)
-    say(str(found))
-
-
 def report(run: Run) -> None:
     """Writes report.html again.
 
@@ -189,7 +178,9 @@ def report(run: Run) -> None:
 def dashboard(
     run: Run, port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port on loopback.")] = 8080
 ) -> None:
-    """Serves optuna-dashboard on this machine, with the Pareto figure, the note and the artifacts.
+    """Serves a run's dashboard on this machine.
+
+    It is optuna-dashboard, with the Pareto figure, the note and the artifacts.
 
     Example: tuner dashboard runs/demo --port 8080
     """
