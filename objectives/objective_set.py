@@ -125,7 +125,7 @@ class ObjectiveSet:
         accuracy = self.maximised
         least = accuracy.value(reference) - self.max_drop / 100
         least = max(least, self.bounds.get(accuracy, least))
-        return replace(self, bounds={**self.bounds, accuracy: least}, max_drop=None)
+        return replace(self, bounds={**self.bounds, accuracy: least})
 
     @property
     def reference_point(self) -> tuple[float, ...]:

@@ -18,14 +18,12 @@ from tuner.prepare.calibration import read_calibration
 from tuner.prepare.materializers import batched_graph, make_materializer
 from tuner.prepare.weights import read_weights
 from tuner.results.front_files import rescored
+from tuner.results.kept import kept_scheme
 from tuner.results.loaded import LoadedRun
 from tuner.search.records import TrialRecord
 from tuner.study.identity import versions
 from tuner.study.inputs import read_model
-from tuner.study.run_folder import read_json
 from tuner.terminal.console import say
-
-_DESCRIPTION = "scheme.json"
 
 
 class Exporter:
@@ -74,7 +72,7 @@ class Exporter:
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             raise InputError(f"--out {str(folder)!r}: exists and is not empty; choose another folder")
         assert record.scores is not None
-        kept = self._kept(record)
+        kept = kept_scheme(self.loaded, record, artifacts=self._runtime.artifacts)
         files, scheme = kept or ({}, self._scheme(record))
         if kept is None and self._runtime.artifacts:
             artifact = self._materializer.materialize(record.allocation)
@@ -100,25 +98,10 @@ class Exporter:
             with durable_folder(folder) as staging:
                 for name, data in files.items():
                     write_durably(staging / name, data)
-                write_durably(staging / _DESCRIPTION, json.dumps(scheme, indent=1) + "\n")
+                write_durably(staging / "scheme.json", json.dumps(scheme, indent=1) + "\n")
         except OSError as error:
             raise InputError(f"--out {str(folder)!r}: cannot be written ({error.strerror})") from None
         return scheme
-
-    def _kept(self, record: TrialRecord) -> tuple[dict[str, bytes], dict[str, Any]] | None:
-        """What the run itself exported of a trial, where that is whole and tells what is known now; else None."""
-        folder = self.loaded.run.schemes / str(record.number)
-        if not (folder / _DESCRIPTION).is_file():
-            return None
-        scheme = read_json(folder / _DESCRIPTION, dict[str, Any])
-        accuracy = self.loaded.config.objective_set.maximised
-        if scheme.get("rescored") != rescored(record, self.loaded.rescores, self.loaded.reference, accuracy):
-            return None
-        files = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name != _DESCRIPTION}
-        assert record.scores is not None
-        told = {**scheme.get("sha256", {}), "model.onnx": record.scores.artifact}
-        whole = all(hashlib.sha256(data).hexdigest() == told.get(name) for name, data in files.items())
-        return (files, scheme) if whole and ("model.onnx" in files) == self._runtime.artifacts else None
 
     def _scheme(self, record: TrialRecord) -> dict[str, Any]:
         assert record.scores is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 
 from optuna.study import Study
 from optuna.trial import FrozenTrial
@@ -33,4 +34,14 @@ class Callbacks:
         self._over = set(ended)
         for number in new:
             for function in self._functions:
-                function(study, ended[number])
+                function(study, _named(ended[number]))
+
+
+def _named(trial: FrozenTrial) -> FrozenTrial:
+    """The trial with names that a tracker takes: MLflow refuses what would be an absolute path if it were a file."""
+    if not any(name.startswith("/") for name in trial.params):
+        return trial
+    named = copy(trial)
+    named.params = {name.lstrip("/"): value for name, value in trial.params.items()}
+    named.distributions = {name.lstrip("/"): value for name, value in trial.distributions.items()}
+    return named
