@@ -249,7 +249,7 @@ def _work(
             with interrupts.allowed():
                 finish(study, reference, steps)
         except Interrupted as error:
-            run.log("interrupted", signal=str(error))
+            run.log("interrupted", signal=error.args[0])
             error.way_on = f"{write_so_far(run.path, inputs.graph.layers)}; `tuner resume {run.path}` goes on"
             raise
     run.log("end")

@@ -24,6 +24,10 @@ class Interrupted(BaseException):
         self.signum = signum
         self.way_on = ""
 
+    def __str__(self) -> str:
+        """The signal, and the way on where it is known: a Python program shows nothing else of it."""
+        return "; ".join(filter(None, (signal.Signals(self.signum).name, self.way_on)))
+
     @property
     def exit_code(self) -> int:
         """130 or 143, as a shell reports them."""

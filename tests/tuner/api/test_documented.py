@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import subprocess
 import sys
@@ -12,9 +11,8 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-import yaml
 from docs_blocks import DOCS, blocks
-from tiny_detectors import build_detector, write_dataset
+from tiny_yolo import write_tiny_yolo
 
 import tuner
 
@@ -25,24 +23,7 @@ ROOT = DOCS.parent
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``best.onnx`` and ``data.yaml``, in which the page's blocks run one after the other."""
     folder = tmp_path_factory.mktemp("documented")
-    write_dataset(folder, build_detector(folder / "best.onnx"), 10)
-    (folder / "labels").mkdir()
-    coco = json.loads((folder / "labels.json").read_text())
-    number = {category["id"]: index for index, category in enumerate(coco["categories"])}
-    for image in coco["images"]:
-        lines = []
-        for box in (found for found in coco["annotations"] if found["image_id"] == image["id"]):
-            x, y, width, height = box["bbox"]
-            shares = [(x + width / 2) / image["width"], (y + height / 2) / image["height"]]
-            shares += [width / image["width"], height / image["height"]]
-            lines.append(" ".join(map(str, [number[box["category_id"]], *shares])))
-        (folder / "labels" / f"{Path(image['file_name']).stem}.txt").write_text("\n".join(lines))
-    names = [category["name"] for category in coco["categories"]]
-    files = sorted(file.name for file in (folder / "images").iterdir())
-    for split, chosen in (("train", files[:4]), ("val", files[4:])):
-        (folder / f"{split}.txt").write_text("".join(f"images/{name}\n" for name in chosen))
-    splits = {"train": "train.txt", "val": "val.txt", "names": names}
-    (folder / "data.yaml").write_text(yaml.safe_dump(splits))
+    write_tiny_yolo(folder)
     return folder
 
 
