@@ -124,7 +124,7 @@ def search(session: Session, total: int) -> None:
             run.log("evaluating", trial=trial.number, digest=allocation.digest, worker=locks.worker)
             front = leaders(config, trials.records(), reference, trial.number) if settings.screening else {}
             try:
-                with interrupts.allowed(), view.waiting(f"trial {trial.number} is evaluated"):
+                with view.waiting(f"trial {trial.number} is evaluated"), interrupts.allowed():
                     result = checked(session.evaluator.evaluate(allocation, reference, front))
             except Interrupted:
                 with locks.turn():

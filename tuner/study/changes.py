@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
-from search_spaces.errors import InputError, nearest
+from search_spaces.errors import InputError
 from search_spaces.reading import parse_yaml
 
 #: Keys that no measured figure depends on: when the search ends, where things are computed, and where files lie, whose
@@ -37,9 +38,11 @@ def checked_changes(overrides: Sequence[str]) -> list[str]:
     for override in overrides:
         key, equals, text = override.partition("=")
         if not any(key == name or key.startswith(f"{name}.") for name in CHANGEABLE):
+            meant = get_close_matches(key, CHANGEABLE, n=1, cutoff=0.85)  # a slip, not another key of the same section
+            hint = f"; did you mean {meant[0]!r}?" if meant else ""
             raise InputError(
-                f"--set {override}: {key} is fixed once a run has begun, for its trials would not compare"
-                f"{nearest(key, CHANGEABLE)}; these may change: {', '.join(CHANGEABLE)}"
+                f"--set {override}: {key} is fixed once a run has begun, for its trials would not compare{hint}; "
+                f"these may change: {', '.join(CHANGEABLE)}"
             )
         if equals and key in _PATHS and isinstance(value := parse_yaml(text, f"--set {key}"), str):
             override = f"{key}={Path(value).expanduser().absolute()}"  # noqa: PLW2901
