@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import numpy as np
@@ -24,7 +24,8 @@ class ObjectiveSet:
     Attributes:
         objectives: In the order of the study's values; one of them is the accuracy.
         bounds: ``{objective: value}`` that no scheme may be worse than, of objectives and of other quantities.
-        max_drop: Points (hundredths) of the accuracy that a scheme may lose against the reference; None for any.
+        max_drop: Points (hundredths) of the accuracy that a scheme may lose against the reference; None for any. It is
+            one of `bounds` once the reference is known, see `against`.
     """
 
     objectives: tuple[Objective, ...]
@@ -37,7 +38,7 @@ class ObjectiveSet:
 
         Args:
             names: Of the objectives, in order.
-            constraints: ``{key: value}`` of the study file; None where nothing is bounded.
+            constraints: ``{key: value}`` of the study file, ``max_drop`` among them; None where nothing is bounded.
 
         Raises:
             InputError: A name is unknown or twice there, or there is not one accuracy with at least one cost.
@@ -110,12 +111,21 @@ class ObjectiveSet:
 
     def violations(self, scores: Scores) -> dict[str, float]:
         """``{constraint: excess}``; a scheme is feasible where none is positive."""
-        excesses = {o.bound: o.excess(o.value(scores), bound) for o, bound in self.bounds.items()}
+        excesses = {o.bound or o.name: o.excess(o.value(scores), bound) for o, bound in self.bounds.items()}
         return {"broken": 1.0 if scores.broken else 0.0, **excesses}
 
     def feasible(self, scores: Scores) -> bool:
         """Whether a scheme keeps every bound and is not broken."""
         return all(excess <= 0 for excess in self.violations(scores).values())
+
+    def against(self, reference: Scores) -> ObjectiveSet:
+        """The same with `max_drop` as a bound of the accuracy, or with the tighter one that was there."""
+        if self.max_drop is None:
+            return self
+        accuracy = self.maximised
+        least = accuracy.value(reference) - self.max_drop / 100
+        least = max(least, self.bounds.get(accuracy, least))
+        return replace(self, bounds={**self.bounds, accuracy: least})
 
     @property
     def reference_point(self) -> tuple[float, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from objectives.devices.waiting import crew
 from objectives.quantization.coverage import Coverage
 from objectives.runtimes.runtime import StudyEvaluator
 from objectives.scores import Scores
+from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
 from tuner.prepare.evaluators import open_evaluator
 from tuner.prepare.images import ensure_images
@@ -22,7 +23,9 @@ from tuner.prepare.precision import record_precision
 from tuner.prepare.prepared import PreparedStudy, prepare_study
 from tuner.prepare.probe import ensure_probe
 from tuner.results.finalize import finish
+from tuner.results.so_far import write_so_far
 from tuner.samplers.problem import Problem
+from tuner.search.callbacks import Callback, Callbacks
 from tuner.search.loop import open_trials, queue, read_blocked, score_reference, search
 from tuner.search.problem import study_problem
 from tuner.search.progress_view import LiveView
@@ -31,13 +34,21 @@ from tuner.search.session import Session
 from tuner.search.trials import Trials, ended_trials
 from tuner.search.worker_locks import WorkerLocks, open_worker_locks
 from tuner.study.artifacts import check_artifacts
+from tuner.study.changes import checked_changes
 from tuner.study.config import StudyConfig
-from tuner.study.identity import check_identity, identity, new_manifest, read_manifest, write_manifest
+from tuner.study.identity import (
+    check_identity,
+    identity,
+    new_manifest,
+    read_manifest,
+    read_run_study,
+    write_manifest,
+)
 from tuner.study.inputs import Inputs, read_inputs
 from tuner.study.run_folder import RunFolder, refuse_existing
 from tuner.study.storage import close_storage, damage_named, open_storage
 from tuner.study.storage_url import detach_password
-from tuner.study.study_file import check_name, read_study, write_study
+from tuner.study.study_file import check_name, write_study
 from tuner.terminal.console import say
 from tuner.terminal.progress import Steps, silent
 from tuner.terminal.signals import Interrupted, Interrupts
@@ -56,6 +67,7 @@ def launch(
     steps: Steps = silent,
     linked: Path | None = None,
     ray: RayCluster | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> RunFolder:
     """Starts a study in a new run folder and works until it is done.
 
@@ -67,6 +79,7 @@ def launch(
         steps: Shows the progress of long preparations.
         linked: A run of the same study on another device, whose accuracy scores are reused.
         ray: Where the workers are placed; this host by default.
+        callbacks: Told of every trial that ends, as `optuna.study.Study.optimize` would.
 
     Raises:
         InputError: Anything the user named is wrong; nothing is left behind then, unless something was prepared.
@@ -76,7 +89,8 @@ def launch(
     check_name(path)
     refuse_existing(path)
     config = config.model_copy(update={"storage": detach_password(config.storage)})
-    inputs = read_inputs(config)
+    with steps("reading the model and the images", 0):
+        inputs = read_inputs(config)
     for note in inputs.notes:
         say(f"note: {note}")
     if linked is not None:
@@ -85,7 +99,8 @@ def launch(
         run = RunFolder.create(path, write_study(config, path), linked)
         with run.lock():
             try:
-                _work(run, inputs, trials or config.search.trials, workers, start, steps)
+                total = trials or config.search.trials
+                _work(run, inputs, total, workers, start, steps, callbacks=Callbacks(callbacks))
             except InputError as error:
                 if run.prepared:
                     raise InputError(f"{error}; what was prepared is kept: `tuner resume {path}` goes on") from None
@@ -101,15 +116,43 @@ def resume(
     workers: int = 1,
     steps: Steps = silent,
     ray: RayCluster | None = None,
+    overrides: Sequence[str] = (),
+    callbacks: Sequence[Callback] = (),
 ) -> RunFolder:
-    """Continues a study, up to `trials` trials in all; raises as `launch` does."""
+    """Continues a study, up to `trials` trials in all; raises as `launch` does.
+
+    Args:
+        path: The run folder.
+        trials: Trials in all; None for what was asked for before.
+        workers: As `launch` has it.
+        steps: As there.
+        ray: As there.
+        overrides: ``section.key=VALUE`` of keys that may change, see `tuner.study.changes`; the run keeps them.
+        callbacks: As there.
+    """
     run = RunFolder.open(path)
-    config = read_study(run.study_file)
+    changes = checked_changes(overrides)
+    config = read_run_study(run, changes)
+    if any(change.startswith("search.trials=") for change in changes):
+        trials = trials or config.search.trials
     with run.lock(), _crew(config, workers, ray) as start:
         recorded = read_manifest(run).get("trials") if run.manifest.is_file() else None
         total, extended = trials or recorded or config.search.trials, trials is not None
-        _work(run, read_inputs(config), total, workers, start, steps, extended)
+        with steps("reading the model and the images", 0):
+            inputs = read_inputs(config)
+        if changes:
+            _keep(run, inputs)
+        _work(run, inputs, total, workers, start, steps, extended, Callbacks(callbacks))
     return run
+
+
+def _keep(run: RunFolder, inputs: Inputs) -> None:
+    """Writes a study that changed into its run, if its trials still compare."""
+    if run.manifest.is_file():
+        manifest = read_manifest(run)
+        check_identity(run, manifest["identity"], identity(inputs.config, digests=inputs.digests))
+        write_manifest(run, {**manifest, "folder": str(run.path.resolve())})
+    write_durably(run.study_file, write_study(inputs.config, run.path))
 
 
 @contextmanager
@@ -139,7 +182,7 @@ def work(path: Path, device: int | None = None) -> None:
     manifest = read_manifest(run)
     if not (run.reference.is_file() and run.seeds.is_file()):
         raise InputError(f"run {str(path)!r}: not prepared yet; start workers once `tuner run` evaluates its trials")
-    inputs = read_inputs(read_study(run.study_file, [] if device is None else [f"runtime.device={device}"]))
+    inputs = read_inputs(read_run_study(run, [] if device is None else [f"runtime.device={device}"]))
     check_identity(run, manifest["identity"], identity(inputs.config, digests=inputs.digests))
     inputs = inputs.as_recorded(manifest)
     with Interrupts() as interrupts, ExitStack() as stack:
@@ -151,7 +194,11 @@ def work(path: Path, device: int | None = None) -> None:
         reference = score_reference(run, evaluator, inputs)
         problem = study_problem(study, reference, study.unsupported.union(read_blocked(run)))
         session = _open_session(stack, study, problem, locks, evaluator, reference, interrupts, storage)
-        search(replace(session, draw=int(locks.worker, 16)), int(manifest["trials"]))
+        try:
+            search(replace(session, draw=int(locks.worker, 16)), int(manifest["trials"]))
+        except Interrupted as error:
+            error.way_on = f"its trial is queued again; `tuner worker {path}` joins again"
+            raise
 
 
 def _work(
@@ -162,6 +209,7 @@ def _work(
     start: Start | None,
     steps: Steps,
     extended: bool = False,
+    callbacks: Callbacks | None = None,
 ) -> None:
     """Works on a run that this process holds; `extended`: by a user who asked for more, whatever ended it before."""
     now = identity(inputs.config, digests=inputs.digests)
@@ -181,6 +229,7 @@ def _work(
                 link.take(run)
                 _say_link(link)
                 manifest["linked"] = link.to_json()
+            manifest.setdefault("folder", str(run.path.resolve()))
             write_manifest(run, manifest)
         run.log("start", resumed=known, trials=total, workers=workers)
         if inputs.graph.note:
@@ -200,11 +249,13 @@ def _work(
             with interrupts.allowed():
                 if inputs.data is not None:  # the evaluator opens them
                     ensure_images(inputs, run, inputs.data.full.images, steps)
-            study, reference = _search(inputs, run, steps, storage, total, workers, start, interrupts)
+            told = callbacks or Callbacks()
+            study, reference = _search(inputs, run, steps, storage, total, workers, start, interrupts, told)
             with interrupts.allowed():
                 finish(study, reference, steps)
         except Interrupted as error:
-            run.log("interrupted", signal=str(error))
+            run.log("interrupted", signal=error.args[0])
+            error.way_on = f"{write_so_far(run.path, inputs.graph.layers)}; `tuner resume {run.path}` goes on"
             raise
     run.log("end")
 
@@ -218,20 +269,23 @@ def _search(
     workers: int,
     start: Start | None,
     interrupts: Interrupts,
+    callbacks: Callbacks,
 ) -> tuple[PreparedStudy, Scores]:
     """Prepares the run and evaluates its trials, here or in worker processes; returns the reference's scores too."""
     with ExitStack() as stack:
         locks = stack.enter_context(open_worker_locks(run.workers, inputs.config.storage, inputs.config.name))
         with open_evaluator(inputs, run, steps) as evaluator:
             with interrupts.allowed():
-                reference = score_reference(run, evaluator, inputs)
+                reference = score_reference(run, evaluator, inputs, steps)
                 ensure_probe(inputs, run, steps, evaluator)
                 study = prepare_study(inputs, run, steps)
                 if study.parts is not None:
                     record_precision(study.parts.materializer, run)
-                problem = study_problem(study, reference)
-                seeds = study_seeds(study, problem)
+                with steps("choosing the first schemes", 0):
+                    problem = study_problem(study, reference)
+                    seeds = study_seeds(study, problem)
             session = _open_session(stack, study, problem, locks, evaluator, reference, interrupts, storage)
+            session = replace(session, callbacks=callbacks)
             queue(session.trials, locks, seeds)
             if start is None:
                 search(session, total)

@@ -154,6 +154,7 @@ def probe(
     wanted: Mapping[str, Sequence[str]],
     say: Callable[[str], None] = lambda _: None,
     spared: Mapping[tuple[str, str], str] | None = None,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> ProbeTable:
     """Builds the model in each format.
 
@@ -164,6 +165,7 @@ def probe(
             is not built.
         say: Told of every pair that is blocked or idle.
         spared: Pairs that are blocked untried, and why.
+        progress: Told how many formats are done.
 
     Raises:
         ProbeFailedError: Not even the unquantized model can be built.
@@ -177,7 +179,7 @@ def probe(
         say(f"{layer}: {name} is not tried here, stays {UNQUANTIZED} ({why})")
     idle: dict[tuple[str, str], str] = {}
     builds = 1
-    for name in dict.fromkeys([UNQUANTIZED, *wanted]):
+    for number, name in enumerate(dict.fromkeys([UNQUANTIZED, *wanted])):
         found = base
         if FORMATS[name].quantizes_activation:
             tried = [layer for layer in wanted[name] if (layer, name) not in blocked]
@@ -192,6 +194,7 @@ def probe(
                     say(f"{layer}: {name} gains nothing here, stays {UNQUANTIZED} ({idle[layer, name]})")
         for layer in layers:
             costs[layer, name] = found.milliseconds.get(layer, 0.0)
+        progress(number)
     return ProbeTable(base.device, base.version, costs, base.fixed_ms, Unsupported(blocked), builds, Unsupported(idle))
 
 

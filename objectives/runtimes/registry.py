@@ -10,23 +10,13 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from objectives.runtimes import DEFAULT_RUNTIME
 from objectives.runtimes.engine_builder import EngineBuilder
+from objectives.runtimes.names import BUILT_IN
 from objectives.runtimes.runtime import Runtime
 from objectives.runtimes.settings import RuntimeSettings, own_keys
 from search_spaces.errors import nearest
 from search_spaces.registry import Registry
 
-RUNTIMES: Registry[type[Runtime]] = Registry(
-    "runtime",
-    {
-        "onnxruntime-cpu": "objectives.runtimes.onnxruntime.runtime:OnnxRuntimeCpu",
-        "onnxruntime-cuda": "objectives.runtimes.onnxruntime.runtime:OnnxRuntimeCuda",
-        "openvino": "objectives.runtimes.openvino.runtime:OpenVino",
-        "tensorrt": "objectives.runtimes.tensorrt.runtime:TensorRt",
-        "tensorrt-rtx": "objectives.runtimes.tensorrt_rtx.runtime:TensorRtRtx",
-        "replay": "objectives.runtimes.replay.runtime:ReplayRuntime",
-    },
-    "tuner.runtimes",
-)
+RUNTIMES: Registry[type[Runtime]] = Registry("runtime", BUILT_IN, "tuner.runtimes")
 
 
 def open_runtime(settings: RuntimeSettings) -> Runtime:

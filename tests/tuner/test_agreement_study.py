@@ -119,7 +119,7 @@ def test_images_alone_are_enough(tmp_path: Path, capfd: pytest.CaptureFixture[st
     study["data"] = {"images": study["data"]["images"]}
     path.write_text(yaml.safe_dump(study))
     assert tuner(["run", str(path), "--run", str(tmp_path / "run")]) == 0
-    assert "calibration takes 6 of its 24 images" in capfd.readouterr().err
+    assert "6 of its 24 images calibrate, and are not scored" in capfd.readouterr().err
     reference = load_run(tmp_path / "run").reference
     assert reference is not None and reference.accuracy.images == 18
     study["calibration"] = {"images": 24}

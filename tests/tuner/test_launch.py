@@ -299,6 +299,12 @@ def test_a_signal_ends_cleanly(study_file: StudyFile, tmp_path: Path, signum: in
     assert [record.failure.kind for record in cut] == ["interrupted"]
     waiting = [r for r in loaded.records if r.state == "WAITING" and r.allocation == cut[0].allocation]
     assert [record.origin for record in waiting] == [cut[0].origin]
+    done = counted(loaded.records)
+    assert f"tuner: interrupted; front and report of the {done} trials that are done" in errors
+    assert f"`tuner resume {run}` goes on" in errors
+    listed = json.loads((run / "front.json").read_text())["front"]
+    assert [entry["trial"] for entry in listed] == [member.record.number for member in loaded.front] != []
+    assert (run / "report.html").stat().st_size > 0
 
 
 @pytest.mark.timeout(240)

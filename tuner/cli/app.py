@@ -6,21 +6,21 @@ import sys
 
 import typer
 
-from tuner import __version__
-from tuner.cli.commands import build, checkpoint, diagnosis, model, scheme, study
+from tuner.cli.commands import build, checkpoint, diagnosis, model, rivals, running, scheme, study
 from tuner.cli.options import ATTACHED
 from tuner.terminal.console import guarded
 from tuner.terminal.guard import watched
+from tuner.version import __version__
 
 app = typer.Typer(
     name="tuner",
     help="Finds the Pareto front of per-layer bit-widths for detectors: COCO mAP against measured latency.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (study, model, checkpoint, scheme, build, diagnosis):
+for commands in (running, study, model, scheme, checkpoint, build, rivals, diagnosis):
     commands.register(app)
 
 

@@ -7,19 +7,69 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from objectives.runtimes.names import RUNNING
 from search_spaces.errors import InputError
+from search_spaces.formats import FORMATS
 
 if TYPE_CHECKING:
     from objectives.runtimes.runtime import Runtime as RuntimeObject
     from tuner.workers.ray_cluster import RayCluster
 
 ATTACHED = "--attached"  # of a worker: whoever started it holds its stdin, and learns of its death
+
+
+def runtime_names() -> list[str]:
+    """Completes ``--runtime``."""
+    from objectives.runtimes.registry import RUNTIMES
+
+    return list(RUNTIMES.names())
+
+
+def format_names() -> list[str]:
+    """Completes ``--uniform``."""
+    return list(FORMATS)
+
+
+_RUNTIMES = f"Where it runs: {', '.join(RUNNING)}."
+
+#: Groups of commands, as `tuner --help` shows them.
+STUDY, MODEL, COMPARE, TOOLS = "Study", "Model", "Compare", "Tools"
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 Model = Annotated[
     Path, typer.Argument(metavar="MODEL", help="ONNX detector, or Ultralytics checkpoint (.pt).", show_default=False)
 ]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, e.g. runs/demo.", show_default=False)]
 Study = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="Study file.", show_default=False)]
+Target = Annotated[
+    Path,
+    typer.Argument(
+        metavar="STUDY.yaml|MODEL",
+        help="Study file, ONNX detector, or checkpoint (.pt).",
+        show_default=False,
+    ),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="DATA.yaml", help="Images and labels as Ultralytics and Roboflow write them."),
+]
+Images = Annotated[Path | None, typer.Option("--images", metavar="DIR", help="Evaluation images, without a data yaml.")]
+Annotations = Annotated[Path | None, typer.Option("--annotations", metavar="FILE", help="Their COCO json.")]
+Calibration = Annotated[
+    Path | None,
+    typer.Option("--calibration", metavar="LIST", help="Image list, folder, or data yaml; else its train split."),
+]
+OtherRuntime = Annotated[
+    str | None, typer.Option("--runtime", metavar="NAME", help=_RUNTIMES, autocompletion=runtime_names)
+]
+MaxDrop = Annotated[
+    float | None,
+    typer.Option("--max-drop", metavar="P", min=0, max=100, help="Search only what loses at most P points of mAP."),
+]
+Override = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key of the study, e.g. search.seed=1."),
+]
 Trials = Annotated[int | None, typer.Option("--trials", min=1, help="Trials in all, in place of the study's.")]
 Workers = Annotated[int, typer.Option("--workers", metavar="N", min=1, max=64, help="Processes that evaluate trials.")]
 Ray = Annotated[
@@ -29,10 +79,16 @@ Ray = Annotated[
 RayShare = Annotated[
     float, typer.Option("--ray-share", metavar="X", help="GPUs of Ray's per worker; CPUs where the runtime uses none.")
 ]
-Runtime = Annotated[str, typer.Option("--runtime", metavar="NAME", help="Where it runs; `tuner doctor` lists all.")]
+Runtime = Annotated[str, typer.Option("--runtime", metavar="NAME", help=_RUNTIMES, autocompletion=runtime_names)]
 Builder = Annotated[
     list[str] | None,
     typer.Option("--builder", metavar="KEY=VALUE", help="A runtime key of the study file, e.g. optimization_level=1."),
+]
+Uniform = Annotated[
+    str | None,
+    typer.Option(
+        "--uniform", metavar="FORMAT", help=f"One for all: {', '.join(FORMATS)}.", autocompletion=format_names
+    ),
 ]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads of one inference.")]
 Head = Annotated[
@@ -49,7 +105,7 @@ Classes = Annotated[
         help="Class names in the model's order: A,B,..., or a file with a name a line, or a data yaml.",
     ),
 ]
-Split = Annotated[str, typer.Option("--split", metavar="NAME", help="Of a data yaml: train, val or test.")]
+Split = Annotated[str, typer.Option("--split", metavar="train|val|test", help="Of a data yaml.")]
 
 
 def parse_classes(text: str | None) -> tuple[str, ...] | None:
@@ -77,21 +133,10 @@ def parse_classes(text: str | None) -> tuple[str, ...] | None:
 
 
 def parse_runtime(name: str, pairs: list[str] | None = None) -> RuntimeObject:
-    """Opens ``--runtime`` with the keys of ``--builder KEY=VALUE``.
+    """Opens ``--runtime`` with the keys of ``--builder KEY=VALUE``; raises as `usable_runtime` does."""
+    from tuner.api.detectors import usable_runtime
 
-    Raises:
-        InputError: No such runtime, or a key or value is none of its section in a study.
-        RuntimeUnavailable: The machine lacks what it needs.
-    """
-    from objectives.runners.runner import RuntimeUnavailable
-    from objectives.runtimes.registry import RUNTIMES, open_runtime
-    from tuner.study.study_file import runtime_settings
-
-    runtime = open_runtime(runtime_settings(RUNTIMES.check(name), pairs or []))
-    runtime.check()
-    if runtime.emulated:
-        raise RuntimeUnavailable(f"--runtime {name}: {runtime.emulated}: `tuner build` builds them here, to run there")
-    return runtime
+    return usable_runtime(name, pairs or ())
 
 
 def ray_cluster(address: str | None, share: float) -> RayCluster | None:

@@ -59,7 +59,8 @@ def _latency(inputs: Inputs, run: RunFolder, materializer: Materializer | None, 
         pixels = ensure_images(inputs, run, data_of(inputs).search.images[:1], steps).batch(0, 1)
         return np.repeat(pixels, batch, axis=0)
 
-    known = runtime.layer_costs(batched_graph(inputs.graph, batch), materializer, image)
+    with steps("profiling the layers", 0):
+        known = runtime.layer_costs(batched_graph(inputs.graph, batch), materializer, image)
     return known if known is not None else weight_costs(inputs.graph.layers)
 
 

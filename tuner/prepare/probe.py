@@ -49,9 +49,9 @@ def ensure_probe(inputs: Inputs, run: RunFolder, steps: Steps, evaluator: StudyE
     if kept.is_file():
         table = ProbeTable.from_json(read_text(kept))
     else:
-        with steps("probing formats", len(wanted)):
+        with steps("probing formats", len(wanted)) as done:
             never = runtime.never_built(inputs.graph, wanted, weight_settings(inputs.config.weights))
-            table = probe(evaluator, layers, wanted, say, never)
+            table = probe(evaluator, layers, wanted, say, never, done)
         write_durably(kept, table.to_json())
     for (layer, fmt), reason in table.blocked.pairs.items():
         run.log("blocked", layer=layer, format=fmt, reason=reason)

@@ -112,8 +112,9 @@ class Run:
 
     @property
     def objectives(self) -> ObjectiveSet:
-        """Objectives and bounds of the study."""
-        return self.summary.objective_set
+        """Objectives and bounds of the study, as far as its reference is known."""
+        wanted, reference = self.summary.objective_set, self.reference
+        return wanted if reference is None else wanted.against(scores_of(reference))
 
     @property
     def goal(self) -> Objective:

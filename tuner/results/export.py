@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tuner.prepare.calibration import read_calibration
 from tuner.prepare.materializers import batched_graph, make_materializer
 from tuner.prepare.weights import read_weights
 from tuner.results.front_files import rescored
+from tuner.results.kept import kept_scheme
 from tuner.results.loaded import LoadedRun
 from tuner.search.records import TrialRecord
 from tuner.study.identity import versions
@@ -25,7 +27,7 @@ from tuner.terminal.console import say
 
 
 class Exporter:
-    """Exports trials of one run; the model is read once for all of them.
+    """Exports trials of one run; the model is read once for all of them, when the first needs it.
 
     Attributes:
         loaded: The run.
@@ -33,26 +35,31 @@ class Exporter:
 
     def __init__(self, loaded: LoadedRun, graph: ModelGraph | None = None) -> None:
         self.loaded = loaded
-        self._materializer: Materializer | None = None
+        self._given = graph
         self._runtime = open_runtime(loaded.config.runtime)
-        if self._runtime.artifacts:
-            graph = graph or read_model(loaded.config.model, self._runtime)
-            expected = loaded.manifest["identity"]["digest.model"]
-            if graph.digest != expected:
-                raise InputError(f"{graph.path}: not the model of this run (sha256 {expected}); restore it")
-            graph = batched_graph(graph, loaded.config.runtime.batch)
-            version = loaded.manifest["identity"].get(self._runtime.version_key)
-            self._graph = graph
-            self._materializer = make_materializer(
-                loaded.config, graph, read_calibration(loaded.run), read_weights(loaded.run), version
-            )
+
+    @cached_property
+    def _graph(self) -> ModelGraph:
+        loaded = self.loaded
+        graph = self._given or read_model(loaded.config.model, self._runtime)
+        expected = loaded.manifest["identity"]["digest.model"]
+        if graph.digest != expected:
+            raise InputError(f"{graph.path}: not the model of this run (sha256 {expected}); restore it")
+        return batched_graph(graph, loaded.config.runtime.batch)
+
+    @cached_property
+    def _materializer(self) -> Materializer:
+        loaded = self.loaded
+        version = loaded.manifest["identity"].get(self._runtime.version_key)
+        weights = read_weights(loaded.run)
+        return make_materializer(loaded.config, self._graph, read_calibration(loaded.run), weights, version)
 
     def export(self, record: TrialRecord, folder: Path) -> dict[str, Any]:
         """Writes ``model.onnx`` and ``scheme.json`` and returns the latter's content.
 
         Where engines are built also what `EngineBuilder.export` adds: the builder's model where it is another one than
         holds the packed weights, the engine where this user's cache still holds it. A run without artifacts exports the
-        description alone.
+        description alone. A member of the front is copied from the run, which then needs no model.
 
         Args:
             record: A complete trial.
@@ -65,9 +72,9 @@ class Exporter:
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             raise InputError(f"--out {str(folder)!r}: exists and is not empty; choose another folder")
         assert record.scores is not None
-        files: dict[str, bytes] = {}
-        scheme = self._scheme(record)
-        if self._materializer is not None:
+        kept = kept_scheme(self.loaded, record, artifacts=self._runtime.artifacts)
+        files, scheme = kept or ({}, self._scheme(record))
+        if kept is None and self._runtime.artifacts:
             artifact = self._materializer.materialize(record.allocation)
             found = artifact.digest
             if found != record.scores.artifact:

@@ -55,17 +55,19 @@ def finish(study: PreparedStudy, reference: Scores, steps: Steps = silent) -> No
         ):  # no longer on the front, or left by a crash
             shutil.rmtree(folder)
     exporter = Exporter(loaded, inputs.graph)
-    for member in members:
-        folder = run.schemes / str(member.record.number)
-        if not folder.exists():
-            exporter.export(member.record, folder)
+    with steps("exporting the front", 0):
+        for member in members:
+            folder = run.schemes / str(member.record.number)
+            if not folder.exists():
+                exporter.export(member.record, folder)
     if parts is not None:
         for member in members:
             if member.recommended or member.nearest:
                 draw_previews(inputs, run, parts, member, steps)
-    write_durably(run.learned, learn(loaded.trials.study, problem).to_json())
-    teach(study, loaded, problem, reference)
-    write_report_of(loaded, inputs.graph.layers)
+    with steps("writing the report", 0):
+        write_durably(run.learned, learn(loaded.trials.study, problem).to_json())
+        teach(study, loaded, problem, reference)
+        write_report_of(loaded, inputs.graph.layers)
     run.log("front", members=sorted(int(number) for number in wanted))
 
 

@@ -19,10 +19,9 @@ from tuner.search.records import FrontMember, Rescore, TrialRecord
 from tuner.search.trials import Trials
 from tuner.study.artifacts import Artifacts, open_artifacts
 from tuner.study.config import StudyConfig
-from tuner.study.identity import read_manifest, recorded_space
+from tuner.study.identity import read_manifest, read_run_study, recorded_space
 from tuner.study.run_folder import RunFolder, read_json
 from tuner.study.storage import damage_named, open_storage
-from tuner.study.study_file import read_study
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def load_run(path: Path) -> LoadedRun:
     from tuner.results.rescore import read_rescores
 
     run = RunFolder.open(path)
-    config = read_study(run.study_file, check_paths=False)
+    config = read_run_study(run, check_paths=False)
     manifest = read_manifest(run)
     space = recorded_space(manifest)
     missing = InputError(f"run {str(path)!r}: holds no trial yet; `tuner resume {path}` goes on")

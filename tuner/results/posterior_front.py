@@ -22,7 +22,10 @@ def posterior_front(loaded: LoadedRun, problem: Problem) -> list[Allocation]:
         loaded: The run.
         problem: Its search.
     """
-    records = feasible(loaded.records, loaded.config.objective_set)
+    wanted = loaded.config.objective_set
+    if loaded.reference is not None:
+        wanted = wanted.against(loaded.reference)
+    records = feasible(loaded.records, wanted)
     history = read_history(loaded.trials.study, problem)
     if not records or not len(history.schemes):
         return []

@@ -28,14 +28,13 @@ from tuner.results.detector import Detector
 from tuner.results.loaded import LoadedRun
 from tuner.search.front import hypervolume_history
 from tuner.search.learned import Learned
-from tuner.search.progress_view import duration
 from tuner.search.records import NOISY_MARK, BaselineOutcome, FrontMember, Preview, RunSummary, noise_of
 from tuner.search.screening import summarize
 from tuner.search.trials import counted
 from tuner.study.inputs import Inputs, read_model
 from tuner.study.run_folder import RunFolder, read_json, read_text
 from tuner.terminal import units
-from tuner.terminal.progress import Steps, silent
+from tuner.terminal.progress import Steps, duration, silent
 
 _PREVIEWS = 4
 _QUALITY = 85

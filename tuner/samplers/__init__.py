@@ -1,4 +1,7 @@
-"""Samplers: who proposes the next scheme; every one is an Optuna sampler, and none repeats a scheme."""
+"""Samplers: who proposes the next scheme; every one is an Optuna sampler, and none repeats a scheme.
+
+`ModelGuidedSampler.from_table` serves in any Optuna study.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,12 @@ from typing import Protocol
 
 from optuna.samplers import BaseSampler
 
+from tuner.samplers.model_guided import ModelGuidedSampler
 from tuner.samplers.problem import Problem
 from tuner.samplers.unseen import Repair, UnseenSampler
 from tuner.study.samplers import SAMPLERS
+
+__all__ = ["ModelGuidedSampler", "SamplerFactory", "make_sampler"]
 
 
 class SamplerFactory(Protocol):

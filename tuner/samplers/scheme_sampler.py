@@ -6,7 +6,7 @@ from abc import abstractmethod
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.samplers import BaseSampler
+from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
@@ -25,6 +25,7 @@ class SchemeSampler(BaseSampler):
     def __init__(self, problem: Problem, seed: int = 0, drawn: int = 0) -> None:
         self._problem = problem
         self._seed = seed
+        self._others = RandomSampler(seed)
 
     @abstractmethod
     def propose(self, study: Study, trial: FrozenTrial) -> Ints:
@@ -45,6 +46,5 @@ class SchemeSampler(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """The first choice; only reached for a parameter that the problem does not hold."""
-        assert isinstance(param_distribution, CategoricalDistribution)
-        return param_distribution.choices[0]
+        """A random value, of a parameter that the problem does not hold: someone's study may have more."""
+        return self._others.sample_independent(study, trial, param_name, param_distribution)

@@ -57,6 +57,7 @@ def front_of(
         rescores: ``{allocation digest: rescore}``, as far as there are any: these figures then decide, among the
             schemes that have them and those of the measured front that do not yet.
     """
+    objectives = objectives.against(reference)
     candidates = feasible(records, objectives)
     if not candidates:
         return []
@@ -165,7 +166,8 @@ def drop(member: FrontMember, reference: Scores, accuracy: Objective) -> float:
 
 def hypervolume(records: Sequence[TrialRecord], objectives: ObjectiveSet, reference: Scores) -> float:
     """Volume that the front dominates beyond the reference point, in accuracy x shares of the reference's costs."""
-    points = [objectives.losses(r.scores, reference) for r in feasible(records, objectives) if r.scores]
+    kept = feasible(records, objectives.against(reference))
+    points = [objectives.losses(record.scores, reference) for record in kept if record.scores]
     return optuna_compat.hypervolume(points, objectives.worst_point(reference))
 
 

@@ -39,6 +39,7 @@ from tuner.study.inputs import Inputs
 from tuner.study.run_folder import RunFolder, read_json, read_text
 from tuner.study.storage import damage_named
 from tuner.terminal.console import say
+from tuner.terminal.progress import Steps, silent
 from tuner.terminal.signals import Interrupted
 
 #: Equal failures in a row that end a study.
@@ -101,6 +102,7 @@ def search(session: Session, total: int) -> None:
     trials.study.sampler = make_sampler(settings.sampler, session.problem, settings.seed, draw, trials.repair_choices)
     patience = Patience(session.problem, reference, settings.patience, session.start)
     before = _over(trials.study)
+    session.callbacks.tell(trials.study)
     view.update(progress(trials, config, reference, total))
     while True:
         with interrupts.allowed(), ExitStack() as waiting:
@@ -108,6 +110,7 @@ def search(session: Session, total: int) -> None:
             turn = waiting.pop_all()
         with turn:
             _settle(trials, locks)
+            session.callbacks.tell(trials.study)
             if _ended(trials, total, patience, view):
                 return
             asked = trials.ask() if _wanted(trials, total) else None
@@ -121,7 +124,7 @@ def search(session: Session, total: int) -> None:
             run.log("evaluating", trial=trial.number, digest=allocation.digest, worker=locks.worker)
             front = leaders(config, trials.records(), reference, trial.number) if settings.screening else {}
             try:
-                with interrupts.allowed():
+                with view.waiting(f"trial {trial.number} is evaluated"), interrupts.allowed():
                     result = checked(session.evaluator.evaluate(allocation, reference, front))
             except Interrupted:
                 with locks.turn():
@@ -201,15 +204,22 @@ def read_blocked(run: RunFolder) -> Unsupported:
     return Unsupported.from_json(read_text(run.blocked)) if run.blocked.exists() else Unsupported()
 
 
-def score_reference(run: RunFolder, evaluator: StudyEvaluator, inputs: Inputs) -> Scores:
+def score_reference(run: RunFolder, evaluator: StudyEvaluator, inputs: Inputs, steps: Steps = silent) -> Scores:
     """Scores of the unquantized model: measured once per run, before any trial.
+
+    Args:
+        run: Where they are kept.
+        evaluator: Scores it.
+        inputs: The study.
+        steps: Shows progress.
 
     Raises:
         InputError: It is so bad that there is nothing to lose.
     """
     if run.reference.is_file():
         return read_json(run.reference, Scores)
-    scores = checked(evaluator.reference())
+    with steps("scoring the unquantized model", 1):
+        scores = checked(evaluator.reference())
     if isinstance(scores, Failure):
         raise InputError(f"model.path: {inputs.graph.path}: the reference's {scores.message}; check model and runtime")
     if problem := too_low(run, inputs, scores):

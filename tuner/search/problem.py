@@ -31,7 +31,7 @@ def study_problem(study: PreparedStudy, reference: Scores, blocked: Unsupported 
 def own_problem(study: PreparedStudy, reference: Scores, blocked: Unsupported | None = None) -> Problem:
     """`study_problem` by the study's own preparations alone."""
     config, graph = study.inputs.config, study.inputs.graph
-    wanted = config.objective_set
+    wanted = config.objective_set.against(reference)
     layers = {layer.name: layer for layer in graph.quantizable}
     return build_problem(
         study.inputs.space,

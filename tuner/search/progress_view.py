@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -18,8 +19,10 @@ from objectives.scores import Scores
 from tuner.search.front import drop
 from tuner.search.records import NOISY_MARK, FrontMember, TrialRecord, noise_of
 from tuner.terminal import units
+from tuner.terminal.progress import LINE_SECONDS, duration, every
 
 _ROWS = 8
+_TERMINAL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class LiveView:
     def __init__(self) -> None:
         self._console = Console(stderr=True)
         self._live: Live | None = None
-        self._started = time.monotonic()
+        self._progress: Progress | None = None
 
     def __enter__(self) -> LiveView:
         if self._console.is_terminal:
@@ -67,26 +70,38 @@ class LiveView:
         if self._live is not None:
             self._live.stop()
 
+    @contextmanager
+    def waiting(self, what: str | Callable[[], str]) -> Iterator[None]:
+        """Says now and then that something takes its time, on a terminal below the table.
+
+        Args:
+            what: In words, or what tells it.
+        """
+        started = time.monotonic()
+
+        def tell() -> None:
+            words = what if isinstance(what, str) else what()
+            text = f"{words}, {duration(time.monotonic() - started)} so far"
+            if self._live is None:
+                self.message(text)
+            elif self._progress is not None:
+                shown = Group(_table(self._progress), Text(_line(self._progress)), Text(text, style="dim"))
+                self._live.update(shown, refresh=True)
+
+        with every(LINE_SECONDS if self._live is None else _TERMINAL_SECONDS, tell):
+            yield
+
     def message(self, text: str) -> None:
         """Prints one line."""
         self._console.print(Text(text), soft_wrap=True)
 
     def update(self, progress: Progress) -> None:
         """Shows the state after a trial."""
+        self._progress = progress
         if self._live is not None:
             self._live.update(Group(_table(progress), Text(_line(progress))), refresh=True)
         elif progress.last is not None:
             self.message(_line(progress))
-
-
-def duration(seconds: float | None) -> str:
-    """Formats seconds as ``1 h 05 min``, ``3 min 20 s`` or ``12 s``."""
-    if seconds is None:
-        return "unknown"
-    whole = round(seconds)
-    if whole >= 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
 
 
 def describe(record: TrialRecord, accuracy: Objective) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from objectives.runtimes.runtime import StudyEvaluator
 from objectives.scores import Scores
 from tuner.samplers.problem import Problem
+from tuner.search.callbacks import Callbacks
 from tuner.search.progress_view import LiveView
 from tuner.search.trials import Trials
 from tuner.search.worker_locks import WorkerLocks
@@ -27,6 +28,7 @@ class Session:
         view: Shows each result.
         draw: Changes the sampler's random numbers: workers that start together must not propose alike.
         start: Trials that were done when the study was extended; patience counts from there.
+        callbacks: Told of every trial that ends.
     """
 
     trials: Trials
@@ -38,3 +40,4 @@ class Session:
     view: LiveView
     draw: int = 0
     start: int = 0
+    callbacks: Callbacks = field(default_factory=Callbacks)

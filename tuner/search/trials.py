@@ -137,7 +137,7 @@ class Trials:
             set_trial_attr(self.study, trial, SCREENED, result.to_json())
             self.study.tell(trial, state=TrialState.PRUNED)
             return
-        excesses = self.config.objective_set.violations(result)
+        excesses = self._bounded().violations(result)
         for name, excess in excesses.items():
             if name not in trial.constraints:
                 trial.set_constraint(name, excess)
@@ -228,6 +228,11 @@ class Trials:
             trial.set_user_attr("origin", "sampler")
             trial.set_user_attr("digest", allocation.digest)
         return allocation
+
+    def _bounded(self) -> ObjectiveSet:
+        """The study's objectives with all their bounds, of which one may need the reference."""
+        wanted = self.config.objective_set
+        return wanted if wanted.max_drop is None else wanted.against(read_json(self.run.reference, Scores))
 
     def _frozen(self, number: int) -> FrozenTrial:
         return self.study.get_trials(deepcopy=False)[number]

@@ -65,7 +65,7 @@ class ModelSection(Section):
 class DataSection(Section):
     """Evaluation images with their labels, which an accuracy may do without, and calibration images.
 
-    `split` is of a data yaml. Without labels, `calibration` may be left out: some of the images are taken. `metrics`
+    `split` is of a data yaml. Where `calibration` is left out, some of the images are taken, and not scored. `metrics`
     are by default those that the study's accuracy is of, beside COCO's where there are labels.
     """
 
@@ -161,8 +161,12 @@ class TimingSection(Section):
 
 
 class ConstraintsSection(Section):
-    """Bounds that a scheme must keep to stand in the front."""
+    """Bounds that a scheme must keep to stand in the front.
 
+    `max_drop` is in points of the study's accuracy, against the unquantized model on the search images.
+    """
+
+    max_drop: Annotated[float, Field(ge=0, le=100)] | None = None
     min_map: PositiveFloat | None = None
     min_agreement: PositiveFloat | None = None
     max_latency_ms: PositiveFloat | None = None
@@ -276,8 +280,6 @@ class StudyConfig(Section):
                     "data.annotations: missing; give the COCO json of the evaluation images, or search without labels: "
                     "objectives: [agreement, ...]"
                 )
-            if data.calibration is None and self.labelled:
-                raise ValueError("data.calibration: missing; give a list of calibration images")
         elif self.search.screening is not None:
             raise ValueError(f"search.screening: {self.runtime.name} has no images to look at first; leave it out")
         slow = [cost.name for cost in self.objective_set.costs if cost.quick is None]

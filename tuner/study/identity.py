@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import platform
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -22,9 +23,10 @@ from search_spaces.formats import get_format
 from search_spaces.groups import Group
 from search_spaces.reading import record_of
 from search_spaces.space import SearchSpace
-from tuner import __version__
 from tuner.study.config import StudyConfig
 from tuner.study.run_folder import RunFolder, read_json
+from tuner.study.study_file import read_study
+from tuner.version import __version__
 
 MANIFEST_VERSION = 1
 _NO_LONGER = ("device.gpu_uuid",)  # what older runs recorded and nothing depends on
@@ -64,8 +66,9 @@ def identity(config: StudyConfig, *, digests: Mapping[str, str]) -> dict[str, An
     """
     settings, runtime, metrics = config.runtime, open_runtime(config.runtime), list(config.data.metrics)
     bounds = config.constraints.model_dump()
-    if bounds["min_agreement"] is None:
-        del bounds["min_agreement"]  # which runs had no word for before it could be bounded
+    for name in ("min_agreement", "max_drop"):  # which runs had no word for before they could be bounded
+        if bounds[name] is None:
+            del bounds[name]
     return {
         **{f"digest.{name}": value for name, value in digests.items()},
         "runtime.name": settings.name,
@@ -150,6 +153,13 @@ def read_manifest(run: RunFolder) -> dict[str, Any]:
     record_of(_Manifest, data, str(run.manifest), "restore it")
     recorded_space(data)
     return data
+
+
+def read_run_study(run: RunFolder, overrides: Sequence[str] = (), *, check_paths: bool = True) -> StudyConfig:
+    """The study of a run, also where the run was moved since its paths were written; raises as `read_study` does."""
+    folder = read_manifest(run).get("folder") if run.manifest.is_file() else None
+    moved_from = Path(folder) if isinstance(folder, str) else None
+    return read_study(run.study_file, overrides, check_paths=check_paths, moved_from=moved_from)
 
 
 def check_identity(run: RunFolder, recorded: Mapping[str, Any], now: Mapping[str, Any]) -> None:

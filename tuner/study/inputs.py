@@ -115,7 +115,7 @@ def read_inputs(config: StudyConfig) -> Inputs:
     if config.data.calibration is None:
         calibration, full = held_out(full, config.calibration.images)
     else:
-        calibration = load_calibration(Path(config.data.calibration), config.calibration.images)
+        calibration = load_calibration(Path(config.data.calibration), config.calibration.images, full)
         check_disjoint(calibration, full)
     search = full.subset(config.data.search_images)
     screening = config.search.screening

@@ -19,33 +19,65 @@ from search_spaces.reading import is_file, is_folder, parse_yaml, read_yaml
 from tuner.study.config import PATH_KEYS, StudyConfig
 
 
-def read_study(path: Path, overrides: Sequence[str] = (), *, check_paths: bool = True) -> StudyConfig:
+def read_study(
+    path: Path, overrides: Sequence[str] = (), *, check_paths: bool = True, moved_from: Path | None = None
+) -> StudyConfig:
     """Reads a study file and makes its paths absolute.
 
     Args:
         path: The YAML file; its folder is the root of relative paths.
         overrides: ``section.key=VALUE``, each VALUE parsed as YAML.
         check_paths: Whether the named files must exist.
+        moved_from: Folder that the file was in when its paths were written; tried where one is not found.
 
     Raises:
         InputError: The file is missing, too large, not YAML, or does not describe a study; a path in it
             does not exist.
     """
     check_name(path)
-    data = read_yaml(path, "study file")
+    data, root = (
+        read_yaml(path, "study file"),
+        Path(os.path.realpath(path)).parent,
+    )  # loops are told by whoever opens it
+    return study_of(data, str(path), root, overrides, check_paths=check_paths, moved_from=moved_from)
+
+
+def study_of(
+    data: dict[str, Any],
+    source: str,
+    root: Path,
+    overrides: Sequence[str] = (),
+    *,
+    check_paths: bool = True,
+    moved_from: Path | None = None,
+) -> StudyConfig:
+    """Reads the mapping of a study file; see `read_study`.
+
+    Args:
+        data: The mapping; overrides are written into it.
+        source: Where it is from, for messages.
+        root: What paths are relative to.
+        overrides: As there.
+        check_paths: As there.
+        moved_from: As there.
+    """
     for override in overrides:
         _override(data, override)
     try:
         config = StudyConfig.model_validate(data)
     except ValidationError as error:
-        raise InputError(f"{path}: {_explain(error)}") from None
-    root = Path(os.path.realpath(path)).parent  # loops are told by whoever opens the file
-    config = _map_paths(config, lambda text: os.path.normpath(root / Path(text).expanduser()))
+        raise InputError(f"{source}: {_explain(error)}") from None
+
+    def located(text: str) -> str:
+        tried = [os.path.normpath(place / Path(text).expanduser()) for place in (root, moved_from) if place is not None]
+        return next((each for each in tried if is_file(Path(each)) or is_folder(Path(each))), tried[0])
+
+    config = _map_paths(config, located)
     for section, key in _path_keys(config):
         value = getattr(getattr(config, section), key)
         if check_paths and value is not None and not (is_file(Path(value)) or is_folder(Path(value))):
             advice = "paths are relative to the study file"
-            raise InputError(f"{path}: {section}.{key}: {value!r} does not exist; {advice}")
+            raise InputError(f"{source}: {section}.{key}: {value!r} does not exist; {advice}")
     return config
 
 

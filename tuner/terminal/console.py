@@ -53,7 +53,7 @@ def guarded(work: Callable[[], None]) -> int:
     except InputError as error:
         return _fail(BAD_INPUT, error)
     except Interrupted as error:
-        say("tuner: interrupted; `tuner resume RUN` goes on")
+        say("tuner: interrupted" + (f"; {error.way_on}" if error.way_on else ""))
         return error.exit_code
     except KeyboardInterrupt:
         say("tuner: interrupted")

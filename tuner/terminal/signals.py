@@ -16,11 +16,17 @@ class Interrupted(BaseException):
 
     Attributes:
         signum: SIGINT or SIGTERM.
+        way_on: What is left, and the command that goes on; empty where nothing was begun.
     """
 
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)
         self.signum = signum
+        self.way_on = ""
+
+    def __str__(self) -> str:
+        """The signal, and the way on where it is known: a Python program shows nothing else of it."""
+        return "; ".join(filter(None, (signal.Signals(self.signum).name, self.way_on)))
 
     @property
     def exit_code(self) -> int:

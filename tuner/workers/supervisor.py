@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
@@ -65,7 +66,10 @@ def supervise(session: Session, count: int, start: Start, total: int) -> None:
     logs = [folder / f"worker-{index}.log" for index in range(count)]
     workers: dict[int, Worker] = {}
     ended, deaths, over = counted(trials.records()), [0] * count, False
+    session.callbacks.tell(trials.study)
+    shown = ExitStack()
     try:
+        shown.enter_context(session.view.waiting(lambda: f"{ended} of {total} trials are done"))
         for index, log in enumerate(logs):
             workers[index] = start(index, path, log)
         while workers:
@@ -75,6 +79,7 @@ def supervise(session: Session, count: int, start: Start, total: int) -> None:
                 now = counted(trials.records())
                 if now != ended:
                     ended, deaths = now, [0] * count
+                    session.callbacks.tell(trials.study)
                     session.view.update(progress(trials, trials.config, session.reference, total))
                 for index, worker in list(workers.items()):
                     status = worker.poll()
@@ -99,7 +104,9 @@ def supervise(session: Session, count: int, start: Start, total: int) -> None:
                         del workers[index]
                     else:
                         workers[index] = start(index, path, logs[index])
+        session.callbacks.tell(trials.study)
     finally:
+        shown.close()
         end(list(workers.values()))
 
 

@@ -16,7 +16,8 @@ from tuner.report.pareto import pareto_figure
 from tuner.report.view import Run
 from tuner.results.loaded import LoadedRun, load_run
 from tuner.results.reporting import run_summary
-from tuner.search.front import hypervolume
+from tuner.search.front import drop, hypervolume
+from tuner.search.records import FrontMember
 from tuner.study.study_file import read_study
 
 MIN_MAP, MAX_MIB = 0.43, 0.0024
@@ -94,3 +95,33 @@ def test_a_rule_pins_layers_and_forbids_formats(study_file: Callable[..., Path],
         assert record.allocation[names[0]] == "fp16" and record.allocation[names[3]] == "int8"
         assert record.allocation[names[5]] in ("fp16", "int8")
     assert {record.allocation[names[5]] for record in records} == {"fp16", "int8"}
+
+
+@pytest.mark.parametrize("sampler", ["model"])
+def test_a_greatest_loss_steers_the_search(study_file: Callable[..., Path], tmp_path: Path, sampler: str) -> None:
+    """Relative to the reference, whose accuracy nobody knows before the run."""
+
+    def searched(name: str, **constraints: float) -> LoadedRun:
+        path = study_file(layers=24, search={"trials": 30, "sampler": sampler}, constraints=constraints)
+        return load_run(launch(read_study(path), tmp_path / name).path)
+
+    def losses(run: LoadedRun) -> list[float]:
+        whole = run.reference.accuracy.map_50_95
+        proposed = [r for r in run.records if r.scores and r.origin == "sampler"]
+        return [100 * (whole - r.scores.accuracy.map_50_95) for r in proposed]
+
+    free, bound = searched("free"), searched("bound", max_drop=0.5)
+    kept = [sum(loss <= 0.5 for loss in losses(run)) / len(losses(run)) for run in (free, bound)]
+    assert kept[1] > kept[0] + 0.2, kept
+    assert any(100 * drop_of(run=free, member=m) > 0.5 for m in free.front)
+    assert bound.front and all(100 * drop_of(run=bound, member=m) <= 0.5 + 1e-6 for m in bound.front)
+    assert sum(member.recommended for member in bound.front) == 1 and bound.front[0].recommended
+    far = next(r for r in bound.records if r.origin == "uniform:w4a16")
+    assert bound.trials.study.trials[far.number].constraints["min_map"] > 0
+    assert "max_drop 0.5" in bound.run.report.read_text()
+    page = Run.of(run_summary(bound), bound.records, bound.front, [])
+    assert page.broken_bounds(far) == ("min_map",)
+
+
+def drop_of(run: LoadedRun, member: FrontMember) -> float:
+    return drop(member, run.reference, run.config.objective_set.maximised)

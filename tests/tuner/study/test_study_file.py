@@ -48,7 +48,6 @@ def test_every_key_has_a_default_but_the_required_ones(tmp_path: Path) -> None:
         ({"search": 5}, ["search", "5"]),
         ({"model": ...}, ["model: missing"]),
         ({"model": {}}, ["model.path: missing"]),
-        ({"data": {"images": "val", "annotations": "a.json"}}, ["data.calibration: missing"]),
         ({"data": {"images": "val", "calibration": "c.txt"}}, ["data.annotations: missing"]),
         ({"model": {"path": "gone.onnx"}}, ["model.path", "gone.onnx", "does not exist"]),
         ({"model": {"path": "m.onnx", "image_size": "big"}}, ["model.image_size", "'big'"]),

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from search_spaces.errors import InputError
-from tuner.cli.options import ImageSize, Json, parse_size
+from tuner.cli.options import MODEL, ImageSize, Json, parse_size
 from tuner.terminal.console import say, show, show_table
 
 _MIB = 2**20
@@ -17,7 +17,7 @@ _MIB = 2**20
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command()(build)
+    app.command(rich_help_panel=MODEL)(build)
 
 
 def build(
@@ -39,7 +39,9 @@ def build(
     image_size: ImageSize = None,
     as_json: Json = False,
 ) -> None:
-    """Builds engines for GPUs that this machine need not have: a run's front, single trials, or a model file.
+    """Builds engines for GPUs that this machine need not have.
+
+    Of a run's front, of single trials, or of a model file.
 
     Example: tuner build runs/demo --compute-capability 8.9,12.0 --out engines
     """

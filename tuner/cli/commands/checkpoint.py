@@ -10,7 +10,7 @@ import typer
 from objectives.runtimes import DEFAULT_RUNTIME
 from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
-from tuner.cli.options import ImageSize, Json, Runtime, parse_size
+from tuner.cli.options import MODEL, ImageSize, Json, Runtime, parse_size
 from tuner.terminal.console import say, show
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ Checkpoint = Annotated[Path, typer.Argument(metavar="MODEL.pt", help="Ultralytic
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    app.command()(convert)
-    app.command("match")(compare_weights)
+    app.command(rich_help_panel=MODEL)(convert)
+    app.command("match", rich_help_panel=MODEL)(compare_weights)
 
 
 def convert(
@@ -37,7 +37,9 @@ def convert(
     image_size: ImageSize = None,
     as_json: Json = False,
 ) -> None:
-    """Exports a checkpoint to ONNX and verifies every layer's weights; FILE.map.json keeps the map.
+    """Exports a checkpoint to ONNX and verifies every weight.
+
+    FILE.map.json keeps the map from modules to layers.
 
     Example: tuner convert yolov10s.pt --out yolov10s.onnx
     """
@@ -63,7 +65,9 @@ def compare_weights(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="Any ONNX detector.", show_default=False)],
     as_json: Json = False,
 ) -> None:
-    """Tells whether a checkpoint and an ONNX file hold the same weights, layer by layer; exits with 2 if not.
+    """Tells whether a checkpoint and an ONNX file are one model.
+
+    Weights are compared layer by layer; exits with 2 if they differ.
 
     Example: tuner match yolov10s.pt yolov10s.onnx
     """

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import typer
 
-from tuner.cli.options import Json
+from tuner.cli.options import TOOLS, Json
 from tuner.terminal.console import ENVIRONMENT, show
 
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command()(doctor)
+    app.command(rich_help_panel=TOOLS)(doctor)
 
 
 def doctor(as_json: Json = False) -> None:

@@ -12,10 +12,12 @@ import typer
 
 from objectives.runtimes import DEFAULT_RUNTIME
 from search_spaces.errors import InputError
-from search_spaces.limits import renew, scratch
+from search_spaces.limits import renew
 from tuner.cli.options import (
+    MODEL,
     Builder,
     Classes,
+    Data,
     Head,
     ImageSize,
     Json,
@@ -33,16 +35,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from objectives.tasks.detection.detector import Detector
-    from search_spaces.model_graph import ModelGraph
-
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    app.command()(layers)
-    app.command("eval")(evaluate)
-    app.command()(detect)
-    app.command()(bench)
+    app.command(rich_help_panel=MODEL)(layers)
+    app.command("eval", rich_help_panel=MODEL)(evaluate)
+    app.command(rich_help_panel=MODEL)(detect)
+    app.command(rich_help_panel=MODEL)(bench)
 
 
 def layers(model: Model, image_size: ImageSize = None, as_json: Json = False) -> None:
@@ -81,7 +80,10 @@ def layers(model: Model, image_size: ImageSize = None, as_json: Json = False) ->
 def evaluate(
     model: Model,
     *,
-    images: Annotated[Path, typer.Option("--images", metavar="DIR", help="Image folder, or a data yaml.")],
+    data: Data = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", metavar="DIR", help="Image folder, or a data yaml.")
+    ] = None,
     annotations: Annotated[
         Path | None, typer.Option("--annotations", metavar="FILE", help="COCO json; a data yaml brings its own.")
     ] = None,
@@ -100,65 +102,32 @@ def evaluate(
     image_size: ImageSize = None,
     as_json: Json = False,
 ) -> None:
-    """Scores a model, quantized or not: COCO mAP by pycocotools, or its agreement with another model.
+    """Scores a model: COCO mAP, or agreement with another model.
+
+    Example: tuner eval yolov10s.onnx --data data.yaml
 
     Example: tuner eval yolov10s.onnx --images coco/val --annotations coco/instances_val.json
     """
-    from objectives.agreement import AGREEMENT
-    from objectives.runtimes.opening import open_file
-    from objectives.tasks.detection.data.data_yaml import YAML_SUFFIXES
-    from objectives.tasks.detection.data.dataset import has_labels, load_dataset, load_unlabelled
-    from objectives.tasks.detection.data.preprocessed import PreprocessedImages
-    from objectives.tasks.detection.metrics.low_score import NOTHING, low_score_reason, strays
-    from objectives.tasks.detection.metrics.registry import DEFAULT_METRICS
-    from objectives.tasks.detection.metrics.scoring import figures, needs, score
-    from objectives.tasks.detection.plausibility import check_reading, other_pixels, unsure
-    from tuner.prepare.predicting import detect as detect_on
-    from tuner.study.model_file import onnx_file
+    from tuner.api.evaluating import evaluate as evaluate_model
     from tuner.terminal.progress import bar
 
-    labelled = annotations is not None or images.suffix.lower() in YAML_SUFFIXES or has_labels(images)
-    alone = reference is not None and not labelled
-    also = (AGREEMENT.metric,) if reference is not None else ()
-    wanted = metric or (*(() if alone else DEFAULT_METRICS), *also)
-    figures(wanted)  # before anything is run
-    target = parse_runtime(runtime, builder)
-    file = onnx_file(model, head=head, image_size=parse_size(image_size), runtime=target)
-    graph, contract = _detector(file, head, image_size, classes)
-    target.check_operators(graph)
-    contract = contract.giving(needs(wanted), f"--metric {', '.join(wanted)}")
-    if contract.note:
-        say(f"note: {model}: {contract.note}")
-    labels = load_unlabelled(images) if alone else load_dataset(images, annotations, split, contract.details)
-    dataset = labels.subset(limit)
-    dataset = dataset.matched(contract.classes, contract.class_count)
-    for note in dataset.notes:
-        say(f"note: {note}")
-    with scratch() as folder:
-        with bar("preprocessing images", len(dataset)) as done:
-            pixels = PreprocessedImages.build(dataset.images, contract.preprocessing, Path(folder), done)
-        with bar("evaluation", len(dataset)) as done, open_file(target, file, contract.image_size) as runner:
-            check_reading(graph, contract, runner, pixels, target.settings.batch)
-            predictions = detect_on(target, runner, pixels, contract, done)
-            doubt = other_pixels(contract, runner, pixels, target.settings.batch) if unsure(predictions) else ""
-        expected = None
-        if reference is not None:
-            other = onnx_file(reference, head=head, image_size=parse_size(image_size), runtime=target)
-            how = _detector(other, head, image_size, classes)[1]
-            with bar("preprocessing for the reference", len(dataset)) as done:
-                pixels = PreprocessedImages.build(dataset.images, how.preprocessing, Path(folder), done)
-            with (
-                bar("evaluation of the reference", len(dataset)) as done,
-                open_file(target, other, how.image_size) as runner,
-            ):
-                expected = detect_on(target, runner, pixels, how, done)
-        found = score(dataset, predictions, wanted, expected).to_json()
-    if stray := strays(predictions):
-        say(f"warning: {stray}")
-    if doubt:
-        say(f"warning: {doubt}")
-    if found.get("map_50_95", 1.0) < NOTHING:
-        say(f"warning: mAP50-95 is {max(found['map_50_95'], 0.0):.4f}: {low_score_reason(dataset, predictions)}")
+    found = evaluate_model(
+        model,
+        data=data,
+        images=images,
+        annotations=annotations,
+        split=split,
+        reference=reference,
+        limit=limit,
+        metrics=metric or (),
+        runtime=runtime,
+        runtime_keys=builder or (),
+        head=head,
+        classes=parse_classes(classes),
+        image_size=parse_size(image_size),
+        tell=say,
+        steps=bar,
+    ).to_json()
     if as_json:
         show({"model": str(model), **found})
         return
@@ -168,8 +137,13 @@ def evaluate(
 
 def detect(
     model: Model,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures.", show_default=False)],
+    images: Annotated[
+        list[Path] | None, typer.Argument(metavar="[IMAGE]...", help="Pictures.", show_default=False)
+    ] = None,
     *,
+    data: Data = None,
+    split: Split = "val",
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Of a data yaml, the first N images.")] = 8,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the drawn pictures.")],
     reference: Annotated[
         Path | None, typer.Option("--reference", metavar="MODEL", help="Draws its detections on the left.")
@@ -181,32 +155,38 @@ def detect(
     classes: Classes = None,
     image_size: ImageSize = None,
 ) -> None:
-    """Draws a model's detections on pictures, side by side with a reference model's.
+    """Draws detections on pictures, beside a reference model's.
 
     Example: tuner detect int8.onnx street.jpg --out drawn --reference yolov10s.onnx
     """
     from objectives.runtimes.opening import open_file
+    from objectives.tasks.detection.data.data_yaml import data_yaml_in, read_data_yaml
     from objectives.tasks.detection.data.image_files import read_image
     from objectives.tasks.detection.data.letterbox import letterbox
     from objectives.tasks.detection.drawing import draw, side_by_side, write_picture
     from objectives.tasks.detection.thresholds import Thresholds
     from search_spaces.reading import is_file
+    from tuner.api.detectors import open_detector
     from tuner.study.model_file import onnx_file
 
     target = parse_runtime(runtime, [*(builder or []), f"threads={os.cpu_count() or 1}", "batch=1"])
     given = [path for path in (reference, model) if path is not None]
     models = [onnx_file(path, head=head, image_size=parse_size(image_size), runtime=target) for path in given]
-    contracts = [_detector(path, head, image_size, classes)[1] for path in models]
+    size, names = parse_size(image_size), parse_classes(classes)
+    contracts = [open_detector(path, head=head, image_size=size, classes=names, tell=say)[1] for path in models]
+    if (data is None) is not bool(images):
+        raise InputError("detect: give pictures, or --data DATA.yaml for the first --limit images of its --split")
+    chosen = read_data_yaml(data_yaml_in(data)).images(split)[:limit] if data is not None else tuple(images or ())
     pictures = []
-    for path in images:
+    for path in chosen:
         read = read_image(path) if is_file(path) else None
         if read is None:
             raise InputError(f"image {str(path)!r}: missing or not a picture that can be read")
         pictures.append((path, read))
-    names = [path.name for path in images]
-    if len(set(names)) < len(names):
+    files = [path.name for path in chosen]
+    if len(set(files)) < len(files):
         raise InputError("images: two have the same file name; their drawings would overwrite each other")
-    existing = [name for name in names if (out / name).exists()]
+    existing = [name for name in files if (out / name).exists()]
     if existing:
         raise InputError(f"--out {str(out)!r}: already holds {existing[0]!r}; choose another folder")
     try:
@@ -240,10 +220,14 @@ def bench(
     builder: Builder = None,
     threads: Threads = 1,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Images of one inference.")] = 1,
+    data: Data = None,
+    split: Split = "val",
     image_size: ImageSize = None,
     as_json: Json = False,
 ) -> None:
     """Times a model, and pairs it with a reference model.
+
+    It reads noise, or the first images of --data, which a model that selects boxes may take longer for.
 
     Example: tuner bench int8.onnx --reference yolov10s.onnx --threads 1
     """
@@ -260,7 +244,10 @@ def bench(
     size = parse_size(image_size)
     given = [path for path in (model, reference) if path is not None]
     files = [onnx_file(path, image_size=size, runtime=target) for path in given]
-    image = np.random.default_rng(0).random((batch, 3, *_input_size(files[0], size)), dtype=np.float32)
+    if data is None:
+        image = np.random.default_rng(0).random((batch, 3, *_input_size(files[0], size)), dtype=np.float32)
+    else:
+        image = _first_images(files[0], data, split, batch, size)
     protocol = timing_protocol(TimingSection(), target)
     if reference is not None and _input_size(files[1], size) != image.shape[2:]:
         raise InputError(f"--reference {str(reference)!r}: takes another image size than {model}")
@@ -283,17 +270,24 @@ def bench(
         print(f"{name:17} {value:.4f}" if isinstance(value, float) else f"{name:17} {value}")
 
 
-def _detector(
-    model: Path, head: str | None, image_size: str | None, classes: str | None
-) -> tuple[ModelGraph, Detector]:
-    from objectives.tasks.detection.detector import recognise
-    from search_spaces.model_graph import ModelGraph
+def _first_images(model: Path, data: Path, split: str, batch: int, size: tuple[int, int] | None) -> NDArray[np.float32]:
+    """One batch of a data yaml's images as the model reads them, shape ``(batch, 3, H, W)``."""
+    import numpy as np
 
-    size = parse_size(image_size)
-    graph = ModelGraph(model, allow_quantized=True, image_size=size)
-    if graph.narrow:
-        say(f"{model}: is in half precision, and runs so")
-    return graph, recognise(graph, head=head, image_size=size, classes=parse_classes(classes))
+    from objectives.tasks.detection.data.data_yaml import data_yaml_in, read_data_yaml
+    from objectives.tasks.detection.data.image_files import read_image
+    from objectives.tasks.detection.data.letterbox import letterbox
+    from tuner.api.detectors import open_detector
+
+    preprocessing = open_detector(model, image_size=size)[1].preprocessing
+    files = read_data_yaml(data_yaml_in(data)).images(split)
+    pictures = []
+    for path in (files * batch)[:batch]:
+        picture = read_image(path)
+        if picture is None:
+            raise InputError(f"image {str(path)!r}: not a picture that can be read")
+        pictures.append(letterbox(picture, preprocessing)[0])
+    return preprocessing.feed(np.stack(pictures))
 
 
 def _input_size(model: Path, size: tuple[int, int] | None) -> tuple[int, int]:

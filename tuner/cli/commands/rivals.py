@@ -1,4 +1,4 @@
-"""The command that has other tools answer a run's question."""
+"""Commands that set other tools' answers beside a run's: baseline, rivals."""
 
 from __future__ import annotations
 
@@ -6,12 +6,36 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tuner.cli.options import Run
-from tuner.terminal.console import show_table
+from tuner.cli.options import COMPARE, Model, Run
+from tuner.terminal.console import say, show_table
 
 if TYPE_CHECKING:
     from tuner.results.loaded import LoadedRun
     from tuner.search.records import BaselineOutcome
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command(rich_help_panel=COMPARE)(baseline)
+    app.command(rich_help_panel=COMPARE)(rivals)
+
+
+def baseline(
+    run: Run,
+    model: Model,
+    name: Annotated[str, typer.Option("--name", help="Shown in figures.", show_default=False)],
+) -> None:
+    """Scores and times another tool's model as the trials are.
+
+    It is shown in the report and the dashboard.
+
+    Example: tuner baseline runs/demo static_int8.onnx --name "ONNX Runtime static"
+    """
+    from tuner.compare.baselines import add_baseline
+    from tuner.terminal.progress import bar
+
+    found = add_baseline(run, model, name, bar)
+    say(str(found))
 
 
 def rivals(
@@ -35,9 +59,10 @@ def rivals(
     inc: Annotated[bool, typer.Option("--inc", help="Intel Neural Compressor's int8 flow.")] = False,
     images: Annotated[int, typer.Option("--calibration-images", min=1, help="The first N of the run's.")] = 32,
 ) -> None:
-    """Has other tools quantize the run's model, and shows their answers in its report and dashboard.
+    """Has other tools quantize the run's model, to compare.
 
-    Their models, commands and schemes lie in RUN/baselines. What a tool or the runtime refuses is told in the table.
+    Report and dashboard show their answers. Their models, commands and schemes lie in RUN/baselines. What a tool or
+    the runtime refuses is told in the table.
 
     Example: tuner rivals runs/demo modelopt:int8:max ultralytics-int8 ultralytics-qat:best.pt --bits 8 --inc
     """

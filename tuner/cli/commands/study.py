@@ -1,4 +1,4 @@
-"""Commands of a study: run, resume, worker, status, front, export, baseline, rivals, report, dashboard."""
+"""Commands that look at a run: status, front, export, report, dashboard."""
 
 from __future__ import annotations
 
@@ -13,82 +13,14 @@ import typer
 
 from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
-from tuner.cli.commands.rivals import rivals
-from tuner.cli.options import ATTACHED, Json, Model, Ray, RayShare, Run, Study, Trials, Workers, ray_cluster
+from tuner.cli.options import STUDY, Json, Run
 from tuner.terminal.console import say, show, show_table
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (run, resume, worker, status, front, export, baseline, rivals, report, dashboard):
-        app.command()(command)
-
-
-def run(
-    study: Study,
-    trials: Trials = None,
-    folder: Annotated[Path | None, typer.Option("--run", metavar="DIR", help="Run folder; default runs/NAME.")] = None,
-    override: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key, e.g. --set search.seed=1."),
-    ] = None,
-    workers: Workers = 1,
-    new_device: Annotated[
-        Path | None,
-        typer.Option("--new-device", metavar="RUN", help="The same study, run elsewhere: reuses its accuracy scores."),
-    ] = None,
-    ray: Ray = None,
-    ray_share: RayShare = 1.0,
-) -> None:
-    """Starts a study and works until it is done.
-
-    Example: tuner run studies/demo.yaml --trials 40
-    """
-    from tuner.launch import launch
-    from tuner.study.study_file import read_study
-    from tuner.terminal.progress import bar
-
-    config = read_study(study, override or ())
-    path = folder or Path("runs") / config.name
-    cluster = ray_cluster(ray, ray_share)
-    _hint(launch(config, path, trials=trials, workers=workers, steps=bar, linked=new_device, ray=cluster).path)
-
-
-def resume(run: Run, trials: Trials = None, workers: Workers = 1, ray: Ray = None, ray_share: RayShare = 1.0) -> None:
-    """Continues a study that was interrupted, or adds trials to one that ended.
-
-    Example: tuner resume runs/demo --trials 80
-    """
-    from tuner.launch import resume as resume_study
-    from tuner.terminal.progress import bar
-
-    cluster = ray_cluster(ray, ray_share)
-    _hint(resume_study(run, trials=trials, workers=workers, steps=bar, ray=cluster).path)
-
-
-def worker(
-    run: Annotated[
-        str, typer.Argument(metavar="RUN|STORAGE", help="Run folder, or the URL of its storage.", show_default=False)
-    ],
-    study: Annotated[
-        str | None, typer.Option("--study", metavar="NAME", help="Which study of the storage, if it holds several.")
-    ] = None,
-    device: Annotated[
-        int | None, typer.Option("--device", metavar="N", min=0, help="GPU, in place of the study's runtime.device.")
-    ] = None,
-    attached: Annotated[bool, typer.Option(ATTACHED, hidden=True)] = False,
-) -> None:
-    """Joins the workers of a run that `tuner run` prepared, on this host or another, until the study is done.
-
-    Example: tuner worker runs/demo
-    """
-    from tuner.launch import work
-    from tuner.study.storage import run_of
-    from tuner.terminal.signals import end_with_parent
-
-    if attached:
-        end_with_parent()
-    work(run_of(run, study) if "://" in run else Path(run), device)
+    for command in (status, front, export, report, dashboard):
+        app.command(rich_help_panel=STUDY)(command)
 
 
 def status(run: Run, as_json: Json = False) -> None:
@@ -97,11 +29,12 @@ def status(run: Run, as_json: Json = False) -> None:
     Example: tuner status runs/demo
     """
     from tuner.results.loaded import load_run
+    from tuner.results.so_far import failures, not_begun
     from tuner.search.front import hypervolume
     from tuner.search.loop import seconds_left
-    from tuner.search.progress_view import duration
     from tuner.search.screening import summarize
     from tuner.search.trials import counted
+    from tuner.terminal.progress import duration
 
     loaded = load_run(run)
     config, reference = loaded.config, loaded.reference
@@ -121,6 +54,7 @@ def status(run: Run, as_json: Json = False) -> None:
         "hypervolume": volume,
         "eta_seconds": left,
         "linked": loaded.manifest.get("linked"),
+        "failures": dict(Counter(record.failure.kind for record in loaded.records if record.failure)),
         "screening": asdict(screening) if screening else None,
         "noisy": sum(record.noisy for record in loaded.records),
         "noisy_reference": bool(reference and reference.latency and reference.latency.noisy),
@@ -134,6 +68,8 @@ def status(run: Run, as_json: Json = False) -> None:
     print(
         "states: " + ", ".join(f"{'SCREENED' if name == 'PRUNED' else name} {count}" for name, count in states.items())
     )
+    for line in failures(loaded.records):
+        print(f"failed: {line}")
     if screening:
         print(f"screening: {screening}")
     if data["noisy"] or data["noisy_reference"]:
@@ -142,6 +78,8 @@ def status(run: Run, as_json: Json = False) -> None:
             f"noisy: {data['noisy']} trials{also} were timed on a disturbed machine; `tuner front --json` has intervals"
         )
     print(f"front: {len(loaded.front)} schemes, hypervolume {volume:.4f}" if volume else "front: empty")
+    if note := not_begun(loaded):
+        print(note)
 
 
 def front(
@@ -158,7 +96,7 @@ def front(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Lists the Pareto front, fastest first, and says which member to ship.
+    """Lists the Pareto front, and says which member to ship.
 
     That is the fastest that surely loses no more than the budget; for a latency or a size, the most accurate.
     Members beside which noise leaves another no advantage are listed in its place; --json lists all.
@@ -251,22 +189,6 @@ def export(
         say(f"trial {trial} is in {out}")
 
 
-def baseline(
-    run: Run,
-    model: Model,
-    name: Annotated[str, typer.Option("--name", help="Shown in figures.", show_default=False)],
-) -> None:
-    """Scores and times a model of another tool as the trials are, and shows it in the report and the dashboard.
-
-    Example: tuner baseline runs/demo static_int8.onnx --name "ONNX Runtime static"
-    """
-    from tuner.compare.baselines import add_baseline
-    from tuner.terminal.progress import bar
-
-    found = add_baseline(run, model, name, bar)
-    say(str(found))
-
-
 def report(
     run: Run,
     out: Annotated[
@@ -301,7 +223,9 @@ def dashboard(
     run: Run,
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port on loopback; 0 takes a free one.")] = 8080,
 ) -> None:
-    """Serves optuna-dashboard on this machine, with the Pareto figure, the note and the artifacts.
+    """Serves a run's dashboard on this machine.
+
+    It is optuna-dashboard, with the Pareto figure, the note and the artifacts.
 
     Example: tuner dashboard runs/demo --port 8080
     """
@@ -312,9 +236,3 @@ def dashboard(
     loaded = load_run(run)
     storage = open_storage(loaded.run.database, loaded.config.storage, create=False)
     serve(storage, loaded.artifacts(), port, ready=lambda url: say(f"dashboard: {url} (Ctrl-C ends it)"))
-
-
-def _hint(path: Path) -> None:
-    say(f"front: {path / 'front.md'}")
-    say(f"report: {path / 'report.html'}")
-    say(f"dashboard: tuner dashboard {path}")

@@ -25,11 +25,13 @@ class CalibrationSet:
         images: The records; `id` is the position in the list.
         source: The list, folder or data yaml.
         available: How many images there are in all; 0 where that does not matter, as the user chose from a list.
+        held_out: Whether they were taken out of the evaluation images.
     """
 
     images: tuple[ImageRecord, ...]
     source: Path
     available: int = 0
+    held_out: bool = False
 
     def __len__(self) -> int:
         return len(self.images)
@@ -42,12 +44,14 @@ class CalibrationSet:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was chosen for the user, a line each, for people."""
+        if self.held_out:
+            return (f"{self.source}: {len(self)} of its {self.available} images calibrate, and are not scored",)
         if len(self) >= self.available:
             return ()
         return (f"{self.source}: calibration takes {len(self)} of its {self.available} images, always the same",)
 
 
-def load_calibration(path: Path | str, limit: int | None = None) -> CalibrationSet:
+def load_calibration(path: Path | str, limit: int | None = None, scored: CocoDataset | None = None) -> CalibrationSet:
     """Reads the calibration images: those of a list, of a folder, or of the ``train`` split of a data yaml.
 
     A list has one path per line, relative to the list's folder or absolute; blank lines and lines that begin with
@@ -57,6 +61,7 @@ def load_calibration(path: Path | str, limit: int | None = None) -> CalibrationS
     Args:
         path: The list, the folder or the data yaml.
         limit: How many images to take, of a list from the top. None: all of a list, 128 of the others.
+        scored: Images that none is drawn from, by content. A list is taken as it is: see `check_disjoint`.
 
     Raises:
         InputError: It is missing, empty, holds fewer than `limit`, or a list names a missing or doubled file.
@@ -65,9 +70,9 @@ def load_calibration(path: Path | str, limit: int | None = None) -> CalibrationS
     if limit is not None and limit < 1:
         raise InputError(f"calibration.images: {limit} is too few; ask for at least 1")
     if path.suffix.lower() in YAML_SUFFIXES:
-        return _drawn(read_data_yaml(path).images("train"), path, limit)
+        return _drawn(read_data_yaml(path).images("train"), path, limit, scored)
     if is_folder(path):
-        return _drawn(images_in(path), path, limit)
+        return _drawn(images_in(path), path, limit, scored)
     if not is_file(path):
         raise InputError(
             f"data.calibration {str(path)!r}: no such image list; give a list with one image path per line, "
@@ -97,15 +102,22 @@ def load_calibration(path: Path | str, limit: int | None = None) -> CalibrationS
     return CalibrationSet(tuple(records), path)
 
 
-def _drawn(files: Sequence[Path], source: Path, limit: int | None) -> CalibrationSet:
+def _drawn(files: Sequence[Path], source: Path, limit: int | None, scored: CocoDataset | None) -> CalibrationSet:
     """Draws images by the hashes of their names, each content once."""
     order = sorted(files, key=lambda file: (hashlib.sha256(file.name.encode()).digest(), file))
+    taken = {image.sha256 for image in scored.images} if scored is not None else set()
     found: dict[str, ImageRecord] = {}
     for file in order:
         if len(found) == (limit or _DRAWN):
             break
         record = hash_files([ImageRecord(len(found), file)], source)[0]
-        found.setdefault(record.sha256, record)
+        if record.sha256 not in taken:
+            found.setdefault(record.sha256, record)
+    if not found and files:
+        raise InputError(
+            f"{source}: all {len(files)} calibration images are also evaluated on; name other images as "
+            "data.calibration, or none: then some of the evaluation images calibrate and are not scored"
+        )
     if not found:
         raise InputError(f"{source}: holds no image; give a folder, a data yaml or a list of calibration images")
     if limit is not None and len(found) < limit:
@@ -135,7 +147,7 @@ def held_out(dataset: CocoDataset, limit: int | None = None) -> tuple[Calibratio
     chosen = {digest: unlike[digest] for digest in sorted(unlike, reverse=True)[:count]}
     records = tuple(replace(image, id=number) for number, image in enumerate(chosen.values()))
     rest = dataset.only({image.id for image in dataset.images if image.sha256 not in chosen})
-    return CalibrationSet(records, dataset.source, len(dataset)), rest
+    return CalibrationSet(records, dataset.source, len(dataset), held_out=True), rest
 
 
 def check_disjoint(calibration: CalibrationSet, dataset: CocoDataset) -> None:

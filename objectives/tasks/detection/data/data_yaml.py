@@ -77,6 +77,22 @@ class DataYaml:
         return found
 
 
+def data_yaml_in(path: Path) -> Path:
+    """The data yaml itself, also where the folder is named that an export lies in.
+
+    Raises:
+        InputError: The folder holds none, or several.
+    """
+    if not is_folder(path):
+        return path
+    found = [file for file in sorted(path.iterdir()) if file.suffix.lower() in YAML_SUFFIXES and is_file(file)]
+    named = [file for file in found if file.stem in ("data", "dataset")] or found
+    if len(named) != 1:
+        listed = ", ".join(file.name for file in named) or "no yaml"
+        raise InputError(f"--data {str(path)!r}: this folder holds {listed}; name its data yaml")
+    return named[0]
+
+
 def read_data_yaml(path: Path) -> DataYaml:
     """Reads a data yaml.
 

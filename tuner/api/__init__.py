@@ -1,0 +1,1 @@
+"""What a Python program asks of tuner, and the command line too: studies, runs, single models."""
