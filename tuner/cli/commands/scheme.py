@@ -16,7 +16,7 @@ import typer
 from objectives.runtimes import DEFAULT_RUNTIME
 from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
-from search_spaces.limits import scratch, step
+from search_spaces.limits import STEP_SECONDS, scratch, step
 from search_spaces.reading import MAX_TEXT_BYTES, read_sized
 from tuner.cli.options import Classes, Head, ImageSize, Json, Model, Runtime, Study, parse_classes, parse_size
 from tuner.terminal.console import say, show
@@ -95,6 +95,7 @@ def materialize(
     from objectives.quantization.materialize import Materializer
     from objectives.quantization.recovery import recover
     from objectives.quantization.weights import WeightSettings
+    from objectives.runtimes.engine_builder import EngineBuilder
     from objectives.runtimes.registry import RUNTIMES, open_runtime, parse_settings
     from objectives.runtimes.runtime import NotFiniteError
     from objectives.tasks.detection.data.calibration_set import load_calibration
@@ -171,7 +172,8 @@ def materialize(
         artifact = Materializer(graph, table, dialect, settings, recovered).materialize(allocation)
         seconds = time.perf_counter() - started
         try:
-            with step(model, "checking its scheme"):
+            builds = isinstance(target, EngineBuilder)
+            with step(model, "checking its scheme", target.settings.limit_s if builds else STEP_SECONDS):
                 artifact.check()
                 left = target.try_out(artifact.data, next(iter(pixels.singles()))) if by == "onnx" else ""
         except NotFiniteError:
