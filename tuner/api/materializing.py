@@ -19,6 +19,7 @@ from objectives.quantization.materialize import Artifact, Materializer
 from objectives.quantization.recovery import Recovered, recover
 from objectives.quantization.weights import WeightSettings
 from objectives.runtimes import DEFAULT_RUNTIME
+from objectives.runtimes.engine_builder import EngineBuilder
 from objectives.runtimes.registry import RUNTIMES, open_runtime, parse_settings
 from objectives.runtimes.runtime import NotFiniteError, Runtime
 from objectives.tasks.detection.data.calibration_set import load_calibration
@@ -29,7 +30,7 @@ from objectives.tasks.detection.plausibility import check_model
 from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError, nearest
 from search_spaces.formats import FORMATS, UNQUANTIZED, Granularity, get_format
-from search_spaces.limits import scratch, step
+from search_spaces.limits import STEP_SECONDS, scratch, step
 from search_spaces.model_graph import ModelGraph
 from tuner.api.detectors import Tell, quiet
 from tuner.prepare.torch_scheme import difference, materialize_by_torch
@@ -163,7 +164,8 @@ def materialize(
         started = time.perf_counter()
         artifact = Materializer(graph, table, dialect, settings, recovered).materialize(allocation)
         seconds = time.perf_counter() - started
-        with step(model, "checking its scheme"):
+        seconds_at_most = target.settings.limit_s if isinstance(target, EngineBuilder) else STEP_SECONDS
+        with step(model, "checking its scheme", seconds_at_most):
             artifact.check()
             left = _try_out(target, artifact, table, graph, next(iter(pixels.singles())), by)
         if left:

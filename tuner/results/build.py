@@ -18,6 +18,7 @@ from objectives.runtimes.settings import RuntimeSettings
 from objectives.scores import Size
 from search_spaces.durable import durable_folder, write_durably
 from search_spaces.errors import InputError
+from search_spaces.limits import step
 from search_spaces.model_graph import ModelGraph
 from tuner.prepare.calibration import read_calibration
 from tuner.prepare.materializers import batched_graph
@@ -169,7 +170,8 @@ def _build_all(schemes: Sequence[Scheme], targets: Sequence[RuntimeSettings], fo
             write_durably(folder / name / "model.onnx", model)
             pool = pool or ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
             try:
-                plan, seconds, error_text = pool.submit(_build, settings, model).result()
+                with step(name, f"building it for {target}", settings.limit_s):
+                    plan, seconds, error_text = pool.submit(_build, settings, model).result()
             except BrokenProcessPool:
                 pool, plan, seconds, error_text = None, None, 0.0, "the builder's process died of it"
             if plan is None:

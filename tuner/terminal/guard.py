@@ -31,9 +31,10 @@ from search_spaces.limits import (
     too_much,
     watch_by,
 )
-from tuner.terminal.console import guarded
+from tuner.terminal.console import guarded, say
 
 _ENDING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP} if hasattr(signal, "SIGHUP") else set()
+_GRACE_SECONDS = 5.0  # for a step that was asked to end
 _FROM_KERNEL = 0x80  # si_code of what the terminal sends, to all of the group (sigaction(2))
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -78,6 +79,7 @@ class _Watch:
     def __init__(self, child: int, board: Board, limit: int) -> None:
         self._child, self._board, self._limit = child, board, limit
         self._step, self._waited = board.read(), 0.0
+        self._asked = 0  # the signal that asked it to end
 
     def end(self) -> int:
         """Waits for its end; returns the exit code of this process."""
@@ -94,12 +96,18 @@ class _Watch:
             hung = self._hung(min(time.monotonic() - before, 2 * wait))
             if used > self._limit or hung:
                 self._kill()
+                if self._asked:
+                    say("tuner: interrupted")
+                    return 128 + self._asked
                 return self._say(too_much(used, self._limit) if used > self._limit else hung)
 
     def _forward(self, seconds: float) -> None:
         """Waits, at most until the child ends, and passes on what asks this process to end."""
         signum, sent_to_all = _heard(seconds)
-        if signum in _ENDING and not sent_to_all:
+        if signum not in _ENDING:
+            return
+        self._asked, self._waited = signum, 0.0
+        if not sent_to_all:
             os.kill(self._child, signum)
 
     def _hung(self, seconds: float) -> str:
@@ -107,7 +115,8 @@ class _Watch:
         now = self._board.read()
         self._waited = self._waited + seconds if now.signs == self._step.signs else 0.0
         self._step = now
-        if self._waited < now.seconds:
+        patience = _GRACE_SECONDS if self._asked and now.text else now.seconds  # native code hears no signal
+        if self._waited < patience:
             return ""
         return (
             f"is not done after {now.seconds:.0f} s; use a smaller file or image size, or set {SECONDS_VARIABLE} to "

@@ -146,6 +146,17 @@ def test_a_signal_to_the_command_reaches_its_work(signum: signal.Signals) -> Non
     assert process.wait(20) == 9
 
 
+def test_native_code_that_hears_no_signal_is_ended_soon_after() -> None:
+    body = "print(1, flush=True)\n    with step('m.onnx', 'running it'): sum(range(10**14))"
+    command = [sys.executable, "-c", WORK.format(body=body)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline()
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and errors == "tuner: interrupted\n"
+
+
 def test_without_a_handler_the_command_dies_of_the_signal() -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", WORK.format(body="print(1, flush=True); time.sleep(60)")], stdout=-1
