@@ -29,7 +29,7 @@ _NEW = (
 )
 _FOLDERS = ("schemes", "workers", "cache", "cache/evaluations", "cache/predictions", "artifacts")
 _SPARSE = 5 << 30
-_SECONDS = 25
+_SECONDS = 28
 
 
 def planted_case(draw: Draw, seeds: Path, given: Path) -> Case:
@@ -134,7 +134,7 @@ def native_case(draw: Draw, seeds: Path, given: Path) -> Case:
          ("eval", "m.onnx", "--images", "images", "--annotations", "labels.json"),
          ("detect", "m.onnx", "images", "--out", "drawn"))
     )  # fmt: skip
-    limits = {"TUNER_STEP_SECONDS": "10"}
+    limits = {"TUNER_STEP_SECONDS": "4"}
 
     def work() -> int:
         tuner = [sys.executable, "-m", "tuner", *arguments]
