@@ -56,7 +56,7 @@ LINE = 1200  # characters of an error
 _RECYCLE = 200  # inputs of one child
 #: What may stand before the error: announcements of steps, and what libpng and libjpeg print on their own.
 _BEFORE = re.compile(
-    r"[a-z ]+: \d+|left out of the space: .*|libpng (error|warning): .*|Corrupt JPEG data: .*|"
+    r"[a-z ]+: \d+|note: .*|left out of the space: .*|libpng (error|warning): .*|Corrupt JPEG data: .*|"
     r"Premature end of JPEG file|Invalid SOS parameters.*|Unsupported marker type .*|Inconsistent progression .*|"
     r"Warning: unknown JFIF revision number .*"
 )
@@ -161,9 +161,9 @@ def _child(pipe: Connection, seed: int, seeds: Path, root: Path) -> None:
 class Worker:
     """One child process, replaced after some inputs and whenever it dies."""
 
-    def __init__(self, number: int, seed: int, seeds: Path, scratch: Path) -> None:
+    def __init__(self, number: int, seed: int, seeds: Path, scratch: Path, hang: float) -> None:
         self.root = scratch / f"case{number}"
-        self._arguments = (seed, seeds, self.root)
+        self._arguments, self._hang = (seed, seeds, self.root), hang
         self.job: tuple[str, int] | None = None
         self._start()
 
@@ -195,9 +195,9 @@ class Worker:
             name = signal.Signals(-code).name if code < 0 else f"exit {code}"
             said = self.root.with_suffix(".output").read_text(errors="replace")[-300:]
             found = f"crash: {name}: {said}"
-        elif time.monotonic() - self._begun > HANG_SECONDS:
+        elif time.monotonic() - self._begun > self._hang:
             self._process.kill()
-            found = f"hang: {HANG_SECONDS} s"
+            found = f"hang: {self._hang:.0f} s"
         if found is None:
             return None
         self.close()
@@ -223,12 +223,19 @@ def jobs(inputs: int, kinds: Sequence[str]) -> Iterator[tuple[str, int]]:
 
 
 def fuzz(
-    queue: Iterator[tuple[str, int]], seed: int, seeds: Path, scratch: Path, keep: Path, workers: int, seconds: float
+    queue: Iterator[tuple[str, int]],
+    seed: int,
+    seeds: Path,
+    scratch: Path,
+    keep: Path,
+    workers: int,
+    seconds: float,
+    hang: float = HANG_SECONDS,
 ) -> Tally:
     """Runs inputs until there are none or the time is up; findings are kept in `keep`."""
     tally, start = Tally(), time.monotonic()
     queue = itertools.takewhile(lambda _: time.monotonic() - start < seconds, queue)
-    pool = [Worker(number, seed, seeds, scratch) for number in range(workers)]
+    pool = [Worker(number, seed, seeds, scratch, hang) for number in range(workers)]
     for worker in pool:
         if (job := next(queue, None)) is not None:
             worker.give(job)
@@ -289,6 +296,9 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, default=Path(tempfile.gettempdir()) / "fuzz-findings")
     parser.add_argument("--seeds", type=Path, help="A corpus to use again; made there where it is missing.")
     parser.add_argument("--only", metavar="KIND:INDEX")
+    parser.add_argument(
+        "--hang", type=float, default=HANG_SECONDS, help="Seconds of one input; more on a busy machine."
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch:
         os.environ["YOLO_CONFIG_DIR"] = scratch
@@ -309,7 +319,8 @@ def main() -> int:
             return int(bool(result["found"]))
         queue = jobs(options.inputs, options.kinds)
         workers, seconds = options.workers, options.seconds
-        tally = fuzz(queue, options.seed, seeds.resolve(), Path(scratch), options.keep, workers, seconds)
+        place = (seeds.resolve(), Path(scratch), options.keep)
+        tally = fuzz(queue, options.seed, *place, workers, seconds, options.hang)
     print(json.dumps(vars(tally)))
     return int(sum(tally.findings.values()) > 0)
 
