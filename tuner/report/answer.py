@@ -238,7 +238,7 @@ def scheme_markdown(run: Run, member: FrontMember, folder: Path) -> str:
     facts.append(f"formats: {member.record.allocation.words()}")
     lines = [markdown.plain(_place(run, member)), "\n".join(f"- {markdown.plain(fact)}" for fact in facts)]
     if any(each.record.number == number for each in run.members):
-        lines.append(f"```\n{export_command(folder, number)}\n```")
+        lines.append(markdown.code(export_command(folder, number)))
     return "\n\n".join(lines) + "\n"
 
 

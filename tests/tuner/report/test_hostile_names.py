@@ -16,6 +16,7 @@ from search_spaces.allocation import Allocation
 from search_spaces.comparison import MeasuredDrop, Ranking, compare
 from search_spaces.layers import Layer
 from search_spaces.sensitivity import SensitivityEntry, SensitivityTable
+from tuner.report.answer import scheme_markdown
 from tuner.report.dashboard import _note
 from tuner.report.html import page
 from tuner.report.tables import export_command
@@ -102,6 +103,16 @@ def test_the_note_of_the_dashboard_holds_names_as_text() -> None:
     tags = assert_harmless(MarkdownIt("commonmark", {"html": True}).enable("table").render(note))
     names = [tag for tag, _ in tags]
     assert not {"img", "a", "script", "h1"} & set(names) and names.count("table") == 2
+
+
+def test_the_note_of_a_trial_holds_names_as_text() -> None:
+    run = Run.of(SUMMARY, RECORDS, FRONT, BASELINES)
+    for record in run.complete:
+        note = scheme_markdown(run, run.member(record), Path(f"runs/{EVIL}"))
+        names = {
+            tag for tag, _ in assert_harmless(MarkdownIt("commonmark", {"html": True}).enable("table").render(note))
+        }
+        assert names <= {"p", "ul", "li", "code"}
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\udcffb", "a\x1b[31mb"])
