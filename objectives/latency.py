@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from objectives.devices.gpu import GpuState
 from objectives.runners.runner import DeviceTimed, Runner, Ticket
 from objectives.scores import Failure, Latency
+from search_spaces.limits import renew
 
 _DRAWS = 1000  # of the bootstrap
 
@@ -166,6 +167,7 @@ def _alternate(
         order = range(len(launches)) if len(pairs) % 2 else reversed(range(len(launches)))
         # A launch of a runner that has no device returns when it is done; all others are queued before any is awaited.
         tickets = {index: [launches[index]() for _ in range(burst)] for index in order}
+        renew()
         pairs.append([[ticket() for ticket in tickets[index]][settle:] for index in range(len(launches))])
     return np.array(pairs)
 
@@ -175,6 +177,7 @@ def _warm_up(launch: Callable[[], Ticket], seconds: float, clock: Callable[[], f
     begin, previous = clock(), np.inf
     while True:
         last = launch()()
+        renew()
         spent = clock() - begin
         if (spent >= seconds and abs(last - previous) <= 0.1 * previous) or spent >= 10 * seconds:
             return

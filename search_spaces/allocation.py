@@ -78,6 +78,19 @@ class Allocation:
         """Whether no layer is quantized."""
         return all(fmt == UNQUANTIZED for _, fmt in self.items)
 
+    def words(self, named: int = 4) -> str:
+        """The formats with the layers of the rarer ones, e.g. ``int8 x 61; fp16 x 2: /model.0/conv, /model.22/cv3``.
+
+        Args:
+            named: Most layers that are listed of a format.
+        """
+        counts = Counter(self.formats.values()).most_common()
+        text = []
+        for place, (name, count) in enumerate(counts):
+            layers = [layer for layer, fmt in self.items if fmt == name]
+            text.append(f"{name} x {count}" + (f": {', '.join(layers)}" if place and count <= named else ""))
+        return "; ".join(text)
+
     def summary(self) -> str:
         """Counts by format, most used first, e.g. ``int8 x 70, fp16 x 15``."""
         return ", ".join(f"{name} x {n}" for name, n in Counter(self.formats.values()).most_common())

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from search_spaces.regular import open_appending
+
 _FILE_MODE, _FOLDER_MODE = 0o644, 0o755
 
 
@@ -93,11 +95,12 @@ def append_durably(path: Path, line: str) -> None:
         line: Without its end.
 
     Raises:
+        InputError: A link, a folder or a FIFO has its name.
         OSError: It cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     new = not path.exists()
-    with path.open("ab+") as file:
+    with open_appending(path) as file:
         begin = ""
         if file.seek(0, os.SEEK_END):
             file.seek(-1, os.SEEK_END)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from search_spaces.errors import InputError, nearest
 from search_spaces.layers import Layer
+from search_spaces.short_names import short_names
 
 GRANULARITIES = ("layer", "module", "stage")
 
@@ -16,12 +17,14 @@ class Group:
     """Layers that always get the same format; one parameter of the study.
 
     Attributes:
-        name: The layer's name, or the module or stage path.
+        name: The layer's name, short, or the module or stage path.
         layers: Names of the layers, in model order.
+        key: What a run's identity calls it; empty where that is the name.
     """
 
     name: str
     layers: tuple[str, ...]
+    key: str = ""
 
 
 def group_layers(layers: Sequence[Layer], granularity: str) -> tuple[Group, ...]:
@@ -44,4 +47,6 @@ def group_layers(layers: Sequence[Layer], granularity: str) -> tuple[Group, ...]
         if layer.quantizable:
             key = {"layer": layer.name, "module": layer.block, "stage": layer.stage}[granularity]
             members.setdefault(key, []).append(layer.name)
-    return tuple(Group(name, tuple(names)) for name, names in members.items())
+    if granularity != "layer":
+        return tuple(Group(name, tuple(names)) for name, names in members.items())
+    return tuple(Group(name, (layer,), layer) for name, layer in zip(short_names(list(members)), members, strict=True))

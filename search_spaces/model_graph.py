@@ -15,6 +15,7 @@ from onnx import numpy_helper
 
 from search_spaces.errors import InputError
 from search_spaces.layers import Layer
+from search_spaces.limits import step
 from search_spaces.normalisations.folding import LAYER_OPS, fold_shapes, fold_sizes
 from search_spaces.onnx_file import dims, read_model
 from search_spaces.reading import literal
@@ -63,7 +64,8 @@ class ModelGraph:
         """
         self.path = Path(path)
         try:
-            self._read(allow_quantized, batch, image_size)
+            with step(self.path, "reading its graph"):
+                self._read(allow_quantized, batch, image_size)
         except InputError:
             raise
         except Exception as error:  # a model may contradict itself wherever it is looked at

@@ -12,6 +12,7 @@ import onnx
 from onnx import numpy_helper
 
 from search_spaces.errors import InputError
+from search_spaces.external_data import bound_external_data
 from search_spaces.float32 import as_float32, float_borders, is_narrow, sort_nodes
 from search_spaces.names import FreshNames, names_in
 from search_spaces.normalisations.constants import close_inputs, lift_constants
@@ -21,8 +22,9 @@ from search_spaces.normalisations.image_size import fix_image_size, stated_size
 from search_spaces.normalisations.naming import name_nodes
 from search_spaces.normalisations.spelling import spell_plainly
 from search_spaces.plugins import name_plugins
-from search_spaces.reading import is_file
+from search_spaces.reading import is_file, read_sized
 
+MAX_ONNX_BYTES = (1 << 31) - 1  # of a Protocol Buffers message
 _QUANTIZED_OPS = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger"}
 
 
@@ -87,7 +89,7 @@ def dims(value: onnx.ValueInfoProto) -> tuple[int, ...]:
 def _load(path: Path, allow_quantized: bool, own_types: bool) -> tuple[onnx.ModelProto, str, bool]:
     if not is_file(path):
         raise InputError(f"model {str(path)!r}: no such file; give the path of an ONNX detector")
-    data = path.read_bytes()
+    data = read_sized(path, MAX_ONNX_BYTES, "an ONNX file holds no more; export its weights as external data")
     try:
         model = onnx.load_model_from_string(data)
     except Exception:  # protobuf raises DecodeError, onnx its own; all mean the same to the user
@@ -98,6 +100,7 @@ def _load(path: Path, allow_quantized: bool, own_types: bool) -> tuple[onnx.Mode
     digest = hashlib.sha256(data)
     external = [t for t in _tensors(model.graph) if t.data_location == onnx.TensorProto.EXTERNAL]
     if external:
+        bound_external_data(external, path)
         try:
             onnx.load_external_data_for_model(model, str(path.parent))
         except Exception as error:

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import ast
 import codecs
+import hashlib
 import json
+import os
 import re
+import stat
 from collections.abc import Hashable
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from search_spaces.errors import InputError
+from search_spaces.limits import GIB, MEMORY_VARIABLE, memory_limit
 
 MAX_YAML_BYTES = 1 << 17
 MAX_YAML_DEPTH = 50
 MAX_YAML_ALIASES = 32
 MAX_YAML_NODES = 1 << 16
 MAX_LITERAL = 1 << 17
+MAX_TEXT_BYTES = 1 << 28  # of a list: two million paths
+_LEAST_JSON = 3 << 28  # bytes that are read on any machine; COCO's largest label file has 450 MB
+_JSON_TIMES = 8  # JSON in memory takes so many times its bytes, as objects of Python
+_CHUNK = 1 << 20
 
 T = TypeVar("T")
 _UNWRITABLE = re.compile(r"[\0\ud800-\udfff]")  # NUL, and halves of characters
@@ -50,6 +58,71 @@ def decoded(data: bytes) -> str:
     return data.decode(next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8"))
 
 
+def open_sized(path: Path, limit: int, remedy: str) -> BinaryIO:
+    """Opens a regular file for reading, once its size is known to be within a limit.
+
+    Args:
+        path: The file; links are followed.
+        limit: Bytes.
+        remedy: The end of the error's line.
+
+    Raises:
+        InputError: It cannot be opened, is no regular file (a FIFO would be waited for without end), or is larger.
+    """
+    try:
+        file = os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be read ({reason}); {remedy}") from None
+    status = os.fstat(file.fileno())
+    if stat.S_ISREG(status.st_mode) and status.st_size <= limit:
+        return file
+    file.close()
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{path}: is no regular file; {remedy}")
+    raise InputError(f"{path}: {size_text(status.st_size)} is too large (at most {size_text(limit)}); {remedy}")
+
+
+def read_sized(path: Path, limit: int, remedy: str) -> bytes:
+    """All bytes of a file, as `open_sized` opens it; one that grows meanwhile is refused too."""
+    with open_sized(path, limit, remedy) as file:
+        try:
+            data = file.read(limit + 1)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
+    if len(data) > limit:
+        raise InputError(f"{path}: is too large (at most {size_text(limit)}); {remedy}")
+    return data
+
+
+def read_json(path: Path, remedy: str) -> Any:
+    """Reads a JSON file that fits into the memory of a command.
+
+    Args:
+        path: The file.
+        remedy: The end of the error's line.
+
+    Raises:
+        InputError: It cannot be read, is too large, or is not JSON.
+    """
+    limit = max(_LEAST_JSON, memory_limit() // _JSON_TIMES)
+    return parse_json(read_sized(path, limit, f"{remedy}, or set {MEMORY_VARIABLE} to more"), str(path), remedy)
+
+
+def digest_of(path: Path, limit: int, remedy: str) -> str:
+    """SHA-256 of a file's bytes, hex; opened as `open_sized` does, and read in parts."""
+    found = hashlib.sha256()
+    with open_sized(path, limit, remedy) as file:
+        while part := file.read(_CHUNK):
+            found.update(part)
+    return found.hexdigest()
+
+
+def size_text(count: int) -> str:
+    """Bytes as people read them."""
+    return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count} bytes"
+
+
 def read_lines(path: Path, remedy: str) -> list[str]:
     """Lines of a text file, without the blanks and byte order marks around each.
 
@@ -58,14 +131,12 @@ def read_lines(path: Path, remedy: str) -> list[str]:
         remedy: The end of the error's line.
 
     Raises:
-        InputError: It cannot be read, or is no text.
+        InputError: It cannot be read, is too large, or is no text.
     """
     try:
-        text = decoded(path.read_bytes())
+        text = decoded(read_sized(path, MAX_TEXT_BYTES, remedy))
     except UnicodeDecodeError:
         raise InputError(f"{path}: not a text file; {remedy}") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
     return [line.strip("\ufeff \t\r\f\v") for line in text.splitlines()]  # files that were joined hold a mark inside
 
 
@@ -83,14 +154,9 @@ def read_yaml(path: Path, what: str) -> dict[str, Any]:
         InputError: It is missing, too large, too deep, of too many aliases, not YAML, or not a mapping.
     """
     try:
-        size = path.stat().st_size
-        text = decoded(path.read_bytes()) if size <= MAX_YAML_BYTES else ""
-    except OSError as error:
-        raise InputError(f"{what} {str(path)!r}: {error.strerror}; give the path of a {what}") from None
-    except ValueError:  # not UTF-8, or no path at all
+        text = decoded(read_sized(path, MAX_YAML_BYTES, f"give the path of a {what}"))
+    except UnicodeDecodeError:
         raise InputError(f"{path}: not a text file; give a {what} in YAML") from None
-    if size > MAX_YAML_BYTES:
-        raise InputError(f"{path}: {size} bytes is too large for a {what} (at most {MAX_YAML_BYTES})")
     data = parse_yaml(text, str(path))
     if not isinstance(data, dict):
         raise InputError(f"{path}: must be a mapping of keys, as a {what} is")

@@ -150,5 +150,6 @@ class SearchSpace:
     @property
     def fingerprint(self) -> str:
         """First 16 hex digits of the SHA-256 over groups and formats."""
-        data = [[group.name, list(group.layers), list(f)] for group, f in zip(self.groups, self.formats, strict=True)]
+        pairs = zip(self.groups, self.formats, strict=True)
+        data = [[group.key or group.name, list(group.layers), list(formats)] for group, formats in pairs]
         return hashlib.sha256(json.dumps(data).encode()).hexdigest()[:16]

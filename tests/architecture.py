@@ -59,3 +59,26 @@ def _deciding(node: ast.AST, keys: bool) -> Iterator[ast.Constant]:
     for part in parts:
         if isinstance(part, ast.Constant) and isinstance(part.value, str):
             yield part
+
+
+#: Calls that open, make or copy a file by its name.
+_OPENS = {"open", "read_text", "read_bytes", "write_text", "write_bytes", "touch", "copyfile", "copy", "copy2"}
+
+
+def opened_files(path: Path) -> list[str]:
+    """Places where a module opens a file by other ways than `search_spaces.durable` and `search_spaces.regular`."""
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    lines = {call.lineno for call in calls if _opens(call.func)}
+    return [f"{path}:{line}" for line in sorted(lines)]
+
+
+def _opens(function: ast.expr) -> bool:
+    if isinstance(function, ast.Name):
+        return function.id == "open"
+    if not isinstance(function, ast.Attribute) or function.attr not in _OPENS:
+        return False
+    owner = function.value
+    # `RunFolder.open(...)` and the like open a thing of ours; `copy.copy` and `dict.copy` copy no file.
+    ours = isinstance(owner, ast.Name) and owner.id[:1].isupper() and owner.id != "Path"
+    return not ours and (function.attr != "copy" or (isinstance(owner, ast.Name) and owner.id == "shutil"))

@@ -6,7 +6,7 @@ import statistics
 from pathlib import Path
 
 import pytest
-from architecture import ROOMS, ROOT, decisions, modules
+from architecture import ROOMS, ROOT, decisions, modules, opened_files
 
 from objectives.runtimes.registry import RUNTIMES
 from objectives.tasks.detection.heads.registry import HEADS
@@ -65,6 +65,43 @@ def test_only_its_own_room_decides_by_a_name(kind: str) -> None:
 def test_the_reader_of_decisions_sees_them(tmp_path: Path, line: str, decides: bool) -> None:
     (tmp_path / "m.py").write_text(line)
     assert bool(decisions(tmp_path / "m.py", ["int8"])) is decides
+
+
+#: Modules of tuner/ that open files by their names: none of these lies in a run folder that somebody gave us.
+NAMED_BY_THE_USER = {
+    "tuner/cli/": "what the command line names, and what doctor asks the system",
+    "tuner/compare/rivals/": "files of another tool, in a folder made for it a moment before",
+    "tuner/results/build.py": "a model that the command line names, and engines of the user's cache",
+    "tuner/terminal/": "the null device, where a stream is closed",
+    "tuner/study/artifacts.py": "the draft of a durable file",
+}
+
+
+def test_files_of_a_run_are_opened_in_one_place() -> None:
+    """A link or a FIFO that somebody planted is refused there, whatever file of a run it stands for."""
+    inside = [path for path in modules() if path.parts[0] == "tuner"]
+    outside = [path for path in inside if not path.as_posix().startswith(tuple(NAMED_BY_THE_USER))]
+    assert [place for path in outside for place in opened_files(path)] == []
+    for owner in NAMED_BY_THE_USER:
+        assert any(opened_files(path) for path in inside if path.as_posix().startswith(owner)), owner
+
+
+@pytest.mark.parametrize(
+    ("line", "opens"),
+    [
+        ("open(x)", True),
+        ("os.open(x, 0)", True),
+        ("x.open()", True),
+        ("Path.open(x)", True),
+        ("(a / b).read_bytes()", True),
+        ("shutil.copy(a, b)", True),
+        ("RunFolder.open(x)", False),
+        ("options.copy()", False),
+    ],
+)
+def test_the_reader_of_opened_files_sees_them(tmp_path: Path, line: str, opens: bool) -> None:
+    (tmp_path / "m.py").write_text(line)
+    assert bool(opened_files(tmp_path / "m.py")) is opens
 
 
 def test_few_files_lie_flat() -> None:

@@ -47,7 +47,8 @@ from tuner.study.identity import (
 from tuner.study.inputs import Inputs, read_inputs
 from tuner.study.run_folder import RunFolder, refuse_existing
 from tuner.study.storage import close_storage, damage_named, open_storage
-from tuner.study.study_file import write_study
+from tuner.study.storage_url import detach_password
+from tuner.study.study_file import check_name, write_study
 from tuner.terminal.console import say
 from tuner.terminal.progress import Steps, silent
 from tuner.terminal.signals import Interrupted, Interrupts
@@ -85,7 +86,9 @@ def launch(
         RepeatedFailureError: The same failure ended five trials in a row.
         Interrupted: By a signal; the run can be resumed.
     """
+    check_name(path)
     refuse_existing(path)
+    config = config.model_copy(update={"storage": detach_password(config.storage)})
     with steps("reading the model and the images", 0):
         inputs = read_inputs(config)
     for note in inputs.notes:
@@ -94,15 +97,15 @@ def launch(
         open_link(linked, identity(config, digests=inputs.digests))
     with _crew(config, workers, ray) as start:
         run = RunFolder.create(path, write_study(config, path), linked)
-        try:
-            with run.lock():
+        with run.lock():
+            try:
                 total = trials or config.search.trials
                 _work(run, inputs, total, workers, start, steps, callbacks=Callbacks(callbacks))
-        except InputError as error:
-            if run.prepared:
-                raise InputError(f"{error}; what was prepared is kept: `tuner resume {path}` goes on") from None
-            run.remove()
-            raise
+            except InputError as error:
+                if run.prepared:
+                    raise InputError(f"{error}; what was prepared is kept: `tuner resume {path}` goes on") from None
+                run.remove()
+                raise
     return run
 
 
@@ -181,6 +184,7 @@ def work(path: Path, device: int | None = None) -> None:
         raise InputError(f"run {str(path)!r}: not prepared yet; start workers once `tuner run` evaluates its trials")
     inputs = read_inputs(read_run_study(run, [] if device is None else [f"runtime.device={device}"]))
     check_identity(run, manifest["identity"], identity(inputs.config, digests=inputs.digests))
+    inputs = inputs.as_recorded(manifest)
     with Interrupts() as interrupts, ExitStack() as stack:
         storage = open_storage(run.database, inputs.config.storage, pooled=True)
         stack.callback(close_storage, storage)
@@ -211,6 +215,7 @@ def _work(
     now = identity(inputs.config, digests=inputs.digests)
     manifest = read_manifest(run) if run.manifest.is_file() else new_manifest(inputs.config, inputs.space, now)
     check_identity(run, manifest["identity"], now)
+    inputs = inputs.as_recorded(manifest)
     known = run.manifest.is_file()
     with ExitStack() as stack:
         storage = open_storage(run.database, inputs.config.storage, pooled=True)

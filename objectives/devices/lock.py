@@ -21,6 +21,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from objectives.devices.waiting import Waiting
+from search_spaces.limits import renew
 
 if sys.platform != "win32":
     import fcntl
@@ -158,6 +159,7 @@ def _wait(file: int, mode: int, end: float, waiting: Waiting) -> None:
             if time.monotonic() >= end:
                 raise DeviceTimeout(waiting) from None
             waiting.say()
+            renew()
             time.sleep(_POLL_SECONDS)
 
 

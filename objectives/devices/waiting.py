@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
+from search_spaces.passwords import without_passwords
+
 #: Environment variable that workers of one run share: that they wait for each other is their daily work, and not told.
 CREW = "TUNER_CREW"
+#: Environment variable with the number of an inherited descriptor that people see. A process whose stderr goes to a log
+#: file, as that of a child which evaluates does, would keep a wait to itself.
+TOLD = "TUNER_TOLD"
 _FIRST_SECONDS = 3.0
 _THEN_SECONDS = 30.0
 _LONGEST = 200  # characters of a command
 
 
 class Waiting:
-    """One wait for a file lock; writes to stderr after 3 s, then every 30 s.
+    """One wait for a file lock; says so after 3 s, then every 30 s, where people see it.
 
     Args:
         device: As people know it, e.g. ``cpu``.
@@ -40,7 +44,9 @@ class Waiting:
             return
         self._next = now + _THEN_SECONDS
         if not _are_crew(self._held()[1]):
-            print(f"waiting for {self}; this goes on once it is free", file=sys.stderr, flush=True)
+            line = f"waiting for {self}; this goes on once it is free\n"
+            with suppress(OSError):  # nobody looks any more
+                os.write(told(), line.encode(errors="backslashreplace"))
 
     def __str__(self) -> str:
         """What is waited for, for how long so far, and who holds it."""
@@ -51,6 +57,12 @@ class Waiting:
     def _held(self) -> tuple[Path, tuple[int, ...]]:
         found = [(file, holders(file)) for file in self.files]
         return next((pair for pair in found if pair[1]), found[0])
+
+
+def told() -> int:
+    """The descriptor that people see: that of `TOLD`, else stderr's."""
+    number = os.environ.get(TOLD, "")
+    return int(number) if number.isdecimal() else 2
 
 
 @contextmanager
@@ -98,10 +110,21 @@ def _crew_of(pid: int) -> str | None:
 
 
 def _named(pid: int) -> str:
-    try:
-        command = " ".join(psutil.Process(pid).cmdline())
-    except (psutil.Error, OSError):
-        command = ""
-    command = "".join(character if character.isprintable() else "?" for character in " ".join(command.split()))
+    command = without_passwords(" ".join(_command(pid).split()))
+    command = "".join(character if character.isprintable() else "?" for character in command)
     shown = command if len(command) <= _LONGEST else f"{command[:_LONGEST]}..."
     return f"process {pid} ({shown})" if shown else f"process {pid}"
+
+
+def _command(pid: int) -> str:
+    """What somebody typed: a process that multiprocessing started is told by its parent's command."""
+    try:
+        process: psutil.Process | None = psutil.Process(pid)
+        while process is not None:
+            command: list[str] = process.cmdline()
+            if not any("multiprocessing" in part for part in command):
+                return " ".join(command)
+            process = process.parent()
+    except (psutil.Error, OSError):
+        pass
+    return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -12,8 +13,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from multiprocessing.reduction import DupFd
 from types import TracebackType
+from typing import Any
 
+from objectives.devices.waiting import TOLD, told
 from objectives.evaluation.bench import Bench, Built, UnstableError
 from objectives.evaluation.settings import EvaluatorSettings
 from objectives.runners.runner import RuntimeUnavailable
@@ -23,7 +27,10 @@ from objectives.runtimes.registry import builds_engines
 from objectives.scores import Failure, Latency, Outcome, Scores, Screened
 from objectives.tasks.detection.predict import NonFiniteOutputError
 from search_spaces.allocation import Allocation
+from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
+from search_spaces.limits import memory_limit, memory_used, pause, too_much
+from search_spaces.regular import open_appending, open_regular
 
 __all__ = ["Evaluator", "EvaluatorSettings"]
 
@@ -115,12 +122,11 @@ class Evaluator:
         log, folder = self._settings.log, self._settings.failures
         if log is None or folder is None or not log.is_file():
             return failure
-        folder.mkdir(parents=True, exist_ok=True)
-        with log.open("rb") as file:
+        with open_regular(log) as file:
             file.seek(begin)
             text = file.read()
         kept = folder / f"{allocation.digest}.log"
-        kept.write_bytes(text + f"{failure.kind}: {failure.message}\n".encode())
+        write_durably(kept, text + f"{failure.kind}: {failure.message}\n".encode())
         return replace(failure, log=f"{folder.name}/{kept.name}")
 
 
@@ -154,11 +160,10 @@ class _Child:
         pipe = self._started()
         try:
             pipe.send((verb, allocation, *more))
-            if not pipe.poll(self._settings.runtime.limit_s):
+            failed = self._waited(pipe)
+            if failed is not None:
                 self.close()
-                return Failure(
-                    "timeout", f"no result after {self._settings.runtime.limit_s:.0f} s; the child was ended"
-                )
+                return failed
             result: Answer = pipe.recv()
         except (EOFError, OSError):
             return self._crashed()
@@ -170,6 +175,19 @@ class _Child:
         if isinstance(result, Failure) and result.kind in _FATAL:
             self.close()
         return result
+
+    def _waited(self, pipe: Connection) -> Failure | None:
+        """Waits for an answer; returns why there will be none, where time or memory is over."""
+        assert self._process is not None and self._process.pid is not None
+        seconds, limit, used = self._settings.runtime.limit_s, memory_limit(), 0
+        end = time.monotonic() + seconds
+        while not pipe.poll(min(pause(used, limit), max(0.0, end - time.monotonic()))):
+            used = memory_used(self._process.pid)
+            if used > limit:
+                return Failure("memory", f"the {self._task} process {too_much(used, limit)}")
+            if time.monotonic() >= end:
+                return Failure("timeout", f"no result after {seconds:.0f} s; the child was ended")
+        return None
 
     def _crashed(self) -> Failure:
         assert self._process is not None
@@ -187,22 +205,24 @@ class _Child:
             self.close()
             context = multiprocessing.get_context("spawn")
             self._pipe, theirs = context.Pipe()
-            self._process = context.Process(
-                target=_serve, args=(theirs, self._settings, os.getpid()), name=f"tuner-{self._task}", daemon=True
-            )
+            seen = DupFd(told()) if sys.platform != "win32" else None
+            given = (theirs, self._settings, os.getpid(), seen)
+            self._process = context.Process(target=_serve, args=given, name=f"tuner-{self._task}", daemon=True)
             self._process.start()
             theirs.close()
         return self._pipe
 
 
-def _serve(pipe: Connection, settings: EvaluatorSettings, parent: int) -> None:
+def _serve(pipe: Connection, settings: EvaluatorSettings, parent: int, seen: Any) -> None:
     """The child: answers ``(verb, allocation, ...) -> Answer`` until the pipe closes or the parent is gone."""
     for kind in (signal.SIGINT, signal.SIGTERM):
         signal.signal(kind, signal.SIG_IGN)  # the terminal signals the whole group; only the parent decides
+    if seen is not None:
+        os.environ[TOLD] = str(seen.detach())  # its own stderr is a log from here on
     if settings.log is not None:
-        log = os.open(settings.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
+        with open_appending(settings.log) as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     bench: Bench | None = None
     while True:

@@ -16,6 +16,7 @@ from objectives.quantization.histogram import METHODS, Histogram
 from objectives.quantization.movers import PASS_THROUGH
 from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
 from search_spaces.errors import InputError, nearest
+from search_spaces.limits import renew, step
 from search_spaces.model_graph import ModelGraph
 from search_spaces.plugins import without_plugins
 from search_spaces.reading import parse_json, record_of
@@ -138,7 +139,8 @@ def calibrate(
     late = {name for node in graph.nodes() if node.name in decoders for name in node.output}
     least = dict.fromkeys((name for name in tensors if name in divisors(graph)), np.inf)
     count = 0
-    with OnnxRuntimeRunner(probe.SerializeToString(), threads=threads) as runner:
+    running = step(graph.path, "calibration")
+    with running, OnnxRuntimeRunner(probe.SerializeToString(), threads=threads) as runner:
         names = runner.output_names
         for image in images:
             for name, values in zip((graph.input, *names), (image, *runner.infer(image)), strict=True):
@@ -154,6 +156,7 @@ def calibrate(
                 if name in least:
                     least[name] = min(least[name], float(np.abs(values).min(where=values != 0, initial=np.inf)))
             count += 1
+            renew()
             if progress:
                 progress(count)
     if not count:

@@ -73,7 +73,8 @@ class OnnxRuntimeRunner:
                 source = ModelGraph(self._model, allow_quantized=True).in_own_types().SerializeToString()
                 self._session = ort.InferenceSession(source, options, providers=providers)
         except Exception as error:  # ONNX Runtime raises many classes of its own
-            line = _lacking(source) or f"ONNX Runtime cannot load the model: {str(error).splitlines()[0]}"
+            said = f"ONNX Runtime cannot load the model: {str(error).splitlines()[0]}{self._remedy}"
+            line = _lacking(source) or said
             raise InputError(line) from None
         if self._cuda and "CUDAExecutionProvider" not in self._session.get_providers():
             self._session = None  # ONNX Runtime itself would go on on the CPU
@@ -121,6 +122,11 @@ class OnnxRuntimeRunner:
         """Names of the outputs, in graph order."""
         return tuple(output.name for output in self.session.get_outputs())
 
+    @property
+    def _remedy(self) -> str:
+        """What a user can do about a file; a scheme in memory is none of theirs."""
+        return "" if isinstance(self._model, bytes) else "; export it again, or choose another runtime"
+
     def infer(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
         """Runs one batch ``(N, 3, H, W)`` float32 and returns the outputs in graph order.
 
@@ -134,7 +140,8 @@ class OnnxRuntimeRunner:
         except Exception as error:  # ONNX Runtime raises many classes of its own
             if self._cuda or not type(error).__module__.startswith("onnxruntime"):
                 raise  # a device may fail whatever the model is
-            raise InputError(f"ONNX Runtime cannot run the model: {str(error).splitlines()[0]}") from None
+            said = str(error).splitlines()[0]
+            raise InputError(f"ONNX Runtime cannot run the model: {said}{self._remedy}") from None
         return tuple(values.astype(np.float32) if values.dtype == np.float16 else values for values in found)
 
 

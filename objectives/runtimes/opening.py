@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -16,6 +17,7 @@ from objectives.runtimes.registry import open_runtime
 from objectives.runtimes.runtime import Runtime
 from objectives.runtimes.settings import RuntimeSettings
 from search_spaces.errors import InputError
+from search_spaces.limits import renew, step
 from search_spaces.model_graph import ModelGraph
 
 
@@ -32,12 +34,12 @@ def open_file(runtime: Runtime, path: Path, image_size: tuple[int, int] | None =
         InputError: It cannot be loaded or built.
         RuntimeUnavailable: The machine lacks what the runtime needs.
     """
-    if runtime.settings.batch == 1 and not runtime.reference_is_scheme:
-        with open_model(runtime, path, None) as runner:
-            yield runner
-        return
-    graph = ModelGraph(path, allow_quantized=True, batch=runtime.settings.batch, image_size=image_size)
-    with open_model(runtime, runtime.file_model(graph), graph) as runner:
+    model: bytes | Path = path
+    graph: ModelGraph | None = None
+    if runtime.settings.batch != 1 or runtime.reference_is_scheme:
+        graph = ModelGraph(path, allow_quantized=True, batch=runtime.settings.batch, image_size=image_size)
+        model = runtime.file_model(graph)
+    with step(path, f"running it on {runtime.name}"), open_model(runtime, model, graph) as runner:
         yield runner
 
 
@@ -72,10 +74,12 @@ def _build_apart(runtime: Runtime, graph: ModelGraph | None, model: bytes) -> No
         InputError: It cannot be built, or its builder died.
     """
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        job = pool.submit(_build, runtime.settings, graph, model)
+        job, end = pool.submit(_build, runtime.settings, graph, model), time.monotonic() + runtime.settings.limit_s
         while not job.done():
             # The builder may wait behind a measurement that waits for an engine that we hold open.
             give_way(runtime.lock_name)
+            if time.monotonic() < end:
+                renew()
             wait([job], 0.05)
         try:
             problem = job.result()

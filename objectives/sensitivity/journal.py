@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from search_spaces.durable import append_durably
+from search_spaces.regular import read_regular
 from search_spaces.sensitivity import SensitivityEntry
 
 
@@ -47,7 +48,7 @@ class Journal:
         found: dict[str, SensitivityEntry] = {}
         if not self._path.is_file():
             return found
-        for line in self._path.read_bytes().splitlines():
+        for line in read_regular(self._path).splitlines():
             try:
                 data = json.loads(line)
                 entry = SensitivityEntry(data["layer"], data["format"], float(data["score"]), float(data["seconds"]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import hashlib
 import pickletools
 import re
 import warnings
@@ -14,9 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from objectives.torch_models.packages import chatter_to_stderr, require_ultralytics
+from objectives.torch_models.pickle_check import RefusedError, check_pickle
+from objectives.torch_models.shut import shut
 from search_spaces.errors import InputError
-from search_spaces.reading import is_file
+from search_spaces.limits import MEMORY_VARIABLE, memory_limit, step
+from search_spaces.reading import digest_of, is_file
 
+_COPIES = 3  # of the weights that loading a checkpoint makes
 _WITHOUT_BOXES = ("classify", "semantic", "depth")  # tasks of Ultralytics
 
 
@@ -113,16 +116,22 @@ def _load(path: Path) -> tuple[Checkpoint, list[str]]:
     if not is_file(path):
         raise InputError(f"model {str(path)!r}: no such file; give the path of an Ultralytics checkpoint")
     require_ultralytics(str(path))
+    limit = memory_limit() // _COPIES
+    digest = digest_of(path, limit, f"give a smaller checkpoint, or set {MEMORY_VARIABLE} to more")
     _check_archive(path)
-    content = _unpickle(path)
     try:
-        module, quantizers = _detector(content), _modes(content)
+        with step(path, "loading it"):
+            _check_pickle(path)
+            place = path.absolute()
+            with shut(path):
+                content = _unpickle(path, place)
+                module, quantizers = _detector(content), _modes(content)
+    except InputError:
+        raise
     except Exception as error:  # whatever a pickle's objects say when they are looked at
-        kind = type(error).__name__
-        raise InputError(f"{path}: not an Ultralytics checkpoint, or damaged ({kind}); get it again") from None
+        raise _damaged(path, error) from None
     if module is None:
         raise InputError(f"{path}: holds no Ultralytics detector; give a checkpoint of a model that finds boxes")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return Checkpoint(path, digest, module), quantizers
 
 
@@ -179,37 +188,58 @@ def _task(module: Any) -> str:
     return str(getattr(module, "task", None) or guess_model_task(module))
 
 
-def _unpickle(path: Path) -> Any:
+def _check_pickle(path: Path) -> None:
+    """Refuses a pickle that does what no detector needs; nothing of it is made to find out.
+
+    Raises:
+        InputError: It does, or the file is no archive of PyTorch's, as every checkpoint of Ultralytics' is.
+    """
+    import torch
+
+    try:
+        # The loader's own reader: another one may take other bytes of an odd archive for the pickle.
+        data = torch._C.PyTorchFileReader(str(path)).get_record("data.pkl")
+        with zipfile.ZipFile(path) as archive:
+            records = {entry.filename.rpartition("/data/")[2]: entry.file_size for entry in archive.infolist()}
+        check_pickle(data, records)
+    except RefusedError as error:
+        raise _refused(path, str(error)) from None
+    except Exception as error:
+        foreign = sorted(_globals_of(path))
+        if foreign:
+            raise _refused(path, f"asks for {', '.join(foreign)}") from None
+        raise _damaged(path, error) from None
+
+
+def _unpickle(path: Path, place: Path) -> Any:
+    """What the pickle holds; `place` is the file as seen from the folder in which it is put together."""
     from ultralytics.nn.tasks import torch_safe_load
 
+    plain = Path("checkpoint.pt")  # by its own name, yolov5n.pt say, Ultralytics would look for another one to download
+    plain.symlink_to(place)
     try:
         with chatter_to_stderr(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return torch_safe_load(str(path), safe_only=True)[0]
+            return torch_safe_load(str(plain), safe_only=True)[0]
     except Exception as error:
-        foreign = _foreign_globals(path)
-        if foreign:
-            raise InputError(
-                f"{path}: refused: its pickle asks for {', '.join(foreign)}, which no Ultralytics detector needs and "
-                "which could run code; get the checkpoint from its maker"
-            ) from None
         blocked = re.search(r"unsafe getattr\([^)]*\)", f"{error.__cause__} {error}")
         if blocked:
             raise InputError(
                 f"{path}: refused: its pickle uses {blocked[0]}; get the checkpoint from its maker"
             ) from None
-        kind = type(error).__name__
-        raise InputError(f"{path}: not an Ultralytics checkpoint, or damaged ({kind}); get it again") from None
+        raise _damaged(path, error) from None
 
 
-def _foreign_globals(path: Path) -> list[str]:
-    """Names in the pickle that are neither PyTorch's nor on Ultralytics' list; nothing is called to find them."""
-    import torch
+def _refused(path: Path, what: str) -> InputError:
+    return InputError(
+        f"{path}: refused: its pickle {what}, which no Ultralytics detector needs and which could run code; get the "
+        "checkpoint from its maker"
+    )
 
-    try:
-        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
-    except Exception:  # no archive of PyTorch's: a bare pickle, or nothing of the kind
-        return sorted(_globals_of(path))
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    kind = type(error).__name__
+    return InputError(f"{path}: not an Ultralytics checkpoint, or damaged ({kind}); get it again")
 
 
 def _globals_of(path: Path) -> set[str]:

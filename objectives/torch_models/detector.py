@@ -18,7 +18,7 @@ from objectives.tasks.detection.detector import Detector
 from objectives.tasks.detection.thresholds import Thresholds
 from objectives.torch_models.checkpoint import Checkpoint
 from search_spaces.errors import InputError
-from search_spaces.reading import parse_json
+from search_spaces.reading import read_json
 
 OWN_LABELS = "its own detections above 0.25"
 _CONFIDENT = Thresholds(confidence=0.25, iou=0.5)
@@ -118,12 +118,7 @@ def read_labels(
     Raises:
         InputError: The file is broken, or labels none of the images.
     """
-    name = f"sensitivity.labels {str(annotations)!r}"
-    try:
-        text = annotations.read_bytes()
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read as JSON ({error})") from None
-    data = parse_json(text, name, "give a COCO json of these images")
+    data = read_json(annotations, "sensitivity.labels must be a COCO json of these images")
     dataset = CocoDataset(*read_coco(data, Path(), annotations), annotations)
     dataset = dataset.matched(detector.classes, detector.class_count)
     index = {

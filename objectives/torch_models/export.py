@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -19,9 +18,11 @@ from objectives.torch_models.node_map import NodeMap, map_nodes
 from objectives.torch_models.packages import chatter_to_stderr, require
 from search_spaces.durable import durable_file, write_durably
 from search_spaces.errors import InputError, nearest
+from search_spaces.limits import scratch, step
 from search_spaces.model_graph import ModelGraph
 
 DEFAULT_OPSET = 17  # of the dialects that want no other
+_EXPORT_SECONDS = 900.0
 _PACKAGES = ("torch", "ultralytics", "onnx", "onnxslim")
 
 
@@ -95,10 +96,10 @@ def export(checkpoint: Checkpoint, out: Path, settings: ExportSettings) -> NodeM
         "device": "cpu",
     }
     require("onnxslim", str(checkpoint.path))  # Ultralytics only warns, and exports something else
-    with tempfile.TemporaryDirectory(prefix="tuner-") as folder:
+    with scratch() as folder:
         module = _copy(checkpoint, Path(folder) / checkpoint.path.name)
         try:
-            with chatter_to_stderr():
+            with chatter_to_stderr(), step(checkpoint.path, "its export", _EXPORT_SECONDS):
                 found = Exporter(overrides=options)(model=module)
         except Exception as error:  # torch's exporter has classes of its own for what it cannot write
             lines = str(error).strip().splitlines() or [type(error).__name__]

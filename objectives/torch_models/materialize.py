@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from search_spaces.allocation import Allocation
 from search_spaces.durable import durable_file
 from search_spaces.errors import InputError
 from search_spaces.formats import FORMATS
+from search_spaces.limits import scratch
 
 OPSET = 17
 
@@ -70,7 +70,7 @@ def materialize_torch(
         for batch in batches:
             model(batch)
 
-    with silence(), warnings.catch_warnings(), torch.no_grad(), tempfile.TemporaryDirectory(prefix="tuner-") as folder:
+    with silence(), warnings.catch_warnings(), torch.no_grad(), scratch() as folder:
         warnings.simplefilter("ignore")
         mtq.quantize(module, scheme_config(formats, granularity), calibrate)
         draft = Path(folder) / "model.onnx"

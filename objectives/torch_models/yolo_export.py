@@ -7,7 +7,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from objectives.tasks.detection.data.image_files import ImageRecord, read_image
 from objectives.torch_models.checkpoint import Checkpoint
 from objectives.torch_models.packages import SAFE_SETTINGS, require
 from search_spaces.errors import InputError
+from search_spaces.limits import scratch
 
 CHECKPOINT, CALIBRATION, COMMAND, MODEL, LOG = "checkpoint.pt", "calibration", "command.txt", "model.onnx", "log.txt"
 LEAST_PIXELS = 10  # a side of fewer is left out of a data set by Ultralytics
@@ -84,7 +84,7 @@ def yolo_export(
     command = shlex.join(["yolo", *words])
     (folder / COMMAND).write_text(f"{command}\n", encoding="utf-8")
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="tuner-") as settings, (folder / LOG).open("w", encoding="utf-8") as log:
+    with scratch() as settings, (folder / LOG).open("w", encoding="utf-8") as log:
         # Its settings file is the user's own: neither read nor written.
         environment = {**os.environ, **SAFE_SETTINGS, "YOLO_VERBOSE": "true", "YOLO_CONFIG_DIR": settings}
         done = subprocess.run(

@@ -7,6 +7,8 @@ run. What one of them evaluated, the others read: an equal scheme is measured on
 with the same reference. Interrupted, it goes on where it stopped. Prints the hypervolume after some trials.
 
 With ``--cores N`` all go on side by side, each on N cores of its own; then they share only what the base evaluated.
+With ``--second N`` a further study of N trials, from nothing but what the first run of `model` taught, comes last,
+with another seed; it shows after how many trials it has 95 % of what that run ended with.
 """
 
 from __future__ import annotations
@@ -30,15 +32,16 @@ from tuner.results.loaded import load_run
 from tuner.search.front import hypervolume_history
 from tuner.study.run_folder import read_json
 
-SAMPLERS = ("model", "nsga2", "tpe", "knapsack")
+SAMPLERS = ("model", "lowdim-tpe", "tpe", "nsga2", "knapsack")
 
 
-def tuner(*arguments: str, cores: list[int] | None = None, temporary: Path | None = None) -> None:
-    """Runs the command line and fails with it; on `cores` alone where they are named, with a device lock of its own."""
-    environment = dict(os.environ)
-    if temporary is not None:
-        temporary.mkdir(exist_ok=True)
-        environment["TMPDIR"] = str(temporary)  # the lock lies there
+def tuner(*arguments: str, cores: list[int] | None = None, temporary: Path) -> None:
+    """Runs the command line and fails with it; on `cores` alone where they are named.
+
+    What studies teach lies in `temporary`, and so does the lock of the device.
+    """
+    temporary.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "TMPDIR": str(temporary), "TUNER_CACHE": str(temporary)}
     subprocess.run(
         [sys.executable, "-m", "tuner", *arguments],
         check=True,
@@ -74,9 +77,8 @@ def share_evaluations(runs: list[Path], target: Path) -> None:
 def curve(run: Path, trials: int) -> np.ndarray:
     """Hypervolume after each complete trial, shape ``(trials,)``."""
     loaded = load_run(run)
-    config = loaded.config
     assert loaded.reference is not None, f"{run}: no reference yet"
-    found = hypervolume_history(loaded.records, config.objective_set, loaded.reference)
+    found = hypervolume_history(loaded.records, loaded.config.objective_set, loaded.reference)
     return np.array([*found, *[found[-1]] * max(0, trials - len(found))])[:trials]
 
 
@@ -94,11 +96,36 @@ def side_by_side(runs: list[Path], trials: int, cores: int) -> None:
 
     def resume(index: int) -> None:
         own = free[index * cores : (index + 1) * cores]
-        tuner("resume", str(runs[index]), "--trials", str(trials), cores=own, temporary=runs[index] / "tmp")
+        tuner("resume", str(runs[index]), "--trials", str(trials), cores=own, temporary=temporary(runs[index]))
         show(runs[index], trials)
 
     with ThreadPoolExecutor(len(runs)) as pool:
         list(pool.map(resume, range(len(runs))))
+
+
+def temporary(run: Path) -> Path:
+    """Of one run, beside it."""
+    return run.with_name(run.name + "-tmp")
+
+
+def second_study(study: Path, first: Path, trials: int) -> dict[str, list[float]]:
+    """Runs the study again from what `first` taught, and likewise without; returns both curves."""
+    goal = 0.95 * float(curve(first, 10_000)[-1])
+    curves = {}
+    for name, told in (("second", "true"), ("second-untaught", "false")):
+        run = first.with_name(name)
+        if not run.exists():
+            keys = ("--set", "search.seed=7", "--set", f"search.transfer={told}", "--trials", str(trials))
+            tuner("run", str(study), "--run", str(run), *keys, temporary=temporary(first))
+        found = curve(run, trials)
+        curves[name] = found.tolist()
+        reached = np.flatnonzero(found >= goal)
+        print(
+            f"{name}: 95 % of {goal / 0.95:.4f} after {reached[0] + 1 if len(reached) else 'more'} trials", flush=True
+        )
+    reached = np.flatnonzero(curve(first, trials) >= goal)
+    print(f"first: after {reached[0] + 1 if len(reached) else 'more'} trials", flush=True)
+    return curves
 
 
 def main() -> None:
@@ -111,16 +138,17 @@ def main() -> None:
     parser.add_argument(
         "--cores", type=int, default=0, help="cores of each run, all side by side; 0: one after another"
     )
+    parser.add_argument("--second", type=int, default=0, help="trials of a study that begins from what model-0 taught")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     base = options.out / "base"
     if not (base / "front.json").exists():
         if base.exists():
-            tuner("resume", str(base), "--trials", "1")
+            tuner("resume", str(base), "--trials", "1", temporary=temporary(base))
         else:
-            tuner("run", str(options.study), "--run", str(base), "--trials", "1")
+            tuner("run", str(options.study), "--run", str(base), "--trials", "1", temporary=temporary(base))
         waiting = len(read_json(base / "cache" / "seeds.json", list[Any]))
-        tuner("resume", str(base), "--trials", str(waiting))
+        tuner("resume", str(base), "--trials", str(waiting), temporary=temporary(base))
     runs: list[Path] = []
     for repeat in range(options.repeats):
         for sampler in options.sampler or SAMPLERS:
@@ -129,12 +157,14 @@ def main() -> None:
                 copy_run(base, run, sampler, repeat)
             if not options.cores:
                 share_evaluations(runs, run)
-                tuner("resume", str(run), "--trials", str(options.trials))
+                tuner("resume", str(run), "--trials", str(options.trials), temporary=temporary(run))
                 show(run, options.trials)
             runs.append(run)
     if options.cores:
         side_by_side(runs, options.trials, options.cores)
     curves = {run.name: curve(run, options.trials).tolist() for run in runs}
+    if options.second:
+        curves |= second_study(options.study, options.out / "model-0", options.second)
     (options.out / "curves.json").write_text(json.dumps(curves))
 
 

@@ -5,7 +5,8 @@
 What a study returns after N trials is the front that the models believe in; its hypervolume is that of the noise-free
 outcomes. Every search is a line of DIR/searches.jsonl and is run once: interrupted, the command goes on, and with
 nothing left to run it prints the table alone. Further instances: ``--first 100``. What parallel workers cost: the same
-with ``--parallel 4`` and another DIR.
+with ``--parallel 4`` and another DIR. ``--recorded RUN [--recorded RUN ...]`` takes in place of the families a
+surrogate of real runs of one study, as `real_samplers` leaves them.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import synthetic_family
 from families import FAMILIES, make_instance
 from family_priors import PRIORS
 from quality_table import tables
+from recorded_family import recorded
 from samplers import strong_reference
 from true_front import true_front, volume
 
@@ -47,13 +49,15 @@ def seeds(problem: Problem, sampler: str) -> list[Ints]:
     return [reference, *(uniform[index] for index in kept), *knapsack_opening(problem, sampler)]
 
 
-def search(name: str, family: str, prior: str, seed: int, trials: int, parallel: int, out: Path) -> dict[str, Any]:
+def search(
+    name: str, family: str, prior: str, seed: int, trials: int, parallel: int, out: Path, runs: tuple[Path, ...]
+) -> dict[str, Any]:
     """Runs one search; returns its key, and the share of the returned schemes for every budget that it reached.
 
     With ``parallel`` trials at once, the oldest is told before the next is asked for; all have been told at the end.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    instance = make_instance(family, prior, seed)
+    instance = recorded(runs, seed) if runs else make_instance(family, prior, seed)
     problem = instance.problem
     if isinstance(instance, synthetic_family.Instance):
         full = volume(strong_reference(instance))
@@ -91,6 +95,11 @@ def returned(problem: Problem, schemes: Ints, values: Floats) -> Ints:
 def wanted(options: argparse.Namespace) -> Iterator[tuple[str, str, str, int]]:
     """Searches that were asked for, in an order in which all families advance together."""
     chosen = range(options.first, options.first + options.instances)
+    if options.recorded:
+        yield from (
+            (name, "recorded", "its own", seed) for seed in chosen for name in options.sampler or SAMPLERS.names()
+        )
+        return
     families = options.family or [*FAMILIES, "blocks"]
     for seed, prior, family, name in product(
         chosen, options.prior or [*PRIORS], families, options.sampler or SAMPLERS.names()
@@ -105,6 +114,7 @@ def main() -> None:
     parser.add_argument("--sampler", action="append", choices=SAMPLERS.names(), help="default: all")
     parser.add_argument("--family", action="append", choices=[*FAMILIES, "blocks"], help="default: all")
     parser.add_argument("--prior", action="append", choices=[*PRIORS], help="default: all")
+    parser.add_argument("--recorded", action="append", type=Path, default=[], help="run folder of a real study")
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--instances", type=int, default=3)
     parser.add_argument("--first", type=int, default=0, help="seed of the first instance")
@@ -117,7 +127,8 @@ def main() -> None:
     searches = list(wanted(options))
     done = {key(row) for row in rows if str(options.trials) in row["shares"]}
     with ProcessPoolExecutor(options.workers) as pool, path.open("a") as file:
-        arguments = [(*each, options.trials, options.parallel, options.out) for each in searches if each not in done]
+        same = (options.trials, options.parallel, options.out, tuple(options.recorded))
+        arguments = [(*each, *same) for each in searches if each not in done]
         for row in pool.map(search, *zip(*arguments, strict=True)) if arguments else ():
             file.write(json.dumps(row) + "\n")
             file.flush()

@@ -5,7 +5,7 @@ process that lives in a folder for it alone. A finding is:
 
 - traceback: an exception other than those that the command line turns into one line and an exit code;
 - code: another exit code than 0, 2 or, for run folders, 4 (repeated failures) and 5 (storage);
-- words: an error of more than one line, too long, or with control characters;
+- words: an error of more than one line, too long, with control characters, or with the password of a storage;
 - accepted: success on an input that must be refused;
 - touched: a file read, written or left outside the given folder, a process started, a connection opened;
 - crash, hang, slow, memory: a child that died, that took more than 30 s, 10 s of CPU time or 2 GiB.
@@ -46,8 +46,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from fuzz_guard import Place
-from fuzz_targets import KINDS
+from fuzz_planted import KINDS as PLANTED
+from fuzz_planted import SECRET
+from fuzz_targets import KINDS as MUTATED
 
+KINDS = {**MUTATED, **PLANTED}
 HANG_SECONDS, CPU_SECONDS, MEMORY = 30.0, 10.0, 2 << 30
 LINE = 1200  # characters of an error
 _RECYCLE = 200  # inputs of one child
@@ -57,7 +60,7 @@ _BEFORE = re.compile(
     r"Premature end of JPEG file|Invalid SOS parameters.*|Unsupported marker type .*|Inconsistent progression .*|"
     r"Warning: unknown JFIF revision number .*"
 )
-_CODES = {"database": {0, 2, 4, 5}, "run": {0, 2, 4, 5}}
+_CODES = {kind: {0, 2, 4, 5} for kind in ("database", "run", "planted", "url")}
 
 
 @dataclass
@@ -90,7 +93,7 @@ def run_case(kind: str, index: int, seed: int, seeds: Path, place: Place, output
     base, started = _memory("VmRSS"), time.process_time()
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     found, code = [], -1
-    place.begin()
+    place.begin(watched=not case.own_process)
     try:
         code = case.work()
     except BaseException as error:  # whatever leaves the command line's guard is what we look for
@@ -100,6 +103,7 @@ def run_case(kind: str, index: int, seed: int, seeds: Path, place: Place, output
         sys.stdout.flush()
         sys.stderr.flush()
     cpu, peak = time.process_time() - started, _memory("VmHWM") - base
+    peak = max(peak, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10)  # the largest of all so far
     found += [f"touched: {offence}" for offence in place.end()]
     if code not in _CODES.get(kind, {0, 2}) and code != -1:
         found.append(f"code: {code}")
@@ -115,6 +119,8 @@ def wrong_words(text: str) -> list[str]:
     """What is wrong with the words of a refusal on stderr: it is one line that names thing, value and remedy."""
     lines = [line for line in text.splitlines() if not _BEFORE.fullmatch(line)]
     last = lines[-1] if lines else ""
+    if SECRET in text:
+        return [f"words: a password: {text[-300:]}"]
     if "Traceback" in text:
         return [f"words: a traceback: {text[-300:]}"]
     if len(lines) != 1 or not last.startswith("tuner: error: ") or len(last) > LINE or not last.isprintable():

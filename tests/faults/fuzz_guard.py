@@ -48,10 +48,10 @@ class Place:
         os.chdir(self.given)
         self.offences.clear()
 
-    def begin(self) -> None:
-        """From here on what happens is the product's doing."""
+    def begin(self, *, watched: bool = True) -> None:
+        """From here on what happens is the product's doing; unless `watched`, only what it leaves is looked at."""
         self._before = self._listing()
-        self._active = True
+        self._active = watched
 
     def end(self) -> list[str]:
         """Stops watching; returns the offences."""

@@ -21,7 +21,7 @@ from objectives.tasks.detection.data.preprocessing import Preprocessing
 from objectives.tasks.detection.metrics.scoring import score
 from objectives.tasks.detection.predictions import Predictions
 from search_spaces.sensitivity import SensitivityTable
-from tuner.cli.app import main
+from tuner.cli.app import app
 from tuner.prepare.prepared import prepare_study
 from tuner.results.finalize import finish
 from tuner.results.loaded import load_run
@@ -40,27 +40,28 @@ class Case:
         work: Reads it; returns the exit code.
         refuse: Whether it must be refused.
         arguments: Of the command line, where a command reads it.
+        own_process: Whether that runs in a process of its own, which the harness must let it start.
     """
 
     note: str
     work: Callable[[], int]
     refuse: bool = False
     arguments: tuple[str, ...] = ()
+    own_process: bool = False
 
 
 Maker = Callable[[Draw, Path, Path], Case]
 
 
 def command(note: str, *arguments: str, refuse: bool = False) -> Case:
-    """A case of the command line, from the entry point of the console script on."""
+    """A case of the command line, in this process, where the audit hook tells what it did; nothing watches over it."""
 
     def work() -> int:
         sys.argv = ["tuner", *arguments]
         try:
-            main()
+            return guarded(app)
         except SystemExit as end:
             return int(end.code or 0)
-        raise AssertionError("the command line returned")
 
     return Case(f"{note}: {' '.join(arguments)}", work, refuse, arguments)
 
@@ -81,7 +82,7 @@ def onnx_case(draw: Draw, seeds: Path, given: Path) -> Case:
     (given / "m.onnx").write_bytes(model_changed(draw, seed.read_bytes(), draw.choice(models).read_bytes()))
     if draw.random() < 0.6:
         return command(seed.name, "layers", "m.onnx", "--json")
-    _copy(seeds / "data", given, "images", "labels.json", "calibration", "calibration.txt")
+    copy(seeds / "data", given, "images", "labels.json", "calibration", "calibration.txt")
     if draw.random() < 0.6:
         return command(
             seed.name, "eval", "m.onnx", "--images", "images", "--annotations", "labels.json", "--limit", "2"
@@ -98,10 +99,10 @@ def external_case(draw: Draw, seeds: Path, given: Path) -> Case:
         (given / "m.onnx").write_bytes(data)
         if draw.random() < 0.8:
             return command("escaping", "layers", "m.onnx", refuse=True)
-        _copy(seeds / "data", given, "images", "labels.json")
+        copy(seeds / "data", given, "images", "labels.json")
         arguments = ("eval", "m.onnx", "--images", "images", "--annotations", "labels.json")
         return command("escaping", *arguments, refuse=True)
-    _copy(seeds / "onnx", given, "external.onnx", "weights.bin")
+    copy(seeds / "onnx", given, "external.onnx", "weights.bin")
     model, weights = given / "external.onnx", given / "weights.bin"
     if kind == 1:
         model.write_bytes(external_changed(draw, model.read_bytes()))
@@ -116,10 +117,10 @@ def external_case(draw: Draw, seeds: Path, given: Path) -> Case:
 def study_case(draw: Draw, seeds: Path, given: Path) -> Case:
     """A changed study file: all that is read before a study starts."""
     if draw.random() < 0.1:
-        _copy(seeds / "replay", given, "model.onnx", "replay.json")
+        copy(seeds / "replay", given, "model.onnx", "replay.json")
         (given / "study.yaml").write_bytes(yaml_changed(draw, (seeds / "replay" / "study.yaml").read_bytes()))
         return command("study.yaml", "run", "study.yaml", "--run", "out", "--trials", "2")
-    _copy(seeds / "data", given)
+    copy(seeds / "data", given)
     text = (given / "study.yaml").read_bytes()
     if draw.random() < 0.1:  # by --set
         value = yaml_changed(draw, b"{trials: 3}").decode(errors="replace").replace("\0", "")[:20_000]
@@ -131,7 +132,7 @@ def study_case(draw: Draw, seeds: Path, given: Path) -> Case:
 
 def yolo_case(draw: Draw, seeds: Path, given: Path) -> Case:
     """A changed data yaml or label file of Ultralytics' kind."""
-    _copy(seeds / "data", given, "images", "labels", "data.yaml")
+    copy(seeds / "data", given, "images", "labels", "data.yaml")
     if draw.random() < 0.6:
         (given / "data.yaml").write_bytes(yaml_changed(draw, (given / "data.yaml").read_bytes()))
     else:
@@ -142,7 +143,7 @@ def yolo_case(draw: Draw, seeds: Path, given: Path) -> Case:
 
 def annotations_case(draw: Draw, seeds: Path, given: Path) -> Case:
     """A changed COCO file: read, its images opened, scored against detections."""
-    _copy(seeds / "data", given, "images", "labels.json")
+    copy(seeds / "data", given, "images", "labels.json")
     (given / "labels.json").write_bytes(json_changed(draw, (given / "labels.json").read_bytes()))
     return function("labels.json", lambda: _scored(given, given / "labels.json"))
 
@@ -161,7 +162,7 @@ def text_case(draw: Draw, seeds: Path, given: Path) -> Case:
     """Other files that a user names: a scheme, a sensitivity table, recorded scores, an image list."""
     kind = draw.randrange(4)
     if kind == 0:
-        _copy(seeds / "data", given, "m.onnx", "calibration", "calibration.txt")
+        copy(seeds / "data", given, "m.onnx", "calibration", "calibration.txt")
         scheme = (seeds / "replay" / "run" / "front.json").read_bytes()
         (given / "scheme.json").write_bytes(
             json_changed(draw, b'{"allocation": {"/model/0/conv/Conv": "int8"}}', scheme)
@@ -179,7 +180,7 @@ def text_case(draw: Draw, seeds: Path, given: Path) -> Case:
         text = b'{"delay": 0.0, "failures": {"*": "crash"}, "scores": {"a": {"accuracy": {}}}, "seed": 1}'
         (given / "replay.json").write_bytes(json_changed(draw, text))
         return function("replay", lambda: ReplaySettings.read(given / "replay.json"))
-    _copy(seeds / "data", given, "calibration", "calibration.txt")
+    copy(seeds / "data", given, "calibration", "calibration.txt")
     (given / "calibration.txt").write_bytes(lines_changed(draw, (given / "calibration.txt").read_bytes()))
     return function("list", lambda: load_calibration(given / "calibration.txt", draw.choice((None, 1, 2))))
 
@@ -194,7 +195,7 @@ def image_case(draw: Draw, seeds: Path, given: Path) -> Case:
     target.write_bytes(bytes_changed(draw, data, draw.choice(pictures).read_bytes()) if changed else data)
     refuse = not changed and seed.stem in ("bomb", "empty")
     if draw.random() < 0.2:
-        _copy(seeds / "data", given, "m.onnx")
+        copy(seeds / "data", given, "m.onnx")
         return command(seed.name, "detect", "m.onnx", target.name, "--out", "drawn", refuse=refuse)
     (given / "list.txt").write_text(target.name)
     records = lambda: load_calibration(given / "list.txt").images  # noqa: E731 - read within the guard
@@ -205,7 +206,7 @@ def image_case(draw: Draw, seeds: Path, given: Path) -> Case:
 
 def checkpoint_case(draw: Draw, seeds: Path, given: Path) -> Case:
     """A changed checkpoint, matched with a model."""
-    _copy(seeds / "data", given, "m.onnx")
+    copy(seeds / "data", given, "m.onnx")
     data, refuse = checkpoint_changed(draw, (seeds / "pt" / "tiny.pt").read_bytes(), given.parent / "outside" / "owned")
     (given / "m.pt").write_bytes(data)
     return command("checkpoint", "match", "m.pt", "m.onnx", "--json", refuse=refuse)
@@ -213,15 +214,15 @@ def checkpoint_case(draw: Draw, seeds: Path, given: Path) -> Case:
 
 def database_case(draw: Draw, seeds: Path, given: Path) -> Case:
     """A damaged study.db in a run folder."""
-    _copy(seeds / "replay", given)
+    copy(seeds / "replay", given)
     database_changed(draw, given / "run" / "study.db")
-    return _of_run(draw, "study.db", given)
+    return of_run(draw, "study.db", given)
 
 
 def run_case(draw: Draw, seeds: Path, given: Path) -> Case:
     """A run folder with one file damaged, replaced by a folder or by a link that leads outside."""
     real = draw.random() < 0.4 and (seeds / "real").is_dir()
-    _copy(seeds / ("real" if real else "replay"), given)
+    copy(seeds / ("real" if real else "replay"), given)
     files = [path for path in sorted((given / "run").rglob("*")) if path.is_file() and path.name != "study.db"]
     top = [path for path in files if "cache" not in path.parts]
     file = draw.choice(draw.choice((top, files)))
@@ -230,7 +231,7 @@ def run_case(draw: Draw, seeds: Path, given: Path) -> Case:
     else:
         change = {".json": json_changed, ".yaml": yaml_changed, ".jsonl": lines_changed}.get(file.suffix, bytes_changed)
         file.write_bytes(change(draw, file.read_bytes(), draw.choice(files).read_bytes()))
-    return _of_run(draw, str(file.relative_to(given)), given, real=real)
+    return of_run(draw, str(file.relative_to(given)), given, real=real)
 
 
 def _replaced(draw: Draw, path: Path) -> None:
@@ -245,17 +246,19 @@ def _replaced(draw: Draw, path: Path) -> None:
         path.symlink_to(draw.choice(links))
 
 
-def _of_run(draw: Draw, note: str, given: Path, *, real: bool = False) -> Case:
+def of_run(draw: Draw, note: str, given: Path, *, real: bool = False, refuse: bool = False) -> Case:
+    """A command that opens a run folder."""
     kind = draw.random()
     if real and kind < 0.3:
-        return function(f"{note}: finish", lambda: _finished(given / "run"))
+        return function(f"{note}: finish", lambda: _finished(given / "run"), refuse=refuse)
     if not real and kind < 0.1:
-        return command(note, "resume", "run", "--trials", "26")
+        return command(note, "resume", "run", "--trials", "26", refuse=refuse)
     if kind < 0.4:
-        return command(note, "report", "run")
+        return command(note, "report", "run", refuse=refuse)
     if kind < 0.6:
-        return command(note, "export", "run", "--trial", "1", "--out", "out")
-    return command(note, *draw.choice((("status", "run", "--json"), ("front", "run", "--json"), ("front", "run"))))
+        return command(note, "export", "run", "--trial", "1", "--out", "out", refuse=refuse)
+    shown = (("status", "run", "--json"), ("front", "run", "--json"), ("front", "run"))
+    return command(note, *draw.choice(shown), refuse=refuse)
 
 
 def _finished(run: Path) -> None:
@@ -265,7 +268,8 @@ def _finished(run: Path) -> None:
         finish(prepare_study(read_inputs(read_study(loaded.run.study_file)), loaded.run), loaded.reference)
 
 
-def _copy(source: Path, target: Path, *names: str) -> None:
+def copy(source: Path, target: Path, *names: str) -> None:
+    """Copies what a folder holds, or some of it."""
     for entry in [source / name for name in names] if names else source.iterdir():
         if entry.is_dir():
             shutil.copytree(entry, target / entry.name)

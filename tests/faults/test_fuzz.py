@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 SCRIPT = Path(__file__).with_name("fuzz.py")
-KINDS = ("study", "yolo", "annotations", "text", "image", "external", "onnx", "database", "run")
+KINDS = ("study", "yolo", "annotations", "text", "image", "external", "onnx", "database", "run", "planted", "url")
 
 
 def test_mutated_files_end_in_one_line_or_in_success(tmp_path: Path) -> None:
-    options = ["--inputs", "40", "--seconds", "150", "--seed", "3", "--keep", str(tmp_path / "keep"), "--kinds", *KINDS]
+    options = ["--inputs", "48", "--seconds", "150", "--seed", "3", "--keep", str(tmp_path / "keep"), "--kinds", *KINDS]
     command = [sys.executable, str(SCRIPT), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
     tally = json.loads(done.stdout)
-    assert tally["inputs"] == 40 and set(tally["kinds"]) == set(KINDS) and tally["codes"].keys() >= {"0", "2"}
+    assert tally["inputs"] == 48 and set(tally["kinds"]) == set(KINDS) and tally["codes"].keys() >= {"0", "2"}

@@ -122,7 +122,7 @@ def _workers(parent: int, count: int) -> list[int]:
 
     def enough() -> bool:
         found.clear()
-        for child in psutil.Process(parent).children():
+        for child in psutil.Process(parent).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):  # ended meanwhile, or a zombie
                 found.extend([child.pid] * ("worker" in child.cmdline()))
         return len(found) == count

@@ -43,9 +43,9 @@ def test_groups_cover_every_quantizable_layer_once(graph: ModelGraph, granularit
 
 def test_formats_that_a_layer_cannot_have_are_left_out(graph: ModelGraph) -> None:
     space = SearchSpace.build(graph.layers, ["fp16", "nvfp4"])
-    for layer in graph.quantizable:
+    for layer, allowed in zip(graph.quantizable, space.formats, strict=True):
         fits = layer.block_axis is not None and layer.weight_shape[layer.block_axis] % 16 == 0
-        assert space.parameters()[layer.name] == (("fp16", "nvfp4") if fits else ("fp16",))
+        assert allowed == (("fp16", "nvfp4") if fits else ("fp16",))
     stem = graph.quantizable[0].name
     with pytest.raises(InputError, match=f"space.formats: no format is left for layer '{stem}': nvfp4 needs whole"):
         SearchSpace.build(graph.layers, ["nvfp4"])
@@ -58,7 +58,7 @@ def test_later_rules_win_and_fingerprints_differ(graph: ModelGraph) -> None:
     first = graph.quantizable[0].name
     rules = [Rule("*", ("fp16", "int8")), Rule(first, ("fp16",))]
     ruled = SearchSpace.build(graph.layers, FORMAT_NAMES, "layer", rules)
-    assert ruled.parameters()[first] == ("fp16",)
+    assert ruled.formats[0] == ("fp16",)
     assert set(ruled.formats[1:]) == {("fp16", "int8")}
     assert plain.fingerprint != ruled.fingerprint
     assert not ruled.contains(Allocation.uniform(ruled.layers, "int8"))

@@ -38,7 +38,7 @@ def test_it_is_searched_told_and_shown(
     kept = optuna.load_study(study_name="tiny", storage=f"sqlite:///{run / 'study.db'}")
     assert kept.metric_names == objectives and len(kept.trials) == 20
     place = objectives.index("weight_bits")
-    assert all(t.values[place] == t.user_attrs["scores"]["size"]["average_weight_bits"] for t in kept.trials)
+    assert all(t.values[place] == t.system_attrs["tuner:scores"]["size"]["average_weight_bits"] for t in kept.trials)
     members = json.loads((run / "front.json").read_text())["front"]
     assert members and all(entry["weight_bits"] == entry["average_weight_bits"] for entry in members)
     assert "mean width, bits" in (run / "front.md").read_text()

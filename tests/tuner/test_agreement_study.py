@@ -52,7 +52,7 @@ def test_a_study_without_labels_runs_from_end_to_end(tmp_path: Path, capfd: pyte
     study, run = study_of(tmp_path), tmp_path / "run"
     assert tuner(["run", str(study), "--run", str(run)]) == 0
     err = capfd.readouterr().err
-    assert "(uniform:int8): agreement 0.9" in err and "mAP" not in err.replace(str(tmp_path), "")
+    assert "(uniform:int8): agreement 9" in err and "mAP" not in err.replace(str(tmp_path), "")
     assert tuner(["resume", str(run), "--trials", "6"]) == 0
     loaded = load_run(run)
     assert loaded.reference is not None and dict(loaded.reference.metrics) == {"agreement": 1.0}

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import filelock
 import pytest
 
 from objectives.scores import Scores
@@ -217,12 +218,40 @@ def test_two_sittings_at_once_are_refused(study_file: StudyFile, tmp_path: Path)
         resume(tmp_path / "run", trials=5)
 
 
+def test_a_launch_leaves_a_folder_alone_that_another_one_has_taken(
+    study_file: StudyFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A `tuner resume` that finds the new folder before its maker has locked it."""
+    create = RunFolder.create
+    taken: list[filelock.FileLock] = []
+
+    def raced(path: Path, text: str, linked: Path | None = None) -> RunFolder:
+        run = create(path, text, linked)
+        taken.append(filelock.FileLock(path / ".lock"))
+        taken[0].acquire()
+        return run
+
+    monkeypatch.setattr(RunFolder, "create", raced)
+    with pytest.raises(InputError, match="another `tuner` works on it"):
+        launch(read_study(study_file(search={"trials": 3})), tmp_path / "run")
+    assert (tmp_path / "run" / "study.yaml").is_file()
+    taken[0].release()
+    assert resume(tmp_path / "run").reference.is_file()
+
+
+def test_a_removed_run_loses_its_name_first(study_file: StudyFile, tmp_path: Path) -> None:
+    run = launch(read_study(study_file(search={"trials": 3})), tmp_path / "run")
+    with run.lock():
+        run.remove()
+    assert not list(tmp_path.glob("*run*"))
+
+
 @pytest.mark.parametrize("name", ["log.jsonl", "cache/seeds.json"])
 def test_a_link_in_a_run_folder_is_refused_and_never_written_through(tmp_path: Path, name: str) -> None:
     run = RunFolder.create(tmp_path / "run", "name: a\n")
     (tmp_path / "mine.txt").write_text("mine")
     (run.path / name).symlink_to(tmp_path / "mine.txt")
-    with pytest.raises(InputError, match=rf"holds a link, '{Path(name).name}'"):
+    with pytest.raises(InputError, match=f"holds a link, '{name}'"):
         RunFolder.open(run.path)
     assert (tmp_path / "mine.txt").read_text() == "mine"
 
@@ -231,7 +260,7 @@ def test_a_link_in_a_run_folder_is_refused_and_never_written_through(tmp_path: P
 def test_a_folder_in_place_of_a_file_is_refused(tmp_path: Path, name: str) -> None:
     run = RunFolder.create(tmp_path / "run", "name: a\n")
     (run.path / name).mkdir()
-    with pytest.raises(InputError, match=rf"'{Path(name).name}' is a folder where a file belongs"):
+    with pytest.raises(InputError, match=f"'{name}' is a folder where a file belongs"):
         RunFolder.open(run.path)
 
 

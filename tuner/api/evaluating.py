@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from objectives.tasks.detection.metrics.registry import DEFAULT_METRICS
 from objectives.tasks.detection.metrics.scoring import figures, needs, score
 from objectives.tasks.detection.plausibility import check_reading, other_pixels, unsure
 from objectives.tasks.detection.predictions import Predictions
+from search_spaces.limits import scratch
 from tuner.api.detectors import Tell, images_of, open_detector, quiet, usable_runtime
 from tuner.prepare.predicting import detect
 from tuner.study.model_file import onnx_file
@@ -113,7 +113,7 @@ def evaluate(
     dataset = labels.subset(limit).matched(contract.classes, contract.class_count)
     for line in dataset.notes:
         note(f"note: {line}")
-    with tempfile.TemporaryDirectory(prefix="tuner-") as folder:
+    with scratch() as folder:
         with steps("preprocessing images", len(dataset)) as done:
             pixels = PreprocessedImages.build(dataset.images, contract.preprocessing, Path(folder), done)
         with steps("evaluation", len(dataset)) as done, open_file(target, file, contract.image_size) as runner:

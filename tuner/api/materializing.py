@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +29,9 @@ from objectives.tasks.detection.plausibility import check_model
 from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError, nearest
 from search_spaces.formats import FORMATS, UNQUANTIZED, Granularity, get_format
+from search_spaces.limits import scratch, step
 from search_spaces.model_graph import ModelGraph
+from search_spaces.regular import read_regular
 from tuner.api.detectors import Tell, quiet
 from tuner.prepare.torch_scheme import difference, materialize_by_torch
 from tuner.study.model_file import onnx_file
@@ -153,7 +154,7 @@ def materialize(
     chosen = load_calibration(source, calibration_images)
     for line in chosen.notes:
         tell(f"note: {line}")
-    with tempfile.TemporaryDirectory(prefix="tuner-") as folder:
+    with scratch() as folder:
         with steps("preprocessing images", len(chosen)) as done:
             pixels = PreprocessedImages.build(chosen.images, contract.preprocessing, Path(folder), done)
         check_model(graph, contract, pixels)
@@ -163,8 +164,10 @@ def materialize(
         started = time.perf_counter()
         artifact = Materializer(graph, table, dialect, settings, recovered).materialize(allocation)
         seconds = time.perf_counter() - started
-        artifact.check()
-        if left := _try_out(target, artifact, table, graph, next(iter(pixels.singles())), by):
+        with step(model, "checking its scheme"):
+            artifact.check()
+            left = _try_out(target, artifact, table, graph, next(iter(pixels.singles())), by)
+        if left:
             tell(f"checked, but not run: {left}")
         for line in artifact.precision.lines():
             tell(line)
@@ -181,7 +184,7 @@ def materialize(
         tell(f"warning: {coverage.warning}")
     return Materialized(
         out,
-        hashlib.sha256(out.read_bytes()).hexdigest(),
+        hashlib.sha256(read_regular(out, None)).hexdigest(),
         artifact.size.average_weight_bits,
         artifact.size.weight_bytes,
         sum(FORMATS[fmt].quantizes_weight for _, fmt in allocation.items),

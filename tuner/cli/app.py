@@ -7,7 +7,9 @@ import sys
 import typer
 
 from tuner.cli.commands import build, checkpoint, diagnosis, model, rivals, running, scheme, study
+from tuner.cli.options import ATTACHED
 from tuner.terminal.console import guarded
+from tuner.terminal.guard import watched
 from tuner.version import __version__
 
 app = typer.Typer(
@@ -37,4 +39,6 @@ def _root(
 
 def main() -> None:
     """Entry point of the console script ``tuner``."""
-    sys.exit(guarded(app))
+    if ATTACHED in sys.argv:  # a worker, over which the one that started it watches: its death is no one's bad input
+        sys.exit(guarded(app))
+    sys.exit(watched(lambda: guarded(app)))

@@ -33,6 +33,7 @@ _RUNTIMES = f"Where it runs: {', '.join(RUNNING)}."
 #: Groups of commands, as `tuner --help` shows them.
 STUDY, MODEL, COMPARE, TOOLS = "Study", "Model", "Compare", "Tools"
 
+ATTACHED = "--attached"  # of a worker: whoever started it holds its stdin, and learns of its death
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 Model = Annotated[
     Path, typer.Argument(metavar="MODEL", help="ONNX detector, or Ultralytics checkpoint (.pt).", show_default=False)

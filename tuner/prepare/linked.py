@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from objectives.runtimes.registry import RUNTIMES
 from objectives.scores import Scores, checked
 from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
+from search_spaces.regular import read_regular
 from tuner.prepare.calibration import read_calibration
 from tuner.study.identity import read_manifest, short
 from tuner.study.run_folder import RunFolder, read_json
@@ -60,7 +60,7 @@ class Link:
         tables = [*source.path.glob("sensitivity.*"), *source.path.glob("layer-sensitivity-report.*")]
         for path in (source.calibration, source.recovered, *tables):
             if path.is_file():
-                write_durably(run.path / path.relative_to(source.path), path.read_bytes())
+                write_durably(run.path / path.relative_to(source.path), read_regular(path, None))
         run.image_cache.mkdir(parents=True, exist_ok=True)
         for path in sorted(source.image_cache.glob("[!.]*.*")):
             _link(path, run.image_cache / path.name)
@@ -83,7 +83,7 @@ class Link:
             except (KeyError, TypeError, AttributeError):
                 raise InputError(f"{path}: not scores of ours; restore or delete it") from None
             if isinstance(scores, Scores):
-                write_durably(run.known / detections.name, detections.read_bytes())
+                write_durably(run.known / detections.name, read_regular(detections))
                 write_durably(run.known / path.name, json.dumps(replace(scores, reused=self.id).to_json()))
                 count += 1
         return count
@@ -130,9 +130,9 @@ def _differing(keys: Sequence[str], recorded: Mapping[str, Any], now: Mapping[st
 
 def _link(source: Path, target: Path) -> None:
     """A second name of a file that is never written again, or a copy where the file systems differ."""
-    if target.exists() or source.is_symlink() or not source.is_file():
+    if target.exists():
         return
     try:
-        os.link(source, target)
+        os.link(source, target, follow_symlinks=False)
     except OSError:
-        shutil.copyfile(source, target)
+        write_durably(target, read_regular(source, None))

@@ -14,6 +14,7 @@ from search_spaces.sensitivity import SensitivityTable
 from search_spaces.unsupported import Unsupported
 from tuner.prepare.calibration import ensure_calibration
 from tuner.prepare.costs import ensure_costs
+from tuner.prepare.knowledge import ensure_knowledge
 from tuner.prepare.materializers import batched_graph, make_materializer
 from tuner.prepare.probe import unsupported_pairs
 from tuner.prepare.sensitivity import ensure_sensitivity
@@ -21,6 +22,7 @@ from tuner.prepare.weights import ensure_weights
 from tuner.study.inputs import Inputs
 from tuner.study.run_folder import RunFolder
 from tuner.terminal.progress import Steps, silent
+from tuner.transfer.knowledge import Knowledge
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class PreparedStudy:
         sensitivity: How much each layer hurts in each format.
         costs: ``{kind of prior: table}`` of every cost that is minimized or bounded.
         unsupported: Pairs that the target cannot build, or gains nothing from.
+        knowledge: What earlier studies taught, as it was when this one began.
     """
 
     inputs: Inputs
@@ -59,6 +62,7 @@ class PreparedStudy:
     sensitivity: SensitivityTable
     costs: Mapping[str, CostTable]
     unsupported: Unsupported
+    knowledge: Knowledge
 
 
 def prepare_study(inputs: Inputs, run: RunFolder, steps: Steps = silent) -> PreparedStudy:
@@ -76,7 +80,8 @@ def prepare_study(inputs: Inputs, run: RunFolder, steps: Steps = silent) -> Prep
     unsupported = unsupported_pairs(inputs, run)
     parts = ensure_parts(inputs, run, steps) if inputs.data is not None else None
     costs = ensure_costs(inputs, run, parts.materializer if parts is not None else None, steps)
-    return PreparedStudy(inputs, run, parts, ensure_sensitivity(inputs, run, steps), costs, unsupported)
+    sensitivity = ensure_sensitivity(inputs, run, steps)
+    return PreparedStudy(inputs, run, parts, sensitivity, costs, unsupported, ensure_knowledge(inputs, run))
 
 
 def ensure_parts(inputs: Inputs, run: RunFolder, steps: Steps = silent) -> ArtifactParts:

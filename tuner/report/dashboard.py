@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-import html
 import json
 import mimetypes
 import uuid
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import optuna
 from optuna_dashboard import get_note, save_note, save_plotly_graph_object
 
+from search_spaces.markdown import plain
+from tuner.report.answer import answer_markdown, scheme_markdown
+from tuner.report.arranged import GRAPH
 from tuner.report.pareto import pareto_figure
 from tuner.report.server import DashboardServer, serve
 from tuner.report.tables import front_markdown
-from tuner.report.view import Run, recommendation
-from tuner.samplers.optuna_compat import study_attr, trial_id, update_study_attr
-from tuner.search.records import BaselineOutcome, FrontMember, RunSummary, TrialRecord
+from tuner.report.view import Run
+from tuner.samplers.optuna_compat import running_trial, study_attr, trial_id, update_study_attr
+from tuner.search.records import BaselineOutcome, FrontMember, Rescore, RunSummary, TrialRecord
 from tuner.study.artifacts import Artifacts
 
 __all__ = ["DashboardServer", "attach", "serve"]
 
-_GRAPH = "tuner-pareto"
 _DIGEST = "tuner:dashboard:pareto"
+_NOTES = "tuner:dashboard:notes"
 _NAMESPACE = uuid.UUID("6f0c6a52-3a0f-5d54-9f2a-6d8c1f6f2b11")
 
 
@@ -38,6 +40,7 @@ def attach(
     baselines: Sequence[BaselineOutcome],
     artifacts: Artifacts,
     report: Path,
+    rescores: Mapping[str, Rescore] | None = None,
 ) -> None:
     """Puts the figure, the note and the artifacts into the study's storage; a second call changes nothing.
 
@@ -50,18 +53,20 @@ def attach(
         front: The front's members.
         baselines: Points to compare with, and what came to nothing.
         artifacts: Where the files go.
+        rescores: ``{allocation digest: rescore}`` of any scheme.
         report: The report.html; ``front.json`` and ``schemes/<trial>/`` are looked for beside it.
 
     Raises:
         InputError: The folder of the artifacts cannot be made.
         ArtifactStoreError: A bucket cannot be written.
     """
-    run, folder = Run.of(summary, records, front, baselines), report.parent
+    run, folder = Run.of(summary, records, front, baselines, rescores), report.parent
     _name_objectives(study, summary.objectives)
     _save_figure(study, run)
     note = _note(run, folder)
     if get_note(study) != note:
         save_note(study, note)
+    _save_trial_notes(study, run, folder)
     for path in (report, folder / "front.json"):
         if path.is_file():
             _publish(study, artifacts, path)
@@ -83,27 +88,42 @@ def _name_objectives(study: optuna.Study, names: Sequence[str]) -> None:
 
 def _save_figure(study: optuna.Study, run: Run) -> None:
     """Saves the Pareto figure unless it is there already: it takes dozens of commits."""
-    if not run.complete:
+    if not run.complete or run.unquantized is None:
         return
-    figure = pareto_figure(run, width=590, compact=True)  # the page gives it half its width
+    figure = pareto_figure(run, width=1150, height=450)  # as high as the page makes it
+    title = "<b>Pareto front</b>: latest figures, with 95 % intervals of what was measured again after the search"
+    figure.update_layout(title={"text": title, "x": 0.01, "y": 0.97, "font": {"size": 14}}, margin={"t": 90})
     digest = hashlib.sha256(figure.to_json().encode()).hexdigest()
     if study_attr(study, _DIGEST) == digest:
         return
-    save_plotly_graph_object(study, figure, graph_object_id=_GRAPH)
+    save_plotly_graph_object(study, figure, graph_object_id=GRAPH)
     update_study_attr(study, _DIGEST, digest)
 
 
+def _save_trial_notes(study: optuna.Study, run: Run, folder: Path) -> None:
+    """Writes a note on the page of every complete trial; what is there already is not written again."""
+    if run.unquantized is None:
+        return
+    kept = json.loads(study_attr(study, _NOTES) or "{}")
+    now = {}
+    trials = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
+    for record in run.complete:
+        text = scheme_markdown(run, run.member(record), folder)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        now[str(record.number)] = digest
+        if kept.get(str(record.number)) != digest and record.number in trials:
+            save_note(running_trial(study, trials[record.number]), text)
+    update_study_attr(study, _NOTES, json.dumps(now))
+
+
 def _note(run: Run, folder: Path) -> str:
-    headline, detail = recommendation(run)
     facts = {"model": run.summary.model, **run.summary.facts}
-    lines = "".join(
-        f"- {html.escape(label, quote=False)}: {html.escape(text, quote=False)}\n" for label, text in facts.items()
-    )
+    lines = "".join(f"- {plain(label)}: {plain(text)}\n" for label, text in facts.items())
     return (
-        f"## {html.escape(headline, quote=False)}\n\n{html.escape(detail, quote=False)}\n\n### Front\n\n"
-        f"{front_markdown(run, folder)}\nThe Pareto figure with its baselines is at the foot of the "
-        "study's first page, with report.html among the artifacts; a scheme's model is among those of its "
-        f"trial.\n\n### Run\n\n{lines}"
+        f"{answer_markdown(run)}\n### Front\n\n"
+        f"{front_markdown(run, folder)}\nThe Pareto figure is at the head of the study's first page; report.html "
+        "is among the artifacts. The page of a trial says what it is, and that of a front scheme holds its model."
+        f"\n\n### Run\n\n{lines}"
     )
 
 

@@ -34,7 +34,7 @@ def milliseconds_figure(run: Run, engines: Mapping[str, EngineReport]) -> go.Fig
         run: The run.
         engines: ``{allocation digest: report}``.
     """
-    member = run.recommended or (run.members[0] if run.members else None)
+    member = run.named
     report = engines.get(member.record.allocation.digest) if member is not None else None
     if member is None or report is None:
         return None
@@ -93,7 +93,7 @@ def engines_html(run: Run, engines: Mapping[str, EngineReport]) -> str:
         "plan MiB", "build s", "version", "timed by", "slowest place", "clock MHz", "slowed by",
     ]  # fmt: skip
     rows = []
-    for member in run.members:
+    for member in run.shown:
         report = engines.get(member.record.allocation.digest)
         if report is None:
             continue

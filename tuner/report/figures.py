@@ -10,7 +10,9 @@ from search_spaces.layers import Layer
 from search_spaces.sensitivity import SensitivityTable
 from tuner.report import theme
 from tuner.report.theme import plain
-from tuner.report.view import Run, percent, scores_of
+from tuner.report.view import Run
+from tuner.search.records import FrontMember
+from tuner.terminal import units
 
 _NAME = 46  # characters of a layer's name beside an axis
 _ROW = 15  # pixels
@@ -25,7 +27,7 @@ def bit_width_map(run: Run, layers: Sequence[Layer]) -> go.Figure | None:
     """
     if not run.members:
         return None
-    schemes = [member.record.allocation for member in run.members]
+    schemes = [member.record.allocation for member in run.shown]
     mentioned = dict.fromkeys(name for scheme in schemes for name in scheme.formats)
     by_name = {layer.name: layer for layer in layers}
     rows = [layer.name for layer in layers if layer.name in mentioned]
@@ -57,9 +59,9 @@ def bit_width_map(run: Run, layers: Sequence[Layer]) -> go.Figure | None:
         figure.add_scatter(x=[None], y=[None], mode="markers", name=plain(fmt), marker=marker)
     unit = run.objectives.axis.unit
     ticks = [
-        f"{'★ ' if m.recommended else ''}{m.record.number}<br>{run.cost(scores_of(m.record)):.3g} {unit}"
-        + f"<br>{percent(run.accuracy(m.record))}"
-        for m in run.members
+        f"{'★ ' if m.recommended else ''}{m.record.number}<br>{_cost(run, m)} {unit}"
+        + f"<br>{units.change(run.standing(m).change)}"
+        for m in run.shown
     ]
     size = 12 if len(ticks) <= 14 else 10 if len(ticks) <= 22 else 8
     figure.update_xaxes(
@@ -84,6 +86,10 @@ def bit_width_map(run: Run, layers: Sequence[Layer]) -> go.Figure | None:
     return figure
 
 
+def _cost(run: Run, member: FrontMember) -> str:
+    return run.objectives.axis.text(run.standing(member).cost)
+
+
 def _steps(formats: Sequence[str]) -> list[list[float | str]]:
     scale: list[list[float | str]] = []
     for index, name in enumerate(formats):
@@ -93,7 +99,7 @@ def _steps(formats: Sequence[str]) -> list[list[float | str]]:
 
 
 def _cell_text(run: Run, column: int, row: str, fmt: str | None, layer: Layer | None) -> str:
-    number = run.members[column].record.number
+    number = run.shown[column].record.number
     text = f"<b>{plain(row)}</b><br>trial {number}: <b>{plain(fmt or 'not in scheme')}</b>"
     if layer is None:
         return text

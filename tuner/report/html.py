@@ -1,34 +1,36 @@
-"""Writes report.html: one file that opens anywhere, without a network."""
+"""The page of report.html: one file that opens anywhere, without a network."""
 
 from __future__ import annotations
 
 import base64
 import html
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
+from plotly.utils import PlotlyJSONEncoder
 
 from objectives.runtimes.engine_report import EngineReport
 from search_spaces.comparison import Comparison
-from search_spaces.durable import durable_file
 from search_spaces.layers import Layer
 from search_spaces.sensitivity import SensitivityTable
 from tuner.report import engine, figures, methods, progress, tables
+from tuner.report.answer import answer_html, choice_cells, choices, choices_head
 from tuner.report.learned import learned_html
 from tuner.report.pareto import pareto_figure
 from tuner.report.screened import screened_html
-from tuner.report.style import CSS
-from tuner.report.view import Run, recommendation
+from tuner.report.style import CSS, SCRIPT
+from tuner.report.view import Run
 from tuner.search.learned import Learned
-from tuner.search.records import BaselineOutcome, FrontMember, Preview, RunSummary, TrialRecord
+from tuner.search.records import BaselineOutcome, FrontMember, Preview, Rescore, RunSummary, TrialRecord
 
 # The browser itself refuses any request that this page could make.
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 
 
-def write_report(
+def page(
     *,
     summary: RunSummary,
     records: Sequence[TrialRecord],
@@ -37,12 +39,13 @@ def write_report(
     layers: Sequence[Layer],
     table: SensitivityTable | None,
     previews: Sequence[Preview],
-    out: Path,
+    folder: Path,
     engines: Mapping[str, EngineReport] | None = None,
     comparison: Comparison | None = None,
     learned: Learned | None = None,
-) -> Path:
-    """Writes the report of a run, whole or not at all.
+    rescores: Mapping[str, Rescore] | None = None,
+) -> str:
+    """The report of a run.
 
     Args:
         summary: Facts of the run.
@@ -52,23 +55,17 @@ def write_report(
         layers: The model's layers, in model order.
         table: The sensitivity table; None leaves out its two sections.
         previews: Images side by side; may be empty.
-        out: The file, or the folder that gets a ``report.html``.
+        folder: Of the run, for the commands that the page shows.
         engines: ``{allocation digest: what its engine became}``; None or empty where the runtime has none.
         comparison: Of sensitivity methods; None leaves out its section.
         learned: What the models learned; None leaves out its section.
+        rescores: ``{allocation digest: rescore}`` of any scheme, the front's aside.
 
     Returns:
-        The file.
-
-    Raises:
-        OSError: `out` cannot be written.
+        HTML.
     """
-    path = out / "report.html" if out.is_dir() else out
-    run = Run.of(summary, records, front, baselines)
-    text = _page(run, layers, table, previews, path.parent, engines or {}, comparison, learned)
-    with durable_file(path) as draft:
-        draft.write_text(text, encoding="utf-8")
-    return path
+    run = Run.of(summary, records, front, baselines, rescores)
+    return _page(run, layers, table, previews, folder, engines or {}, comparison, learned)
 
 
 def _page(
@@ -85,8 +82,12 @@ def _page(
         part
         for part in (
             _head(run),
-            _recommendation(run, folder),
-            _section("Pareto front", _PARETO, _plot("pareto", pareto_figure(run)) if run.complete else ""),
+            answer_html(run, folder, _choices(run)),
+            _section(
+                "Pareto front",
+                _PARETO.format(accuracy=run.goal.brief, again=" and timed again" * run.timed),
+                _pareto(run),
+            ),
             _section("The front's schemes", _front_note(run, folder), tables.front_html(run) if run.members else ""),
             _section(
                 "Reference and recommended scheme on evaluation images",
@@ -95,8 +96,9 @@ def _page(
             ),
             _section(
                 "Format of every layer",
-                "One column per front scheme, from the cheapest (left): trial, cost, " + run.goal.brief + " on the "
-                "search images. One row per quantizable layer, in model order.",
+                "One column per scheme of the front, from the cheapest (left): trial, cost, change of "
+                + run.goal.brief
+                + " in points. One row per quantizable layer, in model order.",
                 _plot("bits", figures.bit_width_map(run, layers)),
             ),
             _section(
@@ -130,15 +132,17 @@ def _page(
                 if run.failed or any(r.scores and r.scores.broken for r in run.records)
                 else '<p class="muted">None.</p>',
             ),
+            _facts(run),
         )
         if part
     )
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="color-scheme" content="light dark">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{html.escape(run.summary.name)} – tuner report</title>\n<style>{CSS}</style>\n"
-        f"<script>{get_plotlyjs()}</script>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+        f"<script>{get_plotlyjs()}</script>\n</head>\n<body>\n<main>\n{body}\n</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
     )
 
 
@@ -157,13 +161,22 @@ _SCREENED = (
     "difference in {accuracy}; the {accuracy} expected on all images is the dominating scheme's plus the difference."
 )
 _PARETO = (
-    "Up and to the left is better, as the search measured it. The line joins the front; a member that was chosen on "
-    "figures measured again may lie off it. Hover a point "
-    "for its scheme, click the legend to hide a group. Numbers are trials."
+    "Up and to the left is better. Every scheme stands where it was measured last: those of the front on all "
+    "evaluation images{again} after the search, with 95 % intervals; other trials as the search saw them. "
+    "The change of {accuracy} is against the unquantized model; numbers are trials. Hover a point for its scheme."
 )
 
 
 def _head(run: Run) -> str:
+    against = "measured latency" if run.timed else run.objectives.axis.label
+    return (
+        f'<h1>{html.escape(run.summary.name)}</h1>\n<p class="muted">{html.escape(run.summary.model.split(",")[0])}: '
+        f"number formats per layer, {run.goal.label} against {against}</p>"
+    )
+
+
+def _facts(run: Run) -> str:
+    """What was run where, below all that it found."""
     screened = f"{len(run.screened)} screened, " if run.screened else ""
     counts = f"{len(run.complete)} complete, {screened}{len(run.failed)} failed, {len(run.members)} on the front"
     facts = {"model": run.summary.model, "trials": counts, "objectives": ", ".join(run.summary.objectives)}
@@ -171,27 +184,33 @@ def _head(run: Run) -> str:
         f"<div><dt>{html.escape(label)}</dt><dd>{html.escape(text)}</dd></div>"
         for label, text in {**facts, **run.summary.facts}.items()
     )
-    return (
-        f'<h1>{html.escape(run.summary.name)}</h1>\n<p class="muted">Mixed-precision search: {run.goal.label} '
-        f"against {'measured latency' if run.timed else run.objectives.axis.label}</p>\n<dl>{rows}</dl>"
-    )
+    return f"<section>\n<h2>This run</h2>\n<dl>{rows}</dl></section>"
 
 
-def _recommendation(run: Run, folder: Path) -> str:
-    headline, detail = recommendation(run)
-    command = ""
-    if run.recommended is not None:
-        command = f"<pre>{html.escape(tables.export_command(folder, run.recommended.record.number))}</pre>"
-    text = f"<h2>{html.escape(headline)}</h2>\n<p>{html.escape(detail)}</p>{command}"
-    return f'<section class="call">{text}</section>'
+def _choices(run: Run) -> str:
+    rows = [(row.kind, [html.escape(cell) for cell in choice_cells(run, row)]) for row in choices(run)]
+    return tables.table_html(choices_head(run), rows, "choices") if rows else ""
+
+
+def _pareto(run: Run) -> str:
+    """The figure, and how it is laid out on a narrow screen."""
+    if not run.complete or run.unquantized is None:
+        return ""
+    narrow = pareto_figure(run, width=340, compact=True).layout.to_plotly_json()
+    layout = json.dumps({**narrow, "autosize": True}, cls=PlotlyJSONEncoder).replace("<", "\\u003c")
+    return f'{_plot("pareto", pareto_figure(run))}<script type="application/json" id="narrow-pareto">{layout}</script>'
 
 
 def _front_note(run: Run, folder: Path) -> str:
+    folded = (
+        "Members that noise cannot tell to be better than another in anything are folded under it. "
+        if len(run.shown) < len(run.members)
+        else ""
+    )
     return (
-        run.goal.label + " in points. <i>difference</i> is to the reference, on all images with its paired-bootstrap "
-        "95 % interval where the front was re-scored. The front is chosen on what was measured again where it was; "
-        "★ is recommended, ◇ the knee (farthest below the line between the front's ends). Grey rows compare. "
-        "Export a scheme with "
+        f"The change of {run.goal.label} is against the unquantized model, on all images with its paired-bootstrap "
+        f"95 % interval where the front was scored again. {folded}★ is recommended, ☆ comes nearest where none can be, "
+        "◇ is the knee (farthest below the line between the front's ends). Grey rows compare. Export a scheme with "
         "<code>" + html.escape(tables.export_command(folder, "N")) + "</code>."
     )
 
@@ -214,9 +233,9 @@ def _plot(name: str, figure: go.Figure | None) -> str:
         div_id=f"plot-{name}",
         default_width="100%",
         default_height=f"{figure.layout.height}px",
-        config={"displaylogo": False, "responsive": True, "showSendToCloud": False},
+        config={"displaylogo": False, "responsive": True, "modeBarButtons": [["toImage"]]},
     )
-    return fragment
+    return f'<div class="{"plot" if name == "pareto" else "plot wide"}">{fragment}</div>'
 
 
 def _sensitivity(table: SensitivityTable | None) -> str:
@@ -227,10 +246,12 @@ def _sensitivity(table: SensitivityTable | None) -> str:
     settings = "; ".join(f"{key} {value}" for key, value in table.settings.items())
     note = (
         f"One layer and one format at a time, method {table.method}, metric {table.metric}, "
-        f"{table.images} images{'; ' + settings if settings else ''}. Shown: {shown}; "
+        f"{table.images} images. Shown: {shown}; "
         "the further right, the more it hurts."
     )
-    details = f"<details><summary>All {count} layers as a table</summary>{tables.sensitivity_html(table)}</details>"
+    made = f'<p class="note">{html.escape(settings)}</p>' if settings else ""
+    table_html = tables.sensitivity_html(table)
+    details = f"<details><summary>All {count} layers as a table, and the settings</summary>{made}{table_html}</details>"
     return _section(
         "Sensitivity of the layers",
         html.escape(note),

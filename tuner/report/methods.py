@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from search_spaces.comparison import Agreement, Comparison
 from tuner.report.tables import table_html
-from tuner.report.theme import base_figure
+from tuner.report.theme import base_figure, plain
 
 
 def comparison_figure(found: Comparison) -> go.Figure:
@@ -22,14 +22,14 @@ def comparison_figure(found: Comparison) -> go.Figure:
             x=[place for place, _ in known],
             y=[places.index(d.layer) + 1 for _, d in known],
             mode="markers",
-            name=f"{ranking.method} ({ranking.format})",
-            text=[d.layer for _, d in known],
+            name=plain(f"{ranking.method} ({ranking.format})"),
+            text=[plain(d.layer) for _, d in known],
             hovertemplate="%{text}: measured %{x}, ranked %{y}",
         )
     ends = [1, len(ordered)]
     figure.add_scatter(x=ends, y=ends, mode="lines", line={"dash": "dot", "color": "#999"}, showlegend=False)
     figure.update_layout(
-        title=f"Rank of {len(ordered)} layers: method against measured disagreement in {found.format}",
+        title=plain(f"Rank of {len(ordered)} layers: method against measured disagreement in {found.format}"),
         xaxis_title="measured, 1 the most damage",
         yaxis_title="method, 1 the most sensitive",
         showlegend=True,

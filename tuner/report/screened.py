@@ -5,8 +5,9 @@ from __future__ import annotations
 import html
 
 from tuner.report.tables import table_html
-from tuner.report.view import Run, percent, points
+from tuner.report.view import Run
 from tuner.search.screening import summarize
+from tuner.terminal import units
 
 
 def screened_html(run: Run) -> str:
@@ -22,9 +23,9 @@ def screened_html(run: Run) -> str:
         cells = [
             str(record.number),
             str(number.get(look.leader, "–")),
-            points(look.difference),
-            points(look.upper),
-            percent(look.expected),
+            units.change(look.difference),
+            units.change(look.upper),
+            units.accuracy(look.expected),
             html.escape(record.allocation.summary()),
         ]
         rows.append(("", cells))

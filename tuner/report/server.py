@@ -15,6 +15,7 @@ import optuna_dashboard
 from optuna.storages import BaseStorage
 
 from search_spaces.errors import InputError
+from tuner.report.arranged import Arranged
 from tuner.study.artifacts import Artifacts
 
 Environ = dict[str, Any]
@@ -117,7 +118,9 @@ class DashboardServer:
                 raise InputError(f"port {port} is in use: {remedy}") from None
             raise InputError(f"port {port}: {error.strerror}; {remedy}") from None
         try:
-            self._server.set_app(Guard(optuna_dashboard.wsgi(storage, artifact_store=artifacts), writable=writable))
+            self._server.set_app(
+                Guard(Arranged(optuna_dashboard.wsgi(storage, artifact_store=artifacts)), writable=writable)
+            )
         except BaseException:
             self._server.server_close()
             raise

@@ -7,14 +7,16 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from objectives.objective import MIB, milliseconds
+from objectives.objective import milliseconds
 from objectives.scores import Scores
+from search_spaces import markdown
 from search_spaces.allocation import Allocation
 from search_spaces.sensitivity import SensitivityTable
 from tuner.report.figures import sorted_layers
 from tuner.report.theme import format_colour, format_order
-from tuner.report.view import Run, interval_text, percent, points, scores_of
-from tuner.search.records import NOISY_MARK, FrontMember, Rescore
+from tuner.report.view import Run, scores_of, uniform_name
+from tuner.search.records import NOISY_MARK, FrontMember
+from tuner.terminal import units
 
 
 def export_command(run_folder: Path | None, trial: int | str) -> str:
@@ -24,6 +26,7 @@ def export_command(run_folder: Path | None, trial: int | str) -> str:
         here = Path.cwd()
         inside = run_folder.is_absolute() and run_folder.is_relative_to(here)
         folder = shlex.quote(str(run_folder.relative_to(here) if inside else run_folder))
+        folder = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in folder)  # one line, of whole characters
     return f"tuner export {folder} --trial {trial} --out DIR"
 
 
@@ -32,118 +35,116 @@ def table_html(head: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], c
 
     Args:
         head: Column titles.
-        rows: ``(class of the row, cells)``.
+        rows: ``(class of the row, cells)``; a single cell spans the table.
         css: Class of the table.
     """
     lines = "".join(
-        f'<tr class="{kind}">' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>\n" for kind, cells in rows
+        f'<tr class="{kind}">' + "".join(_cell(cell, len(head) - len(cells) + 1) for cell in cells) + "</tr>\n"
+        for kind, cells in rows
     )
     titles = "".join(f"<th>{title}</th>" for title in head)
     body = f"<thead><tr>{titles}</tr></thead><tbody>\n{lines}</tbody>"
     return f'<div class="wide"><table class="{css}">{body}</table></div>'
 
 
+def _cell(cell: str, columns: int) -> str:
+    """A cell of HTML; the only one of a row spans it."""
+    return f'<td colspan="{columns}">{cell}</td>' if columns > 1 else f"<td>{cell}</td>"
+
+
 def front_head(run: Run) -> list[str]:
     """Column titles of the front table."""
-    timed = ["ms", *(["ms, timed again"] if run.retimed else []), "speed-up", "p90 ms"] if run.timed else []
+    timed = ["latency, ms", "speed-up"] if run.timed else []
     twin = ["same file in ONNX Runtime"] if run.twinned else []
     return [
         "trial",
-        f"{run.goal.brief} search",
-        f"{run.goal.brief} all",
-        "difference [95 %]",
+        f"{run.goal.brief} change, points (95 %)",
         "on unseen images",
         *twin,
         *timed,
-        "MiB",
+        "weights, MiB",
         "bits",
         *(objective.title for objective in run.objectives.further),
         "formats by layer",
     ]
 
 
-def front_cells(run: Run, scores: Scores, rescore: Rescore | None) -> list[str]:
+def front_cells(run: Run, member: FrontMember) -> list[str]:
     """Cells between the first and the last column, plain text."""
-    difference = run.search_difference(scores)
-    cells = [
-        percent(run.goal.value(scores)),
-        "–",
-        points(difference) if difference is not None else "–",
-        "–",
-    ]
-    figure = run.goal.name
-    if rescore is not None:
-        cells[1:3] = [percent(rescore.full.figure(figure)), _with_interval(rescore.difference, rescore.interval)]
-        if rescore.unseen_difference is not None:
-            cells[3] = _with_interval(rescore.unseen_difference, rescore.unseen_interval)
+    found, scores, rescore = run.standing(member), scores_of(member.record), member.rescore
+    unseen = units.NONE
+    if rescore is not None and rescore.unseen_difference is not None:
+        unseen = units.change(rescore.unseen_difference)
+        if rescore.unseen_interval is not None:
+            unseen += f" ({units.interval(*rescore.unseen_interval)})"
+    cells = [found.change_text, unseen]
     if run.twinned:
-        twin = rescore.onnxruntime if rescore is not None else None
-        gap = f" (engine {points(rescore.full.figure(figure) - twin.figure(figure))})" if rescore and twin else ""
-        cells.append(percent(twin.figure(figure)) + gap if twin else "–")
+        twin, figure = rescore.onnxruntime if rescore is not None else None, run.goal.name
+        gap = f" (engine {units.change(rescore.full.figure(figure) - twin.figure(figure))})" if rescore and twin else ""
+        cells.append(units.accuracy(twin.figure(figure)) + gap if twin else units.NONE)
     if run.timed:
-        speedup = run.speedup(scores)
-        again = rescore.latency_ratio if rescore is not None else None
-        if again is not None:
-            speedup = 1 / again
         cells += [
-            milliseconds(scores.latency_ms) + NOISY_MARK * (scores.latency is not None and scores.latency.noisy),
-            *([_again(scores, rescore)] if run.retimed else []),
-            f"{speedup:.2f}x" if speedup is not None else "–",
-            milliseconds(scores.latency.p90_ms) if scores.latency else "–",
+            found.latency_text or units.NONE,
+            units.speedup(found.speedup) if found.speedup is not None else units.NONE,
         ]
     further = [objective.text(objective.value(scores)) for objective in run.objectives.further]
-    return [*cells, f"{scores.size.weight_bytes / MIB:.2f}", f"{scores.size.average_weight_bits:.1f}", *further]
+    return [*cells, units.mib(scores.size.weight_bytes), units.bits(scores.size.average_weight_bits), *further]
 
 
 def front_html(run: Run) -> str:
-    """The front, from the cheapest member, then the points to compare with."""
-    rows = [("best" if m.recommended else "", _member_cells(run, m)) for m in run.members]
+    """The front, from the cheapest member, each with those folded under it, then the points to compare with."""
+    head = front_head(run)
+    rows: list[tuple[str, Sequence[str]]] = []
+    for member in run.shown:
+        rows.append(("best" if member.recommended else "", _member_cells(run, member)))
+        if under := run.folded(member):
+            table = table_html(head, [("", _member_cells(run, each)) for each in under], "front")
+            text = (
+                f"{len(under)} more, which noise cannot tell to be better than trial {member.record.number} in anything"
+            )
+            rows.append(("folded", [f"<details><summary>{text}</summary>{table}</details>"]))
     front = {member.record.number for member in run.members}
-    for record in run.complete:
-        named = record is run.reference or record.origin.startswith("uniform:")
-        if named and record.number not in front:
-            cells = front_cells(run, scores_of(record), None)
-            name = "reference" if record is run.reference else f"all {record.origin.removeprefix('uniform:')}"
-            rows.append(("other", [html.escape(name), *cells, _chips(record.allocation)]))
-    blank = len(front_head(run)) - 2
+    others = [member for member in run.uniform if member.record.number not in front]
+    for member in others:
+        name = uniform_name(member.record)
+        rows.append(("other", [html.escape(name), *front_cells(run, member), _chips(member.record.allocation)]))
+    blank = len(head) - 2
+    if run.unquantized is not None:
+        rows.append(("other", ["unquantized", *_unquantized_cells(run, run.unquantized, blank), ""]))
     for baseline in run.baselines:
-        cells = ["–"] * blank
-        cells[0] = percent(baseline.accuracy)
-        if run.reference is not None:
-            cells[2] = points(baseline.accuracy - run.accuracy(run.reference))
-        if run.timed:
-            first = 4 + run.twinned
+        cells = [units.NONE] * blank
+        cells[0] = units.change(run.baseline_change(baseline))
+        if run.timed and baseline.latency_ms > 0 and run.unquantized is not None:
+            first = 2 + run.twinned
             cells[first] = milliseconds(baseline.latency_ms) + NOISY_MARK * baseline.noisy
-            if run.reference is not None and baseline.latency_ms > 0:
-                cells[first + 1 + run.retimed] = f"{scores_of(run.reference).latency_ms / baseline.latency_ms:.2f}x"
+            cells[first + 1] = units.speedup(run.unquantized.latency_ms / baseline.latency_ms)
         if baseline.weight_bytes:
-            cells[-2 - len(run.objectives.further)] = f"{baseline.weight_bytes / MIB:.2f}"
+            cells[-2 - len(run.objectives.further)] = units.mib(baseline.weight_bytes)
         rows.append(("other", [html.escape(baseline.name), *cells, '<span class="muted">baseline</span>']))
     for failed in run.failed_baselines:
         why = f'<span class="muted">failed: {html.escape(failed.failure.message)}</span>'
-        rows.append(("other", [html.escape(failed.name), *["–"] * blank, why]))
-    return table_html(front_head(run), rows, "front")
+        rows.append(("other", [html.escape(failed.name), *[units.NONE] * blank, why]))
+    return table_html(head, rows, "front")
+
+
+def _unquantized_cells(run: Run, scores: Scores, count: int) -> list[str]:
+    cells = [units.NONE] * count
+    cells[0] = units.change(0.0)
+    if run.timed:
+        first = 2 + run.twinned
+        cells[first : first + 2] = [milliseconds(scores.latency_ms), units.speedup(1.0)]
+    further = [objective.text(objective.value(scores)) for objective in run.objectives.further]
+    size = [units.mib(scores.size.weight_bytes), units.bits(scores.size.average_weight_bits)]
+    return [*cells[: count - 2 - len(further)], *size, *further]
 
 
 def _member_cells(run: Run, member: FrontMember) -> list[str]:
-    scores = scores_of(member.record)
     name = f"<b>{member.record.number}</b>" + _marks(member)
-    return [name, *front_cells(run, scores, member.rescore), _chips(member.record.allocation)]
+    return [name, *front_cells(run, member), _chips(member.record.allocation)]
 
 
 def _marks(member: FrontMember) -> str:
-    return (" ★" if member.recommended else "") + (" ◇" if member.knee else "")
-
-
-def _again(scores: Scores, rescore: Rescore | None) -> str:
-    """Latency of the repeated rounds, and their range."""
-    if rescore is None or not rescore.ratios or scores.latency is None:
-        return "–"
-    unit = scores.latency_ms / scores.latency.ratio
-    low, middle, high = (
-        milliseconds(unit * ratio) for ratio in (min(rescore.ratios), rescore.latency_ratio or 0.0, max(rescore.ratios))
-    )
-    return f"{middle}{NOISY_MARK * (rescore.noisy_rounds > 0)} [{low} to {high}]"
+    return (" ★" if member.recommended else " ☆" if member.nearest else "") + (" ◇" if member.knee else "")
 
 
 def _chips(allocation: Allocation) -> str:
@@ -158,20 +159,16 @@ def _chips(allocation: Allocation) -> str:
 
 def front_markdown(run: Run, run_folder: Path | None) -> str:
     """The front as a Markdown table with how to export a member."""
-
-    def cell(text: str) -> str:
-        return html.escape(text, quote=False).replace("|", "\\|")
-
-    head = front_head(run)
-    lines = [head, ["---"] * len(head)]
-    for member in run.members:
+    rows = []
+    for member in run.shown:
         record = member.record
-        name = f"**{record.number}**{_marks(member)}"
-        cells = front_cells(run, scores_of(record), member.rescore)
-        lines.append([name, *cells, record.allocation.summary()])
-    text = "".join("| " + " | ".join(cell(part) for part in line) + " |\n" for line in lines)
+        under = ", ".join(str(each.record.number) for each in run.folded(member))
+        more = f"; as good within noise: {under}" if under else ""
+        cells = [*front_cells(run, member), record.allocation.summary() + more]
+        rows.append([f"**{record.number}**{_marks(member)}", *map(markdown.plain, cells)])
+    text = markdown.table([markdown.plain(name) for name in front_head(run)], rows)
     noise = f" {NOISY_MARK} timed on a noisy machine." if any(member.noisy for member in run.members) else ""
-    legend = f"★ recommended, ◇ knee of the front.{noise} Export a member with"
+    legend = f"★ recommended, ☆ nearest to it, ◇ knee of the front.{noise} Export a member with"
     return f"{text}\n{legend}\n\n    {export_command(run_folder, '<trial>')}\n"
 
 
@@ -213,7 +210,7 @@ def failures_html(run: Run) -> str:
         )
     for record in run.complete:
         if scores_of(record).broken:
-            text = f"{run.goal.brief} {percent(run.accuracy(record))} is below a tenth of the reference's"
+            text = f"{run.goal.brief} {units.accuracy(run.accuracy(record))} is below a tenth of the reference's"
             rows.append(
                 (
                     "",
@@ -228,7 +225,3 @@ def failures_html(run: Run) -> str:
                 )
             )
     return table_html(["trial", "kind", "message", "log", "origin", "formats by layer"], rows, "failures")
-
-
-def _with_interval(value: float, interval: tuple[float, float] | None) -> str:
-    return points(value) + (f" [{interval_text(*interval)}]" if interval else "")

@@ -10,16 +10,36 @@ import plotly.graph_objects as go
 from search_spaces.formats import FORMATS
 
 INK = "#1f2933"
-MUTED = "#667380"
+MUTED = "#5d6b78"
 GRID = "#e6eaee"
 TRIAL = "#a9b6c4"
-FRONT = "#0b6e4f"
-RECOMMENDED = "#d1495b"
+FRONT = "#0a64a4"
+RECOMMENDED = "#c74e00"
 REFERENCE = "#1f2933"
 UNIFORM = "#7a4fbf"
-BASELINE = "#c7761a"
+BASELINE = "#8a6a00"
 SEED = "#8d99a6"
 SAMPLER = "#2f6fb3"
+PAPER = "#ffffff"
+#: From little to much of a third objective: one hue, so that lightness alone tells, to every eye.
+SHADES = [[0.0, "#0b3a63"], [0.5, "#3d8fc6"], [1.0, "#b9dcf2"]]
+#: What the colours of the figures become on a dark page; those of formats stay.
+NIGHT = {
+    INK: "#e3e8ed",
+    MUTED: "#a3b0bc",
+    GRID: "#2c353e",
+    "#c3ccd5": "#4a5661",
+    "#ccd4dc": "#4a5661",
+    "#f1f3f5": "#232c34",
+    "#dde2e8": "#5a6672",
+    TRIAL: "#66737f",
+    FRONT: "#5fb3ea",
+    RECOMMENDED: "#ff9a52",
+    UNIFORM: "#b79bf0",
+    BASELINE: "#e0bd4f",
+    SAMPLER: "#6fa8dc",
+    PAPER: "#1b2229",
+}
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 AXIS = {
     "gridcolor": GRID,
@@ -91,10 +111,10 @@ def base_figure(height: int, *, left: int = 64, right: int = 24, top: int = 24, 
             "template": None,
             "height": height,
             "margin": {"l": left, "r": right, "t": top, "b": bottom},
-            "paper_bgcolor": "#ffffff",
-            "plot_bgcolor": "#ffffff",
+            "paper_bgcolor": PAPER,
+            "plot_bgcolor": PAPER,
             "font": {"family": FONT, "size": 13, "color": INK},
-            "hoverlabel": {"align": "left", "bgcolor": "#ffffff", "font": {"size": 12, "family": FONT}},
+            "hoverlabel": {"align": "left", "bgcolor": PAPER, "font": {"size": 12, "family": FONT}},
             "legend": {"font": {"size": 12}, "orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
             "xaxis": AXIS,
             "yaxis": AXIS,

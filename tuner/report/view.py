@@ -2,30 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from objectives.objective import Objective
+from objectives.objective import Objective, milliseconds
 from objectives.objective_set import ObjectiveSet
 from objectives.scores import Scores
-from tuner.search.records import Baseline, BaselineOutcome, FailedBaseline, FrontMember, RunSummary, TrialRecord
+from tuner.search.front import recommendation, settled
+from tuner.search.recommendation import Recommendation, recommend
+from tuner.search.records import (
+    NOISY_MARK,
+    Baseline,
+    BaselineOutcome,
+    FailedBaseline,
+    FrontMember,
+    Rescore,
+    RunSummary,
+    TrialRecord,
+)
+from tuner.search.telling_apart import Contender
+from tuner.terminal import units
+
+Interval = tuple[float, float]
 
 
-def points(value: float) -> str:
-    """A difference of accuracies in points with its sign, e.g. ``-0.4`` for -0.004."""
-    rounded = round(100 * value, 1)
-    return f"{'−' if rounded < 0 else '+' if rounded > 0 else '±'}{abs(rounded):.1f}"
+@dataclass(frozen=True)
+class Standing:
+    """The latest figures of one scheme: what was measured after the search, where it was, else what the search saw.
 
+    Attributes:
+        change: Accuracy minus the unquantized model's, in [-1, 1].
+        change_interval: 95 % interval of it, paired; None where it is not known.
+        cost: On the axis of the figures.
+        cost_interval: Of what is timed; None where it is exact or not known.
+        latency_ms: None where the study times nothing.
+        latency_interval: Milliseconds; None where it is not known.
+        speedup: Over the unquantized model; None where the study times nothing.
+        noisy: Whether the machine was while it was timed.
+    """
 
-def percent(value: float) -> str:
-    """An accuracy in points, e.g. ``43.2`` for 0.432; a dash where COCO has none (-1)."""
-    return f"{100 * value:.1f}" if value >= 0 else "–"
+    change: float
+    change_interval: Interval | None
+    cost: float
+    cost_interval: Interval | None
+    latency_ms: float | None
+    latency_interval: Interval | None
+    speedup: float | None
+    noisy: bool
 
+    @property
+    def change_text(self) -> str:
+        """``−0.4 (−1.2 to +0.4)``, points."""
+        bounds = f" ({units.interval(*self.change_interval)})" if self.change_interval else ""
+        return units.change(self.change) + bounds
 
-def interval_text(low: float, high: float) -> str:
-    """An interval of differences, in points."""
-    return f"{points(low)} to {points(high)}"
+    @property
+    def latency_text(self) -> str:
+        """``3.79 (3.70 to 3.88)``, milliseconds; empty where nothing was timed."""
+        if self.latency_ms is None:
+            return ""
+        text = milliseconds(self.latency_ms) + NOISY_MARK * self.noisy
+        if self.latency_interval is None:
+            return text
+        low, high = map(milliseconds, self.latency_interval)
+        return f"{text} ({low} to {high})"
 
 
 @dataclass(frozen=True)
@@ -38,6 +79,7 @@ class Run:
         members: The front, from the cheapest to the dearest in `cost`.
         baselines: Points to compare with.
         failed_baselines: Those that came to nothing.
+        rescores: ``{allocation digest: rescore}`` of any scheme.
     """
 
     summary: RunSummary
@@ -45,6 +87,7 @@ class Run:
     members: tuple[FrontMember, ...]
     baselines: tuple[Baseline, ...]
     failed_baselines: tuple[FailedBaseline, ...] = ()
+    rescores: Mapping[str, Rescore] = field(default_factory=dict)
 
     @staticmethod
     def of(
@@ -52,11 +95,12 @@ class Run:
         records: Sequence[TrialRecord],
         front: Sequence[FrontMember],
         baselines: Sequence[BaselineOutcome],
+        rescores: Mapping[str, Rescore] | None = None,
     ) -> Run:
         """Builds the view; front members without scores are left out."""
         measured = tuple(one for one in baselines if isinstance(one, Baseline))
         failed = tuple(one for one in baselines if isinstance(one, FailedBaseline))
-        run = Run(summary, tuple(records), (), measured, failed)
+        run = Run(summary, tuple(records), (), measured, failed, rescores or {})
         scored = [member for member in front if member.record.scores is not None]
         scored.sort(key=run.latest_cost)
         return replace(run, members=tuple(scored))
@@ -82,22 +126,67 @@ class Run:
         return self.goal.value(scores_of(record))
 
     @property
+    def shown(self) -> tuple[FrontMember, ...]:
+        """Members that noise can tell apart."""
+        return tuple(member for member in self.members if member.folded_under is None)
+
+    def folded(self, member: FrontMember) -> tuple[FrontMember, ...]:
+        """Members that are folded under a shown one."""
+        return tuple(each for each in self.members if each.folded_under == member.record.number)
+
+    @property
     def twinned(self) -> bool:
         """Whether front members were also scored in ONNX Runtime, as the runtime is another."""
         return any(member.rescore is not None and member.rescore.onnxruntime is not None for member in self.members)
 
-    @property
-    def retimed(self) -> bool:
-        """Whether latencies of front members were measured again."""
-        return self.timed and any(m.rescore is not None and m.rescore.ratios for m in self.members)
+    @cached_property
+    def unquantized(self) -> Scores | None:
+        """Scores of the unquantized model."""
+        return self.summary.reference or (self.reference.scores if self.reference is not None else None)
+
+    def member(self, record: TrialRecord) -> FrontMember:
+        """A complete trial with what was measured again of it."""
+        known = {each.record.number: each for each in self.members}
+        return known.get(record.number) or FrontMember(record, self.rescores.get(record.allocation.digest))
+
+    def standing(self, member: FrontMember) -> Standing:
+        """The latest figures of a scheme.
+
+        Raises:
+            ValueError: The run has no reference; then it has no scores either.
+        """
+        base = self.unquantized
+        if base is None:
+            raise ValueError("a run without a reference has no scores")
+        scores = settled(member, base, self.goal)
+        axis, cost, spread = self.objectives.axis, 0.0, member.latency_interval
+        cost = axis.value(scores)
+        latency = cost_interval = latency_interval = speedup = None
+        if self.timed and scores.latency is not None and base.latency_ms > 0 and scores.latency_ms > 0:
+            latency, speedup = scores.latency_ms, base.latency_ms / scores.latency_ms
+            if spread is not None:
+                latency_interval = (spread[0] * base.latency_ms, spread[1] * base.latency_ms)
+                if axis.timed:
+                    cost_interval = (cost * spread[0] * speedup, cost * spread[1] * speedup)
+        change = self.goal.value(scores) - self.goal.value(base) if member.loss is None else -member.loss
+        return Standing(
+            change,
+            member.change_interval if member.rescore is not None else None,
+            cost,
+            cost_interval,
+            latency,
+            latency_interval,
+            speedup,
+            member.noisy,
+        )
+
+    def scores(self, member: FrontMember) -> Scores:
+        """The latest scores of a scheme, on the scales of the search."""
+        return settled(member, self.unquantized or scores_of(member.record), self.goal)
 
     def latest_cost(self, member: FrontMember) -> float:
         """The cost of a member, by its latency as measured again where it was."""
-        scores, again = scores_of(member.record), member.rescore
-        ratio = again.latency_ratio if again is not None else None
-        if not self.timed or ratio is None or scores.latency is None:
-            return self.cost(scores)
-        return self.cost(replace(scores, latency_ms=scores.latency_ms * ratio / scores.latency.ratio))
+        return self.standing(member).cost if self.unquantized is not None else self.cost(scores_of(member.record))
 
     @property
     def cost_title(self) -> str:
@@ -111,11 +200,15 @@ class Run:
     @property
     def drawn_baselines(self) -> tuple[Baseline, ...]:
         """Baselines of which the cost on the axis is known."""
-        return tuple(baseline for baseline in self.baselines if self.objectives.axis.name in baseline.costs)
+        return tuple(baseline for baseline in self.baselines if self.baseline_cost(baseline) > 0)
 
     def baseline_cost(self, baseline: Baseline) -> float:
-        """`cost` of a baseline that is drawn."""
-        return baseline.costs[self.objectives.axis.name]
+        """`cost` of a baseline; 0 where it is not known."""
+        return baseline.costs.get(self.objectives.axis.name, 0.0)
+
+    def baseline_change(self, baseline: Baseline) -> float:
+        """Accuracy of a baseline minus the unquantized model's, on the search images; 0 without a reference."""
+        return baseline.accuracy - self.goal.value(self.unquantized) if self.unquantized is not None else 0.0
 
     @cached_property
     def complete(self) -> tuple[TrialRecord, ...]:
@@ -144,21 +237,43 @@ class Run:
         return next(iter(named or [r for r in self.complete if r.allocation.unquantized]), None)
 
     @cached_property
-    def recommended(self) -> FrontMember | None:
-        """The member to start from, if one was chosen."""
-        return next((member for member in self.members if member.recommended), None)
+    def uniform(self) -> tuple[FrontMember, ...]:
+        """Complete trials of one format wherever it may stand, but for the reference."""
+        return tuple(self.member(record) for record in self.complete if record.origin.startswith("uniform:"))
+
+    @cached_property
+    def recommendation(self) -> Recommendation | None:
+        """The front's answer."""
+        if self.unquantized is None:
+            return None
+        return recommendation(self.members, self.unquantized, self.summary.objective_set)
+
+    @cached_property
+    def best_uniform(self) -> Recommendation | None:
+        """What the same rule would take of the uniform schemes, that is without a search; broken ones left out."""
+        base = self.unquantized
+        if base is None:
+            return None
+        kept = [each for each in self.uniform if self.objectives.feasible(scores_of(each.record))]
+        contenders = [Contender(each, settled(each, base, self.goal)) for each in kept]
+        return recommend(contenders, self.summary.objective_set, self.goal.value(base))
+
+    @cached_property
+    def named(self) -> FrontMember | None:
+        """The member that the answer names: recommended, or the nearest where none is."""
+        return self.recommendation.member if self.recommendation is not None else None
 
     def speedup(self, scores: Scores) -> float | None:
-        """How many times faster than the reference; None without latency."""
+        """How many times faster than the reference, as the search saw it; None without latency."""
         if scores.latency is None or not self.timed or scores.latency.ratio <= 0:
             return None
         return 1 / scores.latency.ratio
 
     def search_difference(self, scores: Scores) -> float | None:
         """Accuracy minus the reference's on the search images, in [-1, 1]."""
-        if self.reference is None:
+        if self.unquantized is None:
             return None
-        return self.goal.value(scores) - self.accuracy(self.reference)
+        return self.goal.value(scores) - self.goal.value(self.unquantized)
 
     @staticmethod
     def size_share(scores: Scores) -> float | None:
@@ -173,56 +288,14 @@ def scores_of(record: TrialRecord) -> Scores:
     return record.scores
 
 
-def recommendation(run: Run) -> tuple[str, str]:
-    """The recommendation in plain words: a headline and a sentence of detail.
-
-    Returns:
-        E.g. ``("Trial 23: 2.9x faster than the reference at −0.4 mAP points [95 % interval −1.2 to +0.4],
-        26 % of the fp32 weight size", "Formats: int8 x 70, fp16 x 15. ...")``.
-    """
-    member = run.recommended
-    if member is None:
-        if not run.complete:
-            return "No trial is complete yet", "The front is empty: resume the run to evaluate more schemes."
-        return (
-            "No scheme stays within one point of the reference",
-            "Choose a member of the front below by the loss that you can accept, or resume with more trials.",
-        )
-    record, scores, rescore = member.record, scores_of(member.record), member.rescore
-    speedup, share = run.speedup(scores), run.size_share(scores)
-    if rescore is not None and rescore.latency_ratio is not None and run.timed:
-        speedup = 1 / rescore.latency_ratio
-    difference = rescore.difference if rescore else run.search_difference(scores)
-    head = f"Trial {record.number}:"
-    if speedup is not None:
-        head += f" {speedup:.1f}x {'faster' if speedup >= 1 else 'the speed'} {'than' if speedup >= 1 else 'of'}"
-        head += " the reference"
-    head += (
-        f" at {points(difference)} {run.goal.brief} points"
-        if difference is not None
-        else f" at {percent(run.goal.value(scores))} {run.goal.brief}"
-    )
-    if rescore:
-        head += f" [95 % interval {interval_text(*rescore.interval)}]"
-    if share is not None:
-        head += f", {100 * share:.0f} % of the fp32 weight size"
-    return head, _detail(member)
+def scored_on(member: FrontMember) -> str:
+    """Which images the accuracy of a scheme is from; empty of replayed scores, which are from none."""
+    images = scores_of(member.record).accuracy.images
+    if member.rescore is not None:
+        return f"on all {member.rescore.full.images} evaluation images"
+    return f"on the {images} search images" if images else ""
 
 
-def _detail(member: FrontMember) -> str:
-    scores, rescore = scores_of(member.record), member.rescore
-    text = f"Formats by layer: {member.record.allocation.summary()}. "
-    if rescore is None:
-        return text + (
-            f"The loss is that on the {scores.accuracy.images} search images, which flatter a scheme "
-            "chosen on them; the front was not re-scored on all images."
-        )
-    text += f"Scored on all {rescore.full.images} evaluation images"
-    if rescore.unseen is not None and rescore.unseen_difference is not None:
-        text += (
-            f"; on the {rescore.unseen.images} of them that the search never saw the difference is "
-            f"{points(rescore.unseen_difference)} points"
-        )
-        if rescore.unseen_interval is not None:
-            text += f" [{interval_text(*rescore.unseen_interval)}]"
-    return text + "."
+def uniform_name(record: TrialRecord) -> str:
+    """What a uniform scheme is called: ``all int8``."""
+    return f"all {record.origin.removeprefix('uniform:')}"

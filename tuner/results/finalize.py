@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,11 @@ from tuner.results.front_files import rescored, write_front
 from tuner.results.loaded import LoadedRun, load_run
 from tuner.results.posterior_front import posterior_front
 from tuner.results.reporting import draw_previews, write_report_of
-from tuner.results.rescore import rescore
-from tuner.results.retime import retime
+from tuner.results.rescore import rescore, with_rounds
+from tuner.results.retime import Round, Worthwhile, retime
+from tuner.results.teach import teach
 from tuner.samplers.problem import Problem
-from tuner.search.front import front_of
+from tuner.search.front import feasible, front_of
 from tuner.search.learned import learn
 from tuner.search.problem import study_problem
 from tuner.study.run_folder import read_json
@@ -40,14 +43,16 @@ def finish(study: PreparedStudy, reference: Scores, steps: Steps = silent) -> No
         chosen = _candidates(loaded, problem, reference)
         rescore(inputs, run, parts, chosen, steps)
         if loaded.config.objective_set.timed:
-            retime(inputs, run, chosen, steps)
+            retime(inputs, run, chosen, _shown(load_run(run.path)), steps)
         loaded = load_run(run.path)
     members = loaded.front
     write_front(run, loaded.config.name, members, reference, loaded.config.objective_set)
     wanted = {str(member.record.number) for member in members}
     run.schemes.mkdir(exist_ok=True)
     for folder in run.schemes.iterdir():
-        if folder.name not in wanted or _outdated(folder, loaded):  # no longer on the front, or left by a crash
+        if folder.is_dir() and (
+            folder.name not in wanted or _outdated(folder, loaded)
+        ):  # no longer on the front, or left by a crash
             shutil.rmtree(folder)
     exporter = Exporter(loaded, inputs.graph)
     with steps("exporting the front", 0):
@@ -57,10 +62,11 @@ def finish(study: PreparedStudy, reference: Scores, steps: Steps = silent) -> No
                 exporter.export(member.record, folder)
     if parts is not None:
         for member in members:
-            if member.recommended:
+            if member.recommended or member.nearest:
                 draw_previews(inputs, run, parts, member, steps)
     with steps("writing the report", 0):
         write_durably(run.learned, learn(loaded.trials.study, problem).to_json())
+        teach(study, loaded, problem, reference)
         write_report_of(loaded, inputs.graph.layers)
     run.log("front", members=sorted(int(number) for number in wanted))
 
@@ -68,14 +74,27 @@ def finish(study: PreparedStudy, reference: Scores, steps: Steps = silent) -> No
 def _candidates(loaded: LoadedRun, problem: Problem, reference: Scores) -> list[Allocation]:
     """Schemes that are measured again: the front as the search measured it, and that which the models believe in.
 
-    A measured front is made of lucky figures; a scheme that was unlucky is only found by what the models say of it.
+    A measured front is made of lucky figures; a scheme that was unlucky is only found by what the models say of it. And
+    the uniform schemes that work: the front's answer is compared with them.
     """
     config = loaded.config
     measured = front_of(loaded.records, config.objective_set, reference)
     believed = posterior_front(loaded, problem)
-    found = {a.digest: a for a in [*(member.record.allocation for member in measured), *believed]}
+    uniform = [r.allocation for r in feasible(loaded.records, config.objective_set) if r.origin.startswith("uniform:")]
+    found = {a.digest: a for a in [*(member.record.allocation for member in measured), *believed, *uniform]}
     loaded.run.log("rescoring", measured=len(measured), believed=len(believed), schemes=len(found))
     return list(found.values())
+
+
+def _shown(loaded: LoadedRun) -> Worthwhile:
+    """Who stands in the front and is not folded, by the rounds so far."""
+
+    def digests(rounds: Mapping[str, Sequence[Round]]) -> set[str]:
+        rescores = {digest: with_rounds(found, rounds.get(digest, ())) for digest, found in loaded.rescores.items()}
+        members = replace(loaded, rescores=rescores).front
+        return {member.record.allocation.digest for member in members if member.folded_under is None}
+
+    return digests
 
 
 def _outdated(folder: Path, loaded: LoadedRun) -> bool:

@@ -12,10 +12,13 @@ from objectives.objective import Objective, milliseconds
 from objectives.objective_set import ObjectiveSet
 from objectives.scores import Accuracy, Scores
 from search_spaces.durable import write_durably
+from search_spaces.markdown import plain
 from tuner.results.selection import latency_of
-from tuner.search.front import drop
+from tuner.search.front import drop, recommendation
+from tuner.search.recommendation import Recommendation, no_answer
 from tuner.search.records import FrontMember, Rescore, TrialRecord, noise_of
 from tuner.study.run_folder import RunFolder
+from tuner.terminal import units
 
 
 def row(member: FrontMember, reference: Scores, objectives: ObjectiveSet) -> dict[str, Any]:
@@ -57,7 +60,9 @@ def row(member: FrontMember, reference: Scores, objectives: ObjectiveSet) -> dic
         "digest": record.allocation.digest,
         "drop": drop(member, reference, accuracy),
         "recommended": member.recommended,
+        "nearest": member.nearest,
         "knee": member.knee,
+        "folded_under": member.folded_under,
     }
 
 
@@ -110,7 +115,9 @@ def write_front(
         objectives: Of the study.
     """
     rows = [row(member, reference, objectives) for member in members]
-    write_durably(run.path / "front.json", json.dumps({"study": name, "front": rows}, indent=1) + "\n")
+    answer = recommendation(members, reference, objectives)
+    data = {"study": name, "recommendation": answer.to_json() if answer else None, "front": rows}
+    write_durably(run.path / "front.json", json.dumps(data, indent=1) + "\n")
     columns = [
         "trial",
         objectives.maximised.name,
@@ -122,7 +129,7 @@ def write_front(
         *(objective.name for objective in objectives.further),
     ]
     columns += ["latency_ms_rescored", "recommended", "knee", "origin", "summary", "digest"]
-    columns += ["noisy", "latency_ratio_low", "latency_ratio_high"]
+    columns += ["noisy", "latency_ratio_low", "latency_ratio_high", "nearest", "folded_under"]
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -132,19 +139,25 @@ def write_front(
         bounds = {"latency_ratio_low": low, "latency_ratio_high": high}
         writer.writerow({**entry, **bounds, "latency_ms_rescored": again})
     write_durably(run.path / "front.csv", out.getvalue())
-    write_durably(run.path / "front.md", _markdown(name, rows, reference, objectives))
+    write_durably(run.path / "front.md", _markdown(name, rows, reference, objectives, answer))
 
 
-def _markdown(name: str, rows: Sequence[Mapping[str, Any]], reference: Scores, objectives: ObjectiveSet) -> str:
+def _markdown(
+    name: str,
+    rows: Sequence[Mapping[str, Any]],
+    reference: Scores,
+    objectives: ObjectiveSet,
+    answer: Recommendation | None,
+) -> str:
     accuracy, further, timed = objectives.maximised, objectives.further, reference.latency is not None
     noise = noise_of(reference.latency, reference.latency_ms)
-    timing = ["latency ms", "in the search", "speed-up"] if timed else []
+    timing = ["latency, ms", "in the search, ms", "speed-up"] if timed else []
     head = [
         "trial",
-        accuracy.label,
-        "loss, points (95 %)",
+        f"{accuracy.label} in the search, points",
+        "change, points (95 %)",
         *timing,
-        "weights MiB",
+        "weights, MiB",
         "bits",
         *(o.title for o in further),
         "formats",
@@ -152,41 +165,57 @@ def _markdown(name: str, rows: Sequence[Mapping[str, Any]], reference: Scores, o
     lines = [
         f"# Front of {name}",
         "",
-        f"Reference (unquantized): {accuracy.label} {accuracy.text(accuracy.value(reference))} on "
+        answer.sentence(objectives) if answer else no_answer(bool(rows)),
+        "",
+        f"Reference (unquantized): {accuracy.label} {units.accuracy(accuracy.value(reference))} points on "
         + f"{reference.accuracy.images} search images, "
         + (f"{milliseconds(reference.latency_ms)} ms{f' ({noise})' if noise else ''}, " if timed else "")
-        + f"{reference.size.weight_bytes / 2**20:.2f} MiB of weights.",
+        + f"{units.mib(reference.size.weight_bytes)} MiB of weights.",
         "",
         f"| {' | '.join(head)} |",
         f"| {'---: | ' * (len(head) - 1)}--- |",
     ]
     for entry in rows:
-        loss = f"{100 * entry['drop']:.2f}"
+        if entry["folded_under"] is not None:
+            continue
+        loss = units.change(-entry["drop"])
         if entry["intervals"]:
             full = entry["intervals"]["full"]
-            loss += f" ({-100 * full['high']:.2f} to {-100 * full['low']:.2f})"
-        marks = "".join(f" **{mark}**" for mark in ("recommended", "knee", "noisy") if entry[mark])
+            loss += f" ({units.interval(full['low'], full['high'])})"
+        marks = "".join(f" **{mark}**" for mark in ("recommended", "nearest", "knee", "noisy") if entry[mark])
         latency = latency_of(entry)
-        speed = f"{reference.latency_ms / latency:.2f}" if latency else ""
+        speed = units.speedup(reference.latency_ms / latency) if latency else ""
         times = [milliseconds(latency), milliseconds(entry["latency_ms"]), speed] if timed else []
-        size = [f"{entry['weight_bytes'] / 2**20:.2f}", f"{entry['average_weight_bits']:.2f}"]
+        size = [units.mib(entry["weight_bytes"]), units.bits(entry["average_weight_bits"])]
         more = [objective.text(entry[objective.name]) for objective in further]
-        scores = [accuracy.text(entry[accuracy.name]), loss, *times, *size, *more]
-        cells = [str(entry["trial"]), *scores, f"{entry['summary']}{marks}"]
+        scores = [units.accuracy(entry[accuracy.name]), loss, *times, *size, *more]
+        cells = [str(entry["trial"]), *scores, f"{plain(entry['summary'])}{marks}"]
         lines.append(f"| {' | '.join(cells)} |")
-    best = "fastest" if timed else "smallest"
-    lines += [
-        "",
-        f"Recommended: the {best} scheme that loses at most 1.0 {accuracy.brief} point. "
-        "Knee: the scheme farthest below the",
-    ]
-    lines += ["line between the front's ends. The front is chosen on what was measured again where it was: the loss"]
+    lines += ["", *folded_lines(rows)]
+    lines += ["Knee: the scheme farthest below the line between the front's ends. The front is chosen on what was"]
+    lines += ["measured again where it was: the change on all evaluation images"]
     if timed:
-        lines += ["on all evaluation images, and the median latency of repeated rounds over all members. "]
-        lines[-1] += f"{accuracy.label} and"
-        lines += ["`in the search` are the figures that the search saw.", ""]
+        lines[-1] += ", and the median latency of repeated"
+        lines += [f"rounds. {accuracy.label} and the latency `in the search` are the figures that the search saw.", ""]
     else:
-        lines += [f"on all evaluation images. {accuracy.label} is the figure that the search saw.", ""]
+        lines[-1] += f". {accuracy.label} is the"
+        lines += ["figure that the search saw.", ""]
     if any(entry["noisy"] for entry in rows):
         lines += ["Noisy: another load disturbed the timing of this scheme; front.json has its interval.", ""]
     return "\n".join(lines)
+
+
+def folded_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What is folded under whom, in words; empty where nothing is.
+
+    Args:
+        rows: Of `row`.
+    """
+    over: dict[int, list[int]] = {}
+    for entry in rows:
+        if entry["folded_under"] is not None:
+            over.setdefault(entry["folded_under"], []).append(entry["trial"])
+    if not over:
+        return []
+    text = "; ".join(f"under {trial}: {', '.join(map(str, under))}" for trial, under in over.items())
+    return [f"Folded, for noise cannot tell that they are better in anything: {text}. front.json has them all.", ""]

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from search_spaces.regular import read_regular
 from tuner.results.front_files import rescored
 from tuner.results.loaded import LoadedRun
 from tuner.search.records import TrialRecord
@@ -38,6 +39,6 @@ def kept_scheme(
     hashes = scheme.get("sha256")
     told = {**(hashes if isinstance(hashes, dict) else {}), "model.onnx": record.scores.artifact}
     plain = [name for name in told if Path(name).name == name and not (folder / name).is_symlink()]
-    files = {name: (folder / name).read_bytes() for name in plain if (folder / name).is_file()}
+    files = {name: read_regular(folder / name, None) for name in plain if (folder / name).is_file()}
     whole = all(hashlib.sha256(data).hexdigest() == told[name] for name, data in files.items())
     return (files, scheme) if whole and ("model.onnx" in files) == artifacts else None

@@ -9,10 +9,12 @@ from typing import Any
 
 import optuna
 
+from objectives.objective_set import ObjectiveSet
 from objectives.scores import Scores
 from search_spaces.errors import InputError
 from search_spaces.space import SearchSpace
-from tuner.search.front import front_of
+from tuner.search.front import front_of, recommendation
+from tuner.search.recommendation import Recommendation
 from tuner.search.records import FrontMember, Rescore, TrialRecord
 from tuner.search.trials import Trials
 from tuner.study.artifacts import Artifacts, open_artifacts
@@ -49,15 +51,20 @@ class LoadedRun:
     @property
     def front(self) -> list[FrontMember]:
         """The front; empty before the reference is known."""
+        return self.front_by(self.config.objective_set)
+
+    def front_by(self, objectives: ObjectiveSet) -> list[FrontMember]:
+        """The front with the marks of another budget than the study's; empty before the reference is known."""
         if self.reference is None:
             return []
-        config = self.config
-        return front_of(
-            self.records,
-            config.objective_set,
-            self.reference,
-            rescores=self.rescores,
-        )
+        return front_of(self.records, objectives, self.reference, rescores=self.rescores)
+
+    @property
+    def recommendation(self) -> Recommendation | None:
+        """The scheme that its answer names; None as long as the front holds no quantized one."""
+        if self.reference is None:
+            return None
+        return recommendation(self.front, self.reference, self.config.objective_set)
 
     def artifacts(self) -> Artifacts:
         """Opens the store of the files that its dashboard hands out; raises as `open_artifacts` does."""

@@ -18,19 +18,22 @@ from search_spaces.comparison import Comparison
 from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
 from search_spaces.layers import Layer
+from search_spaces.regular import read_regular
 from search_spaces.sensitivity import SensitivityTable
 from tuner.prepare.images import data_of
 from tuner.prepare.prepared import ArtifactParts
-from tuner.report import write_report
 from tuner.report.dashboard import attach
+from tuner.report.html import page
 from tuner.results.detector import Detector
 from tuner.results.loaded import LoadedRun
 from tuner.search.front import hypervolume_history
 from tuner.search.learned import Learned
 from tuner.search.records import NOISY_MARK, BaselineOutcome, FrontMember, Preview, RunSummary, noise_of
 from tuner.search.screening import summarize
+from tuner.search.trials import counted
 from tuner.study.inputs import Inputs, read_model
 from tuner.study.run_folder import RunFolder, read_json, read_text
+from tuner.terminal import units
 from tuner.terminal.progress import Steps, duration, silent
 
 _PREVIEWS = 4
@@ -56,7 +59,28 @@ def write_report_of(loaded: LoadedRun, layers: Sequence[Layer] | None = None) ->
         The page.
     """
     run = loaded.run
-    summary, front, baselines = run_summary(loaded), loaded.front, read_baselines(run)
+    write_durably(run.report, report_page(loaded, layers))
+    attach(
+        loaded.trials.study,
+        summary=run_summary(loaded),
+        records=loaded.records,
+        front=loaded.front,
+        baselines=read_baselines(run),
+        artifacts=loaded.artifacts(),
+        rescores=loaded.rescores,
+        report=run.report,
+    )
+    return run.report
+
+
+def report_page(loaded: LoadedRun, layers: Sequence[Layer] | None = None) -> str:
+    """The report of a run, as HTML; nothing is written.
+
+    Args:
+        loaded: The run.
+        layers: Of its model; read from the model file where not given.
+    """
+    run = loaded.run
     table = None
     if run.sensitivity.exists():
         table = SensitivityTable.from_json(read_text(run.sensitivity))
@@ -65,31 +89,20 @@ def write_report_of(loaded: LoadedRun, layers: Sequence[Layer] | None = None) ->
         compared = Comparison.from_json(read_text(run.comparison))
     if layers is None:
         layers = read_model(loaded.config.model, open_runtime(loaded.config.runtime)).layers
-    page = write_report(
-        summary=summary,
+    return page(
+        summary=run_summary(loaded),
         records=loaded.records,
-        front=front,
-        baselines=baselines,
-        layers=layers
-        if layers is not None
-        else read_model(loaded.config.model, open_runtime(loaded.config.runtime)).layers,
+        front=loaded.front,
+        baselines=read_baselines(run),
+        layers=layers,
         table=table,
         previews=read_previews(run),
-        out=run.report,
+        folder=run.path,
         engines=read_engines(run),
         comparison=compared,
         learned=read_json(run.learned, Learned) if run.learned.exists() else None,
+        rescores=loaded.rescores,
     )
-    attach(
-        loaded.trials.study,
-        summary=summary,
-        records=loaded.records,
-        front=front,
-        baselines=baselines,
-        artifacts=loaded.artifacts(),
-        report=page,
-    )
-    return page
 
 
 def run_summary(loaded: LoadedRun) -> RunSummary:
@@ -101,7 +114,8 @@ def run_summary(loaded: LoadedRun) -> RunSummary:
         reference, accuracy = loaded.reference, config.objective_set.maximised
         history = hypervolume_history(loaded.records, config.objective_set, reference)
         facts["reference"] = (
-            f"{accuracy.label} {accuracy.text(accuracy.value(reference))} on {reference.accuracy.images} search images"
+            f"{accuracy.label} {units.accuracy(accuracy.value(reference))} points on {reference.accuracy.images} "
+            + "search images"
             + (f", {milliseconds(reference.latency_ms)} ms" if reference.latency else "")
         )
         if noise := noise_of(reference.latency, reference.latency_ms):
@@ -132,7 +146,32 @@ def run_summary(loaded: LoadedRun) -> RunSummary:
     kept = {key: value for key, value in config.constraints.model_dump().items() if value is not None}
     if kept:
         facts["constraints"] = ", ".join(f"{key} {value:g}" for key, value in kept.items())
-    return RunSummary(config.name, model, facts, tuple(config.objectives), history, config.constraints)
+    return RunSummary(
+        config.name,
+        model,
+        facts,
+        tuple(config.objectives),
+        history,
+        config.constraints,
+        loaded.reference,
+        _state(loaded),
+    )
+
+
+def _state(loaded: LoadedRun) -> str:
+    """What the answer must not leave out of how the run went: no engine ran here, or the study is not over."""
+    emulated = "Accuracy is that of the same graphs in ONNX Runtime: no engine ran on this machine."
+    told = [emulated] if loaded.manifest["identity"].get("runtime.emulated") else []
+    return " ".join([*told, *_unfinished(loaded)])
+
+
+def _unfinished(loaded: LoadedRun) -> list[str]:
+    done, total = counted(loaded.records), int(loaded.manifest["trials"])
+    seeds = all(record.origin != "sampler" for record in loaded.records if record.scores or record.screened)
+    if done >= total:
+        return []
+    text = f"{done} of {total} trials are done; `tuner resume {loaded.run.path}` goes on."
+    return [text, "Only seeds ran so far: the sampler has not begun."] if seeds else [text]
 
 
 def read_baselines(run: RunFolder) -> list[BaselineOutcome]:
@@ -193,7 +232,7 @@ def read_previews(run: RunFolder) -> list[Preview]:
         return []
     try:
         return [
-            Preview(name, *((folder / f"{place}-{kind}.jpg").read_bytes() for kind in ("reference", "scheme")))
+            Preview(name, *(read_regular(folder / f"{place}-{kind}.jpg") for kind in ("reference", "scheme")))
             for place, name in enumerate(read_json(folder / "previews.json", _Previews).images)
         ]
     except OSError as error:

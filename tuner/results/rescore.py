@@ -6,9 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from objectives.runtimes.engine_builder import EngineBuilder
 from objectives.tasks.detection.data.dataset import CocoDataset
-from objectives.tasks.detection.metrics.comparison import bootstrap_difference
+from objectives.tasks.detection.metrics.comparison import bootstrap_difference, central, resampled_difference
 from objectives.tasks.detection.metrics.scoring import score
 from objectives.tasks.detection.predictions import Predictions
 from search_spaces.allocation import Allocation
@@ -16,7 +18,7 @@ from search_spaces.durable import write_durably
 from tuner.prepare.images import data_of
 from tuner.prepare.prepared import ArtifactParts
 from tuner.results.detector import Detector
-from tuner.results.retime import read_rounds
+from tuner.results.retime import Round, read_rounds
 from tuner.search.records import Rescore
 from tuner.study.config import StudyConfig
 from tuner.study.inputs import Inputs
@@ -59,10 +61,18 @@ def read_rescores(run: RunFolder) -> dict[str, Rescore]:
     """Returns ``{allocation digest: rescore}`` of what was re-scored so far."""
     found, rounds = {}, read_rounds(run)
     for path in sorted(run.rescores.glob("*.json")):
-        timed = rounds.get(path.stem, ())
-        ratios, noisy = tuple(one.ratio for one in timed), sum(one.noisy for one in timed)
-        found[path.stem] = replace(read_json(path, Rescore), ratios=ratios, noisy_rounds=noisy)
+        found[path.stem] = with_rounds(read_json(path, Rescore), rounds.get(path.stem, ()))
     return found
+
+
+def with_rounds(rescore: Rescore, rounds: Sequence[Round]) -> Rescore:
+    """A scheme that was scored again, with the rounds in which it was timed again."""
+    return replace(
+        rescore,
+        ratios=tuple(one.ratio for one in rounds),
+        ratio_intervals=tuple((one.low, one.high) for one in rounds if one.low is not None and one.high is not None),
+        noisy_rounds=sum(one.noisy for one in rounds),
+    )
 
 
 def _compare(
@@ -74,11 +84,17 @@ def _compare(
 ) -> Rescore:
     metrics, own_metric = config.data.metrics, config.objective_set.maximised.metric
     everywhere = score(full, candidate, metrics, reference)
-    difference, interval = bootstrap_difference(full, candidate, reference, _SAMPLES, metric=own_metric)
+    differences = resampled_difference(full, candidate, reference, _SAMPLES, metric=own_metric)
+    resampled = tuple(np.round(differences[1:], 6).tolist())
+    found = Rescore(everywhere, None, float(differences[0]), central(differences[1:]), resampled=resampled)
     if unseen is None:
-        return Rescore(everywhere, None, difference, interval)
+        return found
     ids = {image.id for image in unseen.images}
     own, base = candidate.only(ids), reference.only(ids)
     unseen_difference, unseen_interval = bootstrap_difference(unseen, own, base, _SAMPLES, metric=own_metric)
-    accuracy = score(unseen, own, metrics, base)
-    return Rescore(everywhere, accuracy, difference, interval, unseen_difference, unseen_interval)
+    return replace(
+        found,
+        unseen=score(unseen, own, metrics, base),
+        unseen_difference=unseen_difference,
+        unseen_interval=unseen_interval,
+    )

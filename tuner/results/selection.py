@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+from objectives.objective_set import ObjectiveSet
+from objectives.scores import Scores
+from tuner.search.front import recommendation, settled
+from tuner.search.records import FrontMember
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,10 @@ class Budget:
         """Whether anything is bounded."""
         return any(value is not None for value in (self.max_drop, self.max_latency_ms, self.max_weight_mib))
 
+    def objectives(self, study: ObjectiveSet) -> ObjectiveSet:
+        """The study's objectives with this budget of accuracy in place of its own."""
+        return study if self.max_drop is None else replace(study, max_drop=self.max_drop)
+
     def within(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Rows of the front (of `tuner.results.front_files.row`) that keep the budget, by the latest figures."""
         kept = []
@@ -36,14 +45,36 @@ class Budget:
                 kept.append(entry)
         return kept
 
-    def best(self, rows: Sequence[dict[str, Any]]) -> int | None:
-        """Trial of the best row: the cheapest where only the loss is bounded, else the most accurate."""
-        kept = self.within(rows)
-        if not kept or not self.stated:
+    def best(self, members: Sequence[FrontMember], reference: Scores, study: ObjectiveSet) -> int | None:
+        """Trial of the best member: by the rule of the recommendation where only the loss is bounded.
+
+        Where a latency or a size is, it is the most accurate that keeps every bound.
+
+        Args:
+            members: Of the front.
+            reference: Scores of the unquantized model.
+            study: Its objectives.
+
+        Returns:
+            None where nothing is bounded, or no member keeps the bounds; a loss must surely be kept where it has an
+            interval.
+        """
+        if not self.stated:
             return None
-        costly = self.max_latency_ms is not None or self.max_weight_mib is not None
-        chosen = min(kept, key=lambda entry: entry["drop"]) if costly else kept[0]
-        return int(chosen["trial"])
+        objectives = self.objectives(study)
+        if self.max_latency_ms is None and self.max_weight_mib is None:
+            answer = recommendation(members, reference, objectives)
+            return answer.trial if answer is not None and answer.kept else None
+        left = []
+        for member in members:
+            scores = settled(member, reference, objectives.maximised)
+            lost = objectives.maximised.value(reference) - objectives.maximised.value(scores)
+            worst = member.loss_interval[1] if member.loss_interval else lost
+            values = (100 * worst, scores.latency_ms, scores.size.weight_bytes / 2**20)
+            bounds = (self.max_drop, self.max_latency_ms, self.max_weight_mib)
+            if all(b is None or v <= b + 1e-9 for v, b in zip(values, bounds, strict=True)):
+                left.append((lost, member.record.number))
+        return min(left)[1] if left else None
 
 
 def latency_of(entry: Mapping[str, Any]) -> float:

@@ -14,7 +14,7 @@ from scipy.sparse import csr_array, hstack
 
 from tuner.samplers.effects import chosen, indicator, joined, memberships, repeated
 from tuner.samplers.hyperparameters import Family, fit
-from tuner.samplers.problem import Floats, Ints, Problem, Target
+from tuner.samplers.problem import Floats, Ints, Problem, Target, edge_costs
 from tuner.samplers.regression import Observations
 
 _GRID = {
@@ -24,6 +24,9 @@ _GRID = {
     "residual": (0.0, 0.003, 0.01),
 }
 _START = {"shrink": 0.5, "spread": 0.15, "noise": 0.005, "residual": 0.0}
+#: Where earlier studies taught the prior: single gains can be believed, and what all share is nearly known.
+_LEARNED_START = {"shrink": 0.0, "spread": 0.05, "noise": 0.005, "residual": 0.0}
+_LEARNED_SHARE = 0.3
 #: Of what is known: next to nothing is left to learn.
 _EXACT_GRID = {"shrink": (0.0,), "spread": (0.001, 0.05), "noise": (0.0005, 0.002), "residual": (0.0,)}
 _EXACT_START = {"shrink": 0.0, "spread": 0.001, "noise": 0.0005, "residual": 0.0}
@@ -31,8 +34,6 @@ _EXACT_START = {"shrink": 0.0, "spread": 0.001, "noise": 0.0005, "residual": 0.0
 _OWN, _SHARED = (1.0, 1.0, 0.5, 0.0, 0.0), (0.0, 0.0, 0.0, 0.3, 0.1)
 #: Of what an edge costs: its own, of all reformats, of all broken fusions.
 _EDGES = (0.7, 1.0, 1.0)
-#: Prior of a broken fusion as a share of a reformat.
-_FUSION = 0.1
 #: A cost below this share of the mean counts as this: none is too small to be wrong.
 _FLOOR = 1e-4
 
@@ -115,11 +116,9 @@ class CostModel:
         members, counts = memberships(self._problem)
         own, shared, edges = repeated(counts, _OWN), repeated(counts, _SHARED), np.zeros(0)
         if self._on_edges:
-            sizes = self._problem.edge_sizes
-            count = len(sizes)
-            # A reformat has a part that is equal everywhere (a launch) and one that grows with the tensor.
-            edges = np.log(self._objective.reformat * (1 + sizes) / 2)
-            edges = np.concatenate([edges, edges + np.log(_FUSION)])
+            on_edges = edge_costs(self._problem, self._objective)
+            edges = np.log(np.concatenate([on_edges.reformats, on_edges.breaks]))
+            count = len(on_edges.reformats)
             members = joined([members, _edge_memberships(count)])
             own = np.concatenate([own, np.zeros(count + 2)])
             shared = np.concatenate([shared, repeated((count, 1, 1), _EDGES)])
@@ -128,6 +127,8 @@ class CostModel:
         def mean(shrink: float) -> Floats:
             return np.concatenate([_shrunk(costs, shrink).ravel(), edges])
 
+        if self._objective.learned is not None:
+            return Family(members, own, _LEARNED_SHARE * shared, mean, _GRID, _LEARNED_START)
         if self._objective.exact:
             return Family(members, own, np.zeros_like(shared), mean, _EXACT_GRID, _EXACT_START)
         return Family(members, own, shared, mean, _GRID, _START)

@@ -14,6 +14,7 @@ from objectives.objective import OBJECTIVES
 from objectives.scores import Scores, Screened
 from search_spaces.errors import InputError
 from search_spaces.reading import record_of
+from tuner.samplers.optuna_compat import SCORES, SCREENED, recorded
 from tuner.samplers.problem import Floats, Ints, Problem
 
 
@@ -80,8 +81,7 @@ def _scheme(trial: FrozenTrial, problem: Problem) -> Ints | None:
 
 
 def _measured(trial: FrozenTrial) -> Mapping[str, Any]:
-    found = trial.user_attrs.get("scores") or trial.user_attrs.get("screened")
-    return found if isinstance(found, dict) else {}
+    return recorded(trial, SCORES) or recorded(trial, SCREENED) or {}
 
 
 def _values(trial: FrozenTrial, problem: Problem) -> Sequence[float] | None:

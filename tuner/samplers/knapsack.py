@@ -10,16 +10,11 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from tuner.samplers.history import read_history
-from tuner.samplers.problem import Floats, Ints, Problem, Target, summed
+from tuner.samplers.problem import Floats, Ints, Problem, edge_costs, summed
 from tuner.samplers.scheme_sampler import SchemeSampler
 from tuner.samplers.solver import exchange_rates, solve
 
 _PRICES = 160
-
-
-def reformat_prior(problem: Problem, objective: Target) -> Floats:
-    """Expected share of the reference's cost that a reformat on each edge adds, shape ``(edges,)``."""
-    return np.asarray(objective.reformat * (1 + problem.edge_sizes) / 2)
 
 
 def frontier(problem: Problem, weights: tuple[float, ...]) -> tuple[Ints, Floats]:
@@ -34,17 +29,19 @@ def frontier(problem: Problem, weights: tuple[float, ...]) -> tuple[Ints, Floats
     """
     costs = [objective for objective in problem.objectives if not objective.accuracy]
     choices = np.zeros_like(problem.harm)
-    reformats = np.zeros(len(problem.edges))
+    reformats, breaks = np.zeros((2, len(problem.edges)))
     for objective, weight in zip(costs, weights, strict=True):
         assert objective.prior is not None
+        on_edges = edge_costs(problem, objective)
         choices = choices + weight * objective.prior
-        reformats = reformats + weight * reformat_prior(problem, objective)
+        reformats = reformats + weight * on_edges.reformats
+        breaks = breaks + weight * on_edges.breaks
     low, high = exchange_rates(problem, problem.harm, choices)
     prices = np.concatenate([[low / 1e3], np.geomspace(low, high, _PRICES), [high * 1e3]])
-    schemes = solve(problem, problem.harm + prices[:, None, None] * choices, prices[:, None] * reformats)
+    steps = prices[:, None]
+    schemes = solve(problem, problem.harm + prices[:, None, None] * choices, steps * reformats, steps * breaks)
     schemes = np.unique(schemes, axis=0)
-    total = summed(choices, schemes)
-    total = total + problem.mismatches(schemes) @ reformats
+    total = summed(choices, schemes) + problem.mismatches(schemes) @ reformats + problem.breaks(schemes) @ breaks
     order = np.argsort(total, kind="stable")
     return schemes[order], total[order]
 
@@ -80,11 +77,12 @@ def _within_bounds(problem: Problem, schemes: Ints) -> NDArray[np.bool_]:
 
 def predicted(problem: Problem, schemes: Ints) -> Floats:
     """What the priors alone expect of schemes: harm in their unit, costs as shares; shape ``(schemes, objectives)``."""
-    mismatches, columns = problem.mismatches(schemes), []
+    mismatches, broken, columns = problem.mismatches(schemes), problem.breaks(schemes), []
     for objective in problem.objectives:
         table = problem.harm if objective.prior is None else objective.prior
         sums = summed(table, schemes)
-        columns.append(sums + mismatches @ reformat_prior(problem, objective) + objective.fixed)
+        on_edges = edge_costs(problem, objective)
+        columns.append(sums + mismatches @ on_edges.reformats + broken @ on_edges.breaks + objective.fixed)
     return np.stack(columns, axis=1)
 
 

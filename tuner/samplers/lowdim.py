@@ -10,9 +10,8 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from tuner.samplers.knapsack import reformat_prior
 from tuner.samplers.optuna_compat import set_trial_attr
-from tuner.samplers.problem import Floats, Ints, Problem
+from tuner.samplers.problem import Floats, Ints, Problem, edge_costs
 from tuner.samplers.scheme_sampler import SchemeSampler
 from tuner.samplers.solver import exchange_rates, solve
 
@@ -59,7 +58,7 @@ class LowDimensionalSampler(SchemeSampler):
             low, high = exchange_rates(problem, harm, objective.prior)
             price = low * (high / low) ** knobs[f"price:{objective.name}"]
             choices = choices + price * objective.prior
-            reformats = reformats + price * knobs["reformat"] * reformat_prior(problem, objective)
+            reformats = reformats + price * knobs["reformat"] * edge_costs(problem, objective).reformats
         found: Ints = solve(problem, choices[None], reformats[None])[0]
         return found
 

@@ -5,7 +5,7 @@ A release of Optuna that changes one of them is answered here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,10 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial
 
 Floats = NDArray[np.float64]
+
+#: System attributes of a trial that hold its result: no page shows them. Older runs have them among the user's, without
+#: the prefix.
+SCORES, SCREENED = "tuner:scores", "tuner:screened"
 
 
 def trial_id(trial: Trial | FrozenTrial) -> int:
@@ -44,6 +48,12 @@ def propose(trial: Trial) -> None:
 def set_trial_attr(study: Study, trial: Trial | FrozenTrial, key: str, value: Any) -> None:
     """Sets a system attribute of a running trial."""
     study._storage.set_trial_system_attr(trial_id(trial), key, value)
+
+
+def recorded(trial: FrozenTrial, key: str) -> Mapping[str, Any] | None:
+    """What was recorded of a trial under `SCORES` or `SCREENED`; None where nothing was."""
+    found = trial.system_attrs.get(key, trial.user_attrs.get(key.removeprefix("tuner:")))
+    return found if isinstance(found, dict) else None
 
 
 def update_study_attr(study: Study, key: str, value: Any) -> bool:

@@ -22,6 +22,21 @@ Ints = NDArray[np.int64]
 
 #: Prior of one reformat, as a share of the reference's latency, where the runtime says nothing else.
 REFORMAT_SHARE = 0.008
+#: Prior of a broken fusion, as a share of a reformat.
+_FUSION_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class EdgeCosts:
+    """What earlier studies on the device found edges to cost, as shares of the reference's cost.
+
+    Attributes:
+        reformats: Of a reformat on each edge, shape ``(edges,)``.
+        breaks: Of a broken fusion on each edge, likewise.
+    """
+
+    reformats: Floats
+    breaks: Floats
 
 
 @dataclass(frozen=True)
@@ -40,6 +55,7 @@ class Target:
         bound: The value that a scheme must not be worse than; None where there is none.
         optimised: False for a quantity that is only bounded; the study has no value for it, trials carry it.
         exact: Of a cost, whether `prior` is known rather than expected, as sizes are.
+        learned: Of a cost whose `prior` earlier studies on the device corrected, what they found edges to cost.
     """
 
     name: str
@@ -51,6 +67,7 @@ class Target:
     bound: float | None = None
     optimised: bool = True
     exact: bool = False
+    learned: EdgeCosts | None = None
 
     @property
     def accuracy(self) -> bool:
@@ -144,6 +161,17 @@ class Problem:
 
     def _on_edges(self, table: Floats, schemes: Ints) -> Floats:
         return np.asarray(table[schemes[:, self.edges[:, 0]], schemes[:, self.edges[:, 1]]])
+
+
+def edge_costs(problem: Problem, objective: Target) -> EdgeCosts:
+    """What edges are expected to cost before the first trial.
+
+    A reformat has a part that is equal everywhere (a launch) and one that grows with the tensor.
+    """
+    if objective.learned is not None:
+        return objective.learned
+    reformats = objective.reformat * (1 + problem.edge_sizes) / 2
+    return EdgeCosts(reformats, _FUSION_SHARE * reformats)
 
 
 def summed(table: Floats, schemes: Ints) -> Floats:

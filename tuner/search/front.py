@@ -1,4 +1,4 @@
-"""The Pareto front of a run: members, hypervolume and the recommended scheme."""
+"""The Pareto front of a run: members with their marks, and hypervolume."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from objectives.objective_set import ObjectiveSet
 from objectives.scores import Scores
 from tuner.samplers import optuna_compat
 from tuner.samplers.acquisition import nondominated
+from tuner.search.recommendation import Recommendation, recommend
 from tuner.search.records import FrontMember, Rescore, TrialRecord
-
-#: The recommended scheme is the fastest that loses at most this much accuracy, or what `constraints.max_drop` allows.
-RECOMMENDED_DROP = 0.01
+from tuner.search.telling_apart import Contender, fold
 
 
 def feasible(records: Sequence[TrialRecord], objectives: ObjectiveSet) -> list[TrialRecord]:
@@ -49,7 +48,7 @@ def front_of(
     *,
     rescores: Mapping[str, Rescore] | None = None,
 ) -> list[FrontMember]:
-    """Returns the front, fastest (or smallest) first, with one member recommended.
+    """Returns the front, fastest (or smallest) first, with its marks: recommended, folded, knee.
 
     Args:
         records: All trials.
@@ -58,7 +57,6 @@ def front_of(
         rescores: ``{allocation digest: rescore}``, as far as there are any: these figures then decide, among the
             schemes that have them and those of the measured front that do not yet.
     """
-    allowed = RECOMMENDED_DROP if objectives.max_drop is None else objectives.max_drop / 100
     objectives = objectives.against(reference)
     candidates = feasible(records, objectives)
     if not candidates:
@@ -76,18 +74,39 @@ def front_of(
     if not kept:
         return []
     points = _points([latest[i] for i in kept], objectives, reference)
-    accuracy, cost = objectives.accuracy, objectives.objectives.index(objectives.costs[0])
-    shown = pareto(points)
-    order = [row for row in np.argsort(points[:, cost], kind="stable") if shown[row]]
-    members = [eligible[kept[row]] for row in order]
-    drops = [drop(member, reference, objectives.maximised) for member in members]
-    good = [index for index, lost in enumerate(drops) if lost <= allowed + 1e-9]
-    best = good[0] if good else int(np.argmin(drops))
-    members[best] = replace(members[best], recommended=True)
-    bend = knee(points[order][:, [cost, accuracy]])
-    if bend is not None:
-        members[bend] = replace(members[bend], knee=True)
-    return members
+    accuracy, cost = objectives.accuracy, objectives.objectives.index(objectives.axis)
+    best = pareto(points)
+    order = [row for row in np.argsort(points[:, cost], kind="stable") if best[row]]
+    contenders = [Contender(eligible[kept[row]], latest[kept[row]]) for row in order]
+    answer = recommend(contenders, objectives, objectives.maximised.value(reference))
+    named = next((each for each in contenders if answer is not None and each.trial == answer.trial), None)
+    folded = fold(contenders, objectives, named)
+    shown = [row for row, each in zip(order, contenders, strict=True) if each.trial not in folded]
+    bend = knee(points[shown][:, [cost, accuracy]])
+    return [
+        replace(
+            each.member,
+            recommended=each is named and answer is not None and answer.kept,
+            nearest=each is named and answer is not None and not answer.kept,
+            folded_under=folded.get(each.trial),
+            knee=bend is not None and bool(row == shown[bend]),
+        )
+        for row, each in zip(order, contenders, strict=True)
+    ]
+
+
+def recommendation(
+    members: Sequence[FrontMember], reference: Scores, objectives: ObjectiveSet
+) -> Recommendation | None:
+    """The answer of a front; None of one without quantized schemes.
+
+    Args:
+        members: Of the front, as `front_of` gives them.
+        reference: Scores of the unquantized model.
+        objectives: Of the study; they hold the budget.
+    """
+    contenders = [Contender(member, settled(member, reference, objectives.maximised)) for member in members]
+    return recommend(contenders, objectives, objectives.maximised.value(reference))
 
 
 def knee(points: NDArray[np.float64]) -> int | None:

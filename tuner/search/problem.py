@@ -12,16 +12,24 @@ from search_spaces.costs import CostTable
 from search_spaces.unsupported import Unsupported
 from tuner.prepare.prepared import PreparedStudy
 from tuner.samplers.problem import Problem, build_problem
+from tuner.transfer.keys import GroupKeys
+from tuner.transfer.prior import transferred
 
 
 def study_problem(study: PreparedStudy, reference: Scores, blocked: Unsupported | None = None) -> Problem:
-    """Returns the problem of a run.
+    """Returns the problem of a run, with the priors that earlier studies taught.
 
     Args:
         study: What was found out about it beforehand.
         reference: Scores of the unquantized model.
         blocked: Pairs that the target cannot build; by default those that probing found.
     """
+    own = own_problem(study, reference, blocked)
+    return transferred(own, study.knowledge, GroupKeys.of(study.inputs.graph, study.inputs.space))
+
+
+def own_problem(study: PreparedStudy, reference: Scores, blocked: Unsupported | None = None) -> Problem:
+    """`study_problem` by the study's own preparations alone."""
     config, graph = study.inputs.config, study.inputs.graph
     wanted = config.objective_set.against(reference)
     layers = {layer.name: layer for layer in graph.quantizable}

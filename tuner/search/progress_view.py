@@ -18,6 +18,7 @@ from objectives.objective_set import ObjectiveSet
 from objectives.scores import Scores
 from tuner.search.front import drop
 from tuner.search.records import NOISY_MARK, FrontMember, TrialRecord, noise_of
+from tuner.terminal import units
 from tuner.terminal.progress import LINE_SECONDS, duration, every
 
 _ROWS = 8
@@ -107,8 +108,9 @@ def describe(record: TrialRecord, accuracy: Objective) -> str:
     """One trial in a few words."""
     if record.screened is not None:
         look = record.screened.look
+        change = f"{accuracy.brief} {units.change(look.difference)} points"
         return (
-            f"trial {record.number} ({record.origin}): screened, {accuracy.brief} {100 * look.difference:+.1f} points "
+            f"trial {record.number} ({record.origin}): screened, {change} "
             f"to one that costs no more, on {look.images} of {look.total} images"
         )
     if record.scores is None:
@@ -116,9 +118,9 @@ def describe(record: TrialRecord, accuracy: Objective) -> str:
         return f"trial {record.number} ({record.origin}): {failure.kind if failure else record.state}"
     scores = record.scores
     return (
-        f"trial {record.number} ({record.origin}): {accuracy.brief} {accuracy.value(scores):.4f}, "
+        f"trial {record.number} ({record.origin}): {accuracy.brief} {units.accuracy(accuracy.value(scores))}, "
         + (f"{milliseconds(scores.latency_ms)} ms{_noise(scores)}, " if scores.latency else "")
-        + f"{scores.size.weight_bytes / 2**20:.2f} MiB"
+        + f"{units.mib(scores.size.weight_bytes)} MiB"
     )
 
 
@@ -139,7 +141,7 @@ def _table(progress: Progress) -> Table:
     timed = ["ms", "speed-up"] if progress.reference.latency else []
     accuracy, further = progress.objectives.maximised, progress.objectives.further
     titles = [objective.title for objective in further]
-    for name in ("trial", accuracy.label, "loss, points", *timed, "MiB", "bits", *titles, "formats"):
+    for name in ("trial", f"{accuracy.label}, points", "change, points", *timed, "MiB", "bits", *titles, "formats"):
         table.add_column(name, justify="left" if name == "formats" else "right")
     step = max(1, -(-len(progress.front) // _ROWS))
     for index, member in enumerate(progress.front):
@@ -149,11 +151,11 @@ def _table(progress: Progress) -> Table:
         speed = progress.reference.latency_ms / scores.latency_ms if scores.latency_ms else 0.0
         table.add_row(
             str(member.record.number),
-            accuracy.text(accuracy.value(scores)),
-            f"{100 * drop(member, progress.reference, accuracy):.2f}",
-            *([milliseconds(scores.latency_ms) + NOISY_MARK * member.noisy, f"{speed:.2f}"] if timed else []),
-            f"{scores.size.weight_bytes / 2**20:.2f}",
-            f"{scores.size.average_weight_bits:.2f}",
+            units.accuracy(accuracy.value(scores)),
+            units.change(-drop(member, progress.reference, accuracy)),
+            *([milliseconds(scores.latency_ms) + NOISY_MARK * member.noisy, units.speedup(speed)] if timed else []),
+            units.mib(scores.size.weight_bytes),
+            units.bits(scores.size.average_weight_bits),
             *(objective.text(objective.value(scores)) for objective in further),
             member.record.allocation.summary(),
             style="bold green" if member.recommended else None,

@@ -14,6 +14,7 @@ from objectives.objective_set import ObjectiveSet
 from objectives.scores import Accuracy, Failure, Latency, Scores, Screened
 from search_spaces.allocation import Allocation
 from tuner.study.config import ConstraintsSection
+from tuner.terminal import units
 
 #: Behind a latency that was measured on a noisy machine.
 NOISY_MARK = "~"
@@ -74,7 +75,10 @@ class Rescore:
         unseen_interval: Its interval; None where there are none.
         onnxruntime: Of the same ONNX in ONNX Runtime's CPU on all evaluation images; None where that is the runtime.
         ratios: Median paired latency ratio to the reference in each round of repeated timing; empty where none was.
+        ratio_intervals: 95 % interval (low, high) of each of them; empty in older runs.
         noisy_rounds: How many of them were measured on a noisy machine.
+        resampled: `difference` on each bootstrap resample of the images, the same resamples for every scheme of a run:
+            the difference of two schemes' is paired. Empty in older runs.
     """
 
     full: Accuracy
@@ -86,6 +90,8 @@ class Rescore:
     onnxruntime: Accuracy | None = None
     ratios: tuple[float, ...] = ()
     noisy_rounds: int = 0
+    ratio_intervals: tuple[tuple[float, float], ...] = ()
+    resampled: tuple[float, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Returns a JSON object; accuracies are flat in it."""
@@ -100,6 +106,16 @@ class Rescore:
         """Median of the rounds; None where the latency was not measured again."""
         return float(median(self.ratios)) if self.ratios else None
 
+    @property
+    def latency_interval(self) -> tuple[float, float] | None:
+        """What `latency_ratio` may be: the rounds' range and the 95 % interval of a round; None where neither is known.
+
+        Of three rounds neither says enough alone: they may agree by luck, and a round knows nothing of a drift.
+        """
+        lows, highs = ([pair[end] for pair in self.ratio_intervals] for end in (0, 1))
+        known = [*self.ratios, *([median(lows), median(highs)] if lows else [])]
+        return (float(min(known)), float(max(known))) if len(known) > 1 else None
+
 
 @dataclass(frozen=True)
 class FrontMember:
@@ -108,14 +124,42 @@ class FrontMember:
     Attributes:
         record: Its trial; `record.scores` is never None.
         rescore: None until the front was re-scored.
-        recommended: Whether it is the one to start from (fastest within 1 point of the reference).
+        recommended: Whether it is the one to ship, see `tuner.search.recommendation`.
         knee: Whether it lies where the front bends most, see `tuner.search.front.knee`.
+        nearest: Whether no member is to be recommended, for none surely keeps the budget, and this one comes nearest.
+        folded_under: Trial of the member beside which noise leaves it no advantage; None of members to be shown.
     """
 
     record: TrialRecord
     rescore: Rescore | None = None
     recommended: bool = False
     knee: bool = False
+    folded_under: int | None = None
+    nearest: bool = False
+
+    @property
+    def loss(self) -> float | None:
+        """Accuracy lost on all evaluation images, in [-1, 1]; None until it was scored again."""
+        return -self.rescore.difference if self.rescore is not None else None
+
+    @property
+    def change_interval(self) -> tuple[float, float] | None:
+        """95 % interval of the change against the unquantized model, which itself has none; None until scored again."""
+        if self.rescore is not None:
+            return self.rescore.interval
+        return (0.0, 0.0) if self.record.allocation.unquantized else None
+
+    @property
+    def loss_interval(self) -> tuple[float, float] | None:
+        """The same of `loss`."""
+        return None if self.change_interval is None else (-self.change_interval[1], -self.change_interval[0])
+
+    @property
+    def latency_interval(self) -> tuple[float, float] | None:
+        """Interval of the latency as a share of the reference's, by the rounds where it was timed again."""
+        again = self.rescore.latency_interval if self.rescore is not None else None
+        scores = self.record.scores
+        return again or (scores.latency.interval if scores is not None and scores.latency is not None else None)
 
     @property
     def noisy(self) -> bool:
@@ -165,9 +209,9 @@ class Baseline:
 
     def __str__(self) -> str:
         """One line: what is known of it."""
-        facts = [f"{OBJECTIVES.get(self.figure).label} {self.accuracy:.4f}"]
+        facts = [f"{OBJECTIVES.get(self.figure).label} {units.accuracy(self.accuracy)} points"]
         facts += [f"{milliseconds(self.latency_ms)} ms" + " (noisy)" * self.noisy] if self.latency_ms else []
-        facts += [f"{self.weight_bytes / 2**20:.2f} MiB"] if self.weight_bytes else []
+        facts += [f"{units.mib(self.weight_bytes)} MiB"] if self.weight_bytes else []
         return f"{self.name}: {', '.join(facts)}"
 
 
@@ -222,6 +266,8 @@ class RunSummary:
         objectives: Names, e.g. ``("map_50_95", "latency_ms")``.
         hypervolume: Hypervolume after each complete trial, in order of completion.
         bounds: Constraints that a scheme must keep to stand in the front.
+        reference: Scores of the unquantized model; None before they are known.
+        state: Sentences on how it went, where the study is not over or ran otherwise than on its target; else empty.
     """
 
     name: str
@@ -230,6 +276,8 @@ class RunSummary:
     objectives: tuple[str, ...] = ("map_50_95", "latency_ms")
     hypervolume: tuple[float, ...] = ()
     bounds: ConstraintsSection = field(default_factory=ConstraintsSection)
+    reference: Scores | None = None
+    state: str = ""
 
     @property
     def objective_set(self) -> ObjectiveSet:

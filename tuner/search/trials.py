@@ -11,7 +11,6 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from objectives.objective import MIB
 from objectives.objective_set import ObjectiveSet
 from objectives.scores import Failure, Outcome, Scores, Screened
 from search_spaces.allocation import Allocation
@@ -21,8 +20,9 @@ from search_spaces.formats import UNQUANTIZED
 from search_spaces.reading import record_of
 from search_spaces.space import SearchSpace
 from search_spaces.unsupported import Unsupported
-from tuner.samplers.optuna_compat import finished, propose, running_trial, set_trial_attr
+from tuner.samplers.optuna_compat import SCORES, SCREENED, finished, propose, recorded, running_trial, set_trial_attr
 from tuner.search.records import TrialRecord
+from tuner.search.trial_facts import plain_facts
 from tuner.study.config import StudyConfig
 from tuner.study.run_folder import RunFolder, read_json
 
@@ -134,7 +134,7 @@ class Trials:
             self.study.tell(trial, state=TrialState.FAIL)
             return
         if isinstance(result, Screened):
-            trial.set_user_attr("screened", result.to_json())
+            set_trial_attr(self.study, trial, SCREENED, result.to_json())
             self.study.tell(trial, state=TrialState.PRUNED)
             return
         excesses = self._bounded().violations(result)
@@ -143,15 +143,12 @@ class Trials:
                 trial.set_constraint(name, excess)
         # optuna-dashboard 0.21 reads only the list of Optuna before 5, which Optuna 5 reads too.
         set_trial_attr(self.study, trial, "constraints", list(excesses.values()))
-        trial.set_user_attr("scores", result.to_json())
-        if "map_50" in result.metrics:
-            trial.set_user_attr("map_50", round(result.accuracy.map_50, 4))
-        if result.latency is not None:
-            trial.set_user_attr("latency_ratio", round(result.latency.ratio, 4))
-            if result.latency.noisy:
-                trial.set_user_attr("noisy", True)
-        trial.set_user_attr("weight_mib", round(result.size.weight_bytes / MIB, 3))
-        trial.set_user_attr("average_weight_bits", round(result.size.average_weight_bits, 2))
+        set_trial_attr(self.study, trial, SCORES, result.to_json())
+        reference = read_json(self.run.reference, Scores) if self.run.reference.is_file() else None
+        choices = self._choices(self._frozen(trial.number))
+        allocation = self.space.allocation(choices) if choices is not None else Allocation(())
+        for name, value in plain_facts(result, allocation, self.config.objective_set, reference).items():
+            trial.set_user_attr(name, value)
         self.study.tell(trial, self.config.objective_set.values(result))
 
     def requeue(self, trial: Trial, *, lost: bool = False) -> None:
@@ -249,15 +246,16 @@ class Trials:
         choices = self._choices(trial)
         attrs, name = trial.user_attrs, f"study.db: trial {trial.number}"
         complete = trial.state is TrialState.COMPLETE
+        scores, screened = recorded(trial, SCORES), recorded(trial, SCREENED)
         failed, pruned = trial.state is TrialState.FAIL, trial.state is TrialState.PRUNED
         record = TrialRecord(
             number=trial.number,
             state=trial.state.name,
             origin=str(attrs.get("origin", "sampler")),
             allocation=self.space.allocation(choices) if choices is not None else Allocation(()),
-            scores=record_of(Scores, attrs["scores"], name) if complete and "scores" in attrs else None,
+            scores=record_of(Scores, scores, name) if complete and scores is not None else None,
             failure=record_of(Failure, attrs["failure"], name) if failed and "failure" in attrs else None,
-            screened=record_of(Screened, attrs["screened"], name) if pruned and "screened" in attrs else None,
+            screened=record_of(Screened, screened, name) if pruned and screened is not None else None,
         )
         if complete or failed or pruned:  # it changes no more
             self._ended[trial.number] = record

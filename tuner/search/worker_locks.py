@@ -16,6 +16,8 @@ from typing import Protocol
 import sqlalchemy
 from filelock import FileLock, Timeout
 
+from tuner.study.storage_url import connectable
+
 # How often a worker looks whether it is its turn, seconds; a turn takes some milliseconds.
 _POLL_SECONDS = 0.002
 
@@ -99,7 +101,7 @@ class ServerLocks:
         probes = "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=2"
         check = "-c client_connection_check_interval=1000"
         self._engine = sqlalchemy.create_engine(
-            url,
+            connectable(url),
             poolclass=sqlalchemy.NullPool,
             isolation_level="AUTOCOMMIT",
             connect_args={"options": f"{probes} {check}"},

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from optuna.artifacts import Boto3ArtifactStore, FileSystemArtifactStore
+from optuna.artifacts.exceptions import ArtifactNotFound
 
 from objectives.runners.runner import RuntimeUnavailable
 from search_spaces.durable import durable_file
 from search_spaces.errors import InputError
+from search_spaces.regular import open_regular, read_regular
 from tuner.study.config import ArtifactsSection, S3Section
 
 _CONNECT_SECONDS, _READ_SECONDS, _ATTEMPTS = 5, 60, 3
@@ -98,7 +100,15 @@ class FolderArtifacts(FileSystemArtifactStore):
             try:
                 os.link(path, draft)
             except OSError:
-                shutil.copyfile(path, draft)
+                with open_regular(path) as source, draft.open("wb") as copy:
+                    shutil.copyfileobj(source, copy)
+
+    def open_reader(self, artifact_id: str) -> BinaryIO:
+        """As `optuna.artifacts`; of regular files alone, since what the folder holds is handed out to a browser."""
+        try:
+            return open_regular(self._get_filepath(artifact_id))
+        except (OSError, InputError) as error:
+            raise ArtifactNotFound(f"artifact {artifact_id}: {error}") from None
 
 
 class BucketArtifacts(Boto3ArtifactStore):
@@ -133,7 +143,7 @@ class BucketArtifacts(Boto3ArtifactStore):
 
     def put(self, artifact_id: str, path: Path) -> None:
         """Has the artifact hold what the file holds; its digest lies beside it, so that nothing is sent twice."""
-        digest, key = hashlib.sha256(path.read_bytes()).hexdigest(), self._key(artifact_id)
+        digest, key = hashlib.sha256(read_regular(path, None)).hexdigest(), self._key(artifact_id)
         with self._named():
             if self._digest(key) != digest:
                 self.client.upload_file(str(path), self.bucket, key, ExtraArgs={"Metadata": {"sha256": digest}})

@@ -189,7 +189,8 @@ class SearchSection(Section):
 
     Of `seeds`, the unquantized scheme is always one; ``ladders`` keep the K most sensitive layers high. A sampler that
     learns from the first trial on is given few of them: see `tuner.samplers.opening`. With `patience`
-    a study ends before its trials are done, once so many proposals gained nothing beyond noise.
+    a study ends before its trials are done, once so many proposals gained nothing beyond noise. With `transfer` the
+    search begins from what earlier studies of this user learned of the device's costs and the model's layers.
     """
 
     sampler: Sampler = "model"
@@ -198,6 +199,7 @@ class SearchSection(Section):
     hours: PositiveFloat | None = None
     patience: Positive | None = None
     screening: ScreeningSection | None = None
+    transfer: bool = True
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from objectives.runtimes.engine_builder import EngineBuilder
 from objectives.runtimes.registry import open_runtime
@@ -20,6 +22,7 @@ from search_spaces.formats import UNQUANTIZED, get_format
 from search_spaces.model_graph import ModelGraph
 from search_spaces.space import Rule, SearchSpace
 from tuner.study.config import ModelSection, StudyConfig
+from tuner.study.identity import recorded_space
 from tuner.study.model_file import onnx_file
 
 
@@ -66,6 +69,14 @@ class Inputs:
         told = self.data.contract.note
         head = (f"{self.graph.path}: {told}",) if told else ()
         return (*head, *self.data.full.notes, *self.data.calibration.notes)
+
+    def as_recorded(self, manifest: Mapping[str, Any]) -> Inputs:
+        """The same with the groups called as a run recorded them: older runs call them otherwise.
+
+        Args:
+            manifest: Of a run of the same identity.
+        """
+        return replace(self, space=recorded_space(manifest))
 
     @property
     def dropped(self) -> list[str]:

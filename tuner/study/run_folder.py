@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 import time
 from collections.abc import Iterator
@@ -18,11 +19,11 @@ from search_spaces.allocation import Allocation
 from search_spaces.durable import durable_folder, write_durably
 from search_spaces.errors import InputError
 from search_spaces.reading import parse_json, record_of
+from search_spaces.regular import open_appending, read_regular
+from tuner.study.run_entries import check_entries
 
 T = TypeVar("T")
 _REMEDY = "restore or delete it"
-# Never the end of a name of one of our folders.
-_FILES = (".json", ".jsonl", ".yaml", ".md", ".csv", ".html", ".db", ".npz", ".log")
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class RunFolder:
         self.image_cache = self.cache / "images"
         self.costs = self.cache / "costs.json"
         self.seeds = self.cache / "seeds.json"
+        self.transfer = self.cache / "transfer.json"
         self.evaluations = self.cache / "evaluations"
         self.predictions = self.cache / "predictions"
         self.known = self.cache / "known"
@@ -104,20 +106,14 @@ class RunFolder:
         """Opens the folder of an existing run.
 
         Raises:
-            InputError: It is not one.
+            InputError: It is not one, or holds a link or anything else that is no file or folder in its place.
         """
         run = RunFolder(path)
         if not path.is_dir():
             raise InputError(f"run {str(path)!r}: no such folder; `tuner run STUDY.yaml` starts one")
         if not run.study_file.is_file():
             raise InputError(f"run {str(path)!r}: not a run: it holds no study.yaml; see `tuner run --help`")
-        for folder in (path, run.cache):
-            link = next((entry for entry in folder.glob("*") if entry.is_symlink()), None)
-            if link is not None:  # it would have us write somewhere else
-                raise InputError(f"run {str(path)!r}: holds a link, {link.name!r}; put the file itself in its place")
-            wrong = next((entry for entry in folder.glob("*") if entry.is_dir() and entry.suffix in _FILES), None)
-            if wrong is not None:
-                raise InputError(f"run {str(path)!r}: {wrong.name!r} is a folder where a file belongs; move it away")
+        check_entries(path)
         return run
 
     @property
@@ -128,8 +124,16 @@ class RunFolder:
         return any(path.exists() for path in made) or any(any(folder.glob("*")) for folder in folders)
 
     def remove(self) -> None:
-        """Removes the folder and everything in it."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Removes the folder and everything in it; whoever does holds its lock.
+
+        It loses its name first: nobody who comes meanwhile finds half of it, or works in it.
+        """
+        gone = self.path.with_name(f".{self.path.name}-{secrets.token_hex(4)}")
+        try:
+            self.path.rename(gone)
+        except OSError:  # somebody's mount point
+            gone = self.path
+        shutil.rmtree(gone, ignore_errors=True)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -147,6 +151,8 @@ class RunFolder:
             reason = f"cannot be written ({error.strerror})"
             raise InputError(f"run {str(self.path)!r}: {reason}; check its owner") from None
         try:
+            if not self.path.is_dir():
+                raise InputError(f"run {str(self.path)!r}: was removed by another `tuner`; start it again")
             yield
         finally:
             lock.release()
@@ -154,8 +160,9 @@ class RunFolder:
     def log(self, event: str, **fields: Any) -> None:
         """Appends one event to ``log.jsonl``."""
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
-        with self.log_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"time": f"{stamp}Z", "event": event, **fields}) + "\n")
+        line = json.dumps({"time": f"{stamp}Z", "event": event, **fields})
+        with open_appending(self.log_file) as file:
+            file.write(f"{line}\n".encode())
 
     def save_evaluation(self, allocation: Allocation, result: Outcome) -> None:
         """Makes one evaluation durable: it is never repeated afterwards."""
@@ -199,9 +206,12 @@ def read_text(path: Path) -> str:
         InputError: It is missing, not a file, or no text.
     """
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({type(error).__name__}); {_REMEDY}") from None
+        return read_regular(path).decode()
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not a text file; {_REMEDY}") from None
+    except OSError as error:
+        remedy = "check its owner and permissions" if isinstance(error, PermissionError) else _REMEDY
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
 
 
 def read_json(path: Path, kind: type[T]) -> T:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -17,34 +14,9 @@ import sqlalchemy
 from optuna.storages import RDBStorage
 from sqlalchemy import event
 
-from search_spaces.durable import sync_folder
 from search_spaces.errors import InputError
-
-_BUSY_SECONDS = 60
-_FILE_MODE = 0o644
-
-
-def storage_url(database: Path, url: str | None) -> str:
-    """Returns the study's storage URL, for messages: the user's, or SQLite in the run folder."""
-    return url or f"sqlite:///{database.resolve()}"
-
-
-def sqlite_file(url: str) -> Path | None:
-    """The file that a storage URL names; None of a server's URL.
-
-    Raises:
-        InputError: It is no URL, or one of SQLite's that does not name a file and nothing else.
-    """
-    try:
-        parsed = sqlalchemy.make_url(url)
-    except sqlalchemy.exc.ArgumentError:
-        raise InputError(f"storage {url!r}: not a URL; give sqlite:///FILE, postgresql+psycopg://... or null") from None
-    if parsed.get_backend_name() != "sqlite":
-        return None
-    name = parsed.database or ""
-    if parsed.drivername != "sqlite" or parsed.query or parsed.host or name.startswith((":", "file:")) or not name:
-        raise InputError(f"storage {shown_url(url)!r}: more than a file; give sqlite:///FILE without driver or options")
-    return Path(name)
+from tuner.study import sqlite
+from tuner.study.storage_url import PASSWORD, connectable, detach_password, shown_url, sqlite_file, storage_url
 
 
 def open_storage(database: Path, url: str | None = None, *, pooled: bool = False, create: bool = True) -> RDBStorage:
@@ -57,7 +29,7 @@ def open_storage(database: Path, url: str | None = None, *, pooled: bool = False
             nothing stays open: a connection that outlives its command would write its log back into a database file
             that was replaced meanwhile.
         create: Makes it where there is none yet. Whoever only reads a run does not: the run may be somebody else's,
-            and names what it likes.
+            and names what it likes. A database that this user may not write is then read without any trace.
 
     Raises:
         InputError: The file is not a SQLite database of Optuna's, or damaged, or not there; the URL cannot be opened.
@@ -69,71 +41,38 @@ def open_storage(database: Path, url: str | None = None, *, pooled: bool = False
     target = storage_url(database, url)
     engine_kwargs: dict[str, Any] = {"poolclass": sqlalchemy.QueuePool if pooled else sqlalchemy.NullPool}
     if file is not None:
-        check_sqlite(file)
+        sqlite.check_sqlite(file)
         if not file.exists():
             if not create:
                 raise InputError(f"storage {shown_url(target)!r}: no such file; `tuner run STUDY.yaml` creates it")
-            _create(file)
+            sqlite.create(file, _fill)
         # The file that was checked, whatever characters are in its path, and only as long as it is there.
-        engine_kwargs["creator"] = partial(_connect, file.resolve(), "rw")
+        opener = sqlite.connect if create or sqlite.writable(file) else sqlite.connect_reading
+        engine_kwargs["creator"] = partial(opener, file.absolute())
     try:
         if file is not None:
             storage = RDBStorage("sqlite://", engine_kwargs=engine_kwargs, skip_table_creation=not create)
         else:
-            storage = RDBStorage(target, engine_kwargs=engine_kwargs, skip_table_creation=not create)
+            storage = RDBStorage(connectable(target), engine_kwargs=engine_kwargs, skip_table_creation=not create)
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError, ValueError, KeyError, IndexError) as error:
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        advice = "check `storage` in the study file"
-        raise InputError(f"storage {shown_url(target)!r}: cannot be opened ({line}); {advice}") from None
-    except optuna.exceptions.StorageInternalError:
+        raise _not_opened(target, file, error) from None
+    except optuna.exceptions.StorageInternalError as error:
+        if file is None and isinstance(error.__cause__, sqlalchemy.exc.OperationalError):
+            raise _not_opened(target, file, error.__cause__) from None
         if create:
             raise
         raise InputError(f"storage {shown_url(target)!r}: holds no study; `tuner run STUDY.yaml` makes one") from None
+    if create:
+        event.listen(storage.engine, "connect", _write_ahead)
     event.listen(storage.engine, "connect", _tune_sqlite)
     storage.engine.dispose()  # connections opened before the listener was there
     return storage
-
-
-def _connect(file: Path, mode: str) -> sqlite3.Connection:
-    uri = f"{file.as_uri()}?mode={mode}"
-    return sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, check_same_thread=False)
-
-
-def _create(file: Path) -> None:
-    """Makes the database beside its place and moves it there: whoever dies meanwhile leaves none, rather than half."""
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
-    except OSError as error:
-        raise InputError(f"storage {str(file)!r}: cannot be made ({error.strerror}); choose another place") from None
-    os.close(handle)
-    made = Path(name)
-    try:
-        kwargs = {"poolclass": sqlalchemy.NullPool, "creator": partial(_connect, made.resolve(), "rw")}
-        close_storage(RDBStorage("sqlite://", engine_kwargs=kwargs))
-        made.chmod(_FILE_MODE)
-        try:
-            os.link(made, file)
-        except FileExistsError:  # another process was faster, and works with its own
-            pass
-        except OSError:  # no hard links here
-            made.replace(file)
-    finally:
-        made.unlink(missing_ok=True)
-    sync_folder(file.parent)
 
 
 def close_storage(storage: RDBStorage) -> None:
     """Ends all connections of a storage."""
     storage.remove_session()
     storage.engine.dispose()
-
-
-def shown_url(url: str) -> str:
-    """A storage URL without its password."""
-    try:
-        return sqlalchemy.make_url(url).render_as_string(hide_password=True)
-    except sqlalchemy.exc.ArgumentError:
-        return url
 
 
 @contextmanager
@@ -153,68 +92,35 @@ def damage_named(database: Path, url: str | None) -> Iterator[None]:
         raise InputError(f"storage {where!r}: holds what no study of ours holds ({reason}); restore it") from None
 
 
+def _not_opened(target: str, file: Path | None, error: Exception) -> InputError:
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    advice = "check `storage` in the study file"
+    if file is None:
+        advice += f"; a run keeps no password: set {PASSWORD}, or what the driver reads, as ~/.pgpass"
+    return InputError(f"storage {shown_url(target)!r}: cannot be opened ({line}); {advice}")
+
+
+def _fill(file: Path) -> None:
+    """Makes Optuna's tables in an empty SQLite file."""
+    kwargs = {"poolclass": sqlalchemy.NullPool, "creator": partial(sqlite.connect, file.absolute())}
+    close_storage(RDBStorage("sqlite://", engine_kwargs=kwargs))
+
+
+def _write_ahead(connection: Any, _: object) -> None:
+    """With WAL and synchronous=NORMAL a commit costs no fsync, and a killed process loses none."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA journal_mode=WAL")
+
+
 def _tune_sqlite(connection: Any, _: object) -> None:
-    """WAL and synchronous=NORMAL: a commit costs no fsync, and a killed process loses none.
+    """What lasts as long as a connection.
 
     A transaction that writes takes the write lock when it begins: one that reads first and writes later is refused at
     once, without any waiting, where another writer came in between (https://www.sqlite.org/isolation.html).
     """
     if isinstance(connection, sqlite3.Connection):
         connection.isolation_level = "IMMEDIATE"
-        connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
-
-
-def check_sqlite(path: Path) -> None:
-    """Checks an existing SQLite file without changing it.
-
-    Raises:
-        InputError: It is not a SQLite database, is damaged, or holds something else than Optuna studies.
-        sqlite3.OperationalError: The disk is full, or fails.
-    """
-    advice = "it was left as it is; move it away or choose another --run DIR"
-    # SQLite follows links, and obeys what lies beside a database: a rollback journal may name another file to delete.
-    # Ours are made in another folder entry and write ahead, so none has such a journal.
-    for beside in ("", "-wal", "-shm", "-journal"):
-        part = path.with_name(path.name + beside)
-        if not os.path.lexists(part):
-            continue
-        if beside == "-journal" and part.lstat().st_size:
-            raise InputError(f"{part}: a rollback journal, which no study leaves; {advice}")
-        if not stat.S_ISREG(part.lstat().st_mode):
-            raise InputError(f"{part}: not a regular file; {advice}")
-    if not path.exists():
-        if os.path.lexists(f"{path}-wal"):  # it would be played back into another database
-            raise InputError(f"{path}-wal: the log of a database that is gone; restore {path.name}, or move it away")
-        return
-    # SQLite alone may open the file: closing any other handle on it drops all locks that this process holds there
-    # (https://www.sqlite.org/howtocorrupt.html, 2.2), and the next reader to leave removes the log of a living writer.
-    if not (path.is_file() and os.access(path, os.R_OK)):
-        raise InputError(f"{path}: cannot be read; {advice}")
-    try:
-        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
-        try:
-            found = connection.execute("SELECT type, name FROM sqlite_master").fetchall()
-            tables = {name for kind, name in found if kind == "table"}
-            code = [name for kind, name in found if kind in ("view", "trigger")]
-            state = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        finally:
-            connection.close()
-    except (UnicodeDecodeError, sqlite3.OperationalError) as error:
-        if "decode" in str(error):
-            raise InputError(f"{path}: damaged SQLite database (a name in it is no text); {advice}") from None
-        # The disk's fault, not the file's.
-        raise sqlite3.OperationalError(f"{path}: {error}; make room or check the disk, then resume") from None
-    except sqlite3.Error as error:
-        if "not a database" in str(error):
-            raise InputError(f"{path}: not a SQLite database; {advice}") from None
-        raise InputError(f"{path}: damaged SQLite database ({error}); {advice}") from None
-    if state != "ok":
-        raise InputError(f"{path}: damaged SQLite database ({state.splitlines()[0]}); {advice}")
-    if code:  # it would run with our own statements, and may never end
-        raise InputError(f"{path}: a SQLite database, but not of a study: it holds {code[0]!r}; {advice}")
-    if tables and not {"studies", "trials", "version_info"} <= tables:
-        raise InputError(f"{path}: a SQLite database, but not of a study; {advice}")
 
 
 def run_of(url: str, name: str | None = None) -> Path:
@@ -227,6 +133,7 @@ def run_of(url: str, name: str | None = None) -> Path:
     Raises:
         InputError: The storage cannot be opened, the study is not there, or its folder is not to be seen from here.
     """
+    url = detach_password(url) or url  # the run's study file names the same storage, without it
     storage = open_storage(Path(), url, create=False)
     with damage_named(Path(), url):
         found = ((study.study_name, study.user_attrs) for study in storage.get_all_studies())

@@ -34,7 +34,9 @@ def read_study(
         InputError: The file is missing, too large, not YAML, or does not describe a study; a path in it
             does not exist.
     """
-    data, root = read_yaml(path, "study file"), path.resolve().parent
+    check_name(path)
+    data = read_yaml(path, "study file")
+    root = Path(os.path.realpath(path)).parent  # loops are told by whoever opens the file
     return study_of(data, str(path), root, overrides, check_paths=check_paths, moved_from=moved_from)
 
 
@@ -77,6 +79,19 @@ def study_of(
     return config
 
 
+def check_name(path: Path) -> None:
+    """Refuses a path that no study file, report or data base could name, before hours are spent there.
+
+    Raises:
+        InputError: It is not UTF-8.
+    """
+    whole = path.absolute()
+    try:
+        str(whole).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{str(whole)!r}: its name is not UTF-8; rename it, or choose another place") from None
+
+
 def runtime_settings(name: str, pairs: Sequence[str]) -> RuntimeSettings:
     """Reads ``KEY=VALUE`` texts as a study's runtime section, for commands that have no study.
 
@@ -95,7 +110,7 @@ def runtime_settings(name: str, pairs: Sequence[str]) -> RuntimeSettings:
 def write_study(config: StudyConfig, folder: Path) -> str:
     """Returns the composed study as YAML text for a file in `folder`, with paths relative to that folder."""
     with contextlib.suppress(ValueError):  # on another drive: absolute paths stay
-        config = _map_paths(config, lambda text: os.path.relpath(text, folder.resolve()))
+        config = _map_paths(config, lambda text: os.path.relpath(text, os.path.realpath(folder)))
     return yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
 
 

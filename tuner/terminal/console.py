@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import errno
+import io
 import json
+import os
 import sqlite3
 import sys
+import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from search_spaces.errors import InputError
+from search_spaces.passwords import without_passwords
 from tuner.terminal.signals import Interrupted
+from tuner.terminal.words import DISK, OWN_LIMITS, of_system, of_text, one_line
 
-DONE, BAD_INPUT, ENVIRONMENT, FAILURES, STORAGE, INTERRUPTED = 0, 2, 3, 4, 5, 130
-_LONGEST = 1000  # characters of an error
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+DONE, CRASHED, BAD_INPUT, ENVIRONMENT, FAILURES, STORAGE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
 
 def say(text: str) -> None:
     """Writes a line for people, to stderr."""
-    print(text, file=sys.stderr, flush=True)
+    with suppress(BrokenPipeError):  # nobody listens any more
+        print(text, file=sys.stderr, flush=True)
 
 
 def show(data: Any) -> None:
@@ -41,7 +45,11 @@ def show_table(head: list[str], rows: list[list[str]], left: set[str] | None = N
 def guarded(work: Callable[[], None]) -> int:
     """Runs a command and turns its errors into one line on stderr and an exit code."""
     try:
-        work()
+        _escape_what_is_unknown()
+        try:
+            work()
+        finally:
+            _flush()
     except InputError as error:
         return _fail(BAD_INPUT, error)
     except Interrupted as error:
@@ -50,15 +58,42 @@ def guarded(work: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         say("tuner: interrupted")
         return INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()
+    except BrokenPipeError:  # as of `| head`
         return DONE
     except Exception as error:
         code = _code(error)
-        if code is None:
-            raise
+        if code is None:  # a fault of ours, which a report of it should show whole
+            say(without_passwords(traceback.format_exc()).rstrip())
+            return CRASHED
         return _fail(code, error)
     return DONE
+
+
+def _flush() -> None:
+    """Sends what is left to stdout, which may refuse it: now, and not once more when the interpreter ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise
+
+
+def _replace_closed_streams() -> None:
+    """Puts the null device in place of streams that are closed.
+
+    Their numbers would go to the next files that are opened, and messages would be written into those.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
+
+
+def _escape_what_is_unknown() -> None:
+    """Has a terminal that knows few characters show the others as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _code(error: Exception) -> int | None:
@@ -72,21 +107,21 @@ def _code(error: Exception) -> int | None:
     module = type(error).__module__
     if isinstance(error, sqlite3.Error) or module.startswith("sqlalchemy") or name == "StorageInternalError":
         return STORAGE
-    if isinstance(error, OSError) and error.errno in _DISK:
-        return STORAGE
-    if isinstance(error, IsADirectoryError | NotADirectoryError):  # a file of a run's in the wrong shape
-        return BAD_INPUT
-    return None
+    if isinstance(error, OSError):
+        own = ENVIRONMENT if error.errno in OWN_LIMITS or isinstance(error, ConnectionError) else BAD_INPUT
+        return STORAGE if error.errno in DISK else own
+    return BAD_INPUT if isinstance(error, UnicodeError) else None
 
 
 def _fail(code: int, error: BaseException) -> int:
     cause = error.__cause__ if code == STORAGE else None  # Optuna tells what it did, SQLAlchemy what went wrong
     text = f"{error} ({cause})" if cause is not None else str(error) or type(error).__name__
-    say(f"tuner: error: {_one_line(text)}")
+    if isinstance(error, OSError):
+        text = of_system(error)
+    elif isinstance(error, UnicodeError):
+        text = of_text(error)
+    say(f"tuner: error: {one_line(text)}")
     return code
 
 
-def _one_line(text: str) -> str:
-    """A message as one line of a terminal: it may quote what a stranger wrote."""
-    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
-    return line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
+_replace_closed_streams()  # before anything of ours opens a file

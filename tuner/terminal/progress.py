@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+from search_spaces.limits import renew
+
 #: Opens a step: ``with steps("calibration", 128) as done: done(1)``. A total of 1 is a step that cannot tell how far it
 #: is; one of 0 a step that is worth a word only where it takes long.
 Steps = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
@@ -45,7 +47,12 @@ def bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
     many = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) if total > 1 else (TimeElapsedColumn(),)
     with Progress(TextColumn("{task.description}"), *many, console=console, transient=True) as progress:
         task = progress.add_task(title, total=total or None)
-        yield lambda done: progress.update(task, completed=done)
+
+        def show(done: int) -> None:
+            renew()
+            progress.update(task, completed=done)
+
+        yield show
     if total:
         console.print(f"{title}: {total} done" if total > 1 else f"{title}: done", highlight=False)
 
@@ -88,6 +95,7 @@ class _Step:
 
     def done(self, count: int) -> None:
         """So many of the total are done."""
+        renew()
         self._count = count
 
     def line(self) -> str:

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from objectives.devices.gpu import Gpu, find_gpu, visible_gpus
+from objectives.devices.waiting import TOLD, told
 from objectives.runtimes.registry import RUNTIMES
 from objectives.runtimes.settings import RuntimeSettings
+from search_spaces.regular import open_appending
 from tuner.workers.supervisor import Start
 
 
@@ -20,23 +22,33 @@ class LocalWorker:
     Args:
         run: Folder of the run.
         log: File that its words are added to.
+        tells: Whether it tells people, in its starter's place, for whom it waits; one of all workers does.
         one_gpu: Whether it sees no GPU but its own, whatever the study's ``runtime.device`` counts here.
         gpu: Its GPU, as ``CUDA_VISIBLE_DEVICES`` names it; by default this process's.
     """
 
-    def __init__(self, run: Path, log: Path, *, one_gpu: bool = False, gpu: str | None = None) -> None:
+    def __init__(
+        self, run: Path, log: Path, *, tells: bool = False, one_gpu: bool = False, gpu: str | None = None
+    ) -> None:
         command = [sys.executable, "-m", "tuner", "worker", str(run), "--attached"]
         command += ["--device", "0"] if one_gpu else []
-        visible = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
-        with log.open("ab") as file:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=file,
-                stderr=file,
-                env={**os.environ, **visible},
-                start_new_session=True,
-            )
+        own = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
+        seen = [os.dup(told())] if tells and sys.platform != "win32" else []  # its stderr has that number
+        own[TOLD] = str(seen[0]) if seen else ""
+        try:
+            with open_appending(log) as file:
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=file,
+                    stderr=file,
+                    env={**os.environ, **own},
+                    pass_fds=seen,
+                    start_new_session=True,
+                )
+        finally:
+            for descriptor in seen:
+                os.close(descriptor)
 
     def poll(self) -> int | None:
         """Its exit status; None as long as it runs."""
@@ -74,9 +86,9 @@ def local_start(runtime: RuntimeSettings, count: int) -> Start:
         count: Number of workers.
     """
     if not RUNTIMES.get(runtime.name).gpu:
-        return lambda index, run, log: LocalWorker(run, log)
+        return lambda index, run, log: LocalWorker(run, log, tells=index == 0)
     gpus = spread(find_gpu(runtime.device), visible_gpus(), count)
-    return lambda index, run, log: LocalWorker(run, log, one_gpu=True, gpu=gpus[index].uuid)
+    return lambda index, run, log: LocalWorker(run, log, tells=index == 0, one_gpu=True, gpu=gpus[index].uuid)
 
 
 def spread(first: Gpu, visible: Sequence[Gpu], count: int) -> list[Gpu]:

@@ -6,6 +6,7 @@ takes its workers with it, and what they claimed is free again.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +14,10 @@ from typing import Any
 
 from objectives.runners.runner import RuntimeUnavailable
 from search_spaces.errors import InputError
+from search_spaces.regular import open_appending
 from tuner.search.worker_locks import serves_hosts
 from tuner.study.config import StudyConfig
+from tuner.study.storage_url import PASSWORD
 from tuner.terminal.console import BAD_INPUT, DONE, say
 from tuner.workers.local import LocalWorker
 from tuner.workers.ray_cluster import RayCluster, foreign_nodes, joined, one_host_line, own_addresses, room_for
@@ -32,11 +35,14 @@ class Place:
         log: File that the worker's words are added to; the one who asks has made it.
         one_gpu: Whether Ray lets it see one GPU.
         hosts: Addresses that it may be placed on; None where any will do.
+        password: Of the storage, which Ray shows nobody: as an environment of Ray's it would.
     """
 
-    def __init__(self, run: Path, log: Path, one_gpu: bool, hosts: Collection[str] | None) -> None:
+    def __init__(self, run: Path, log: Path, one_gpu: bool, hosts: Collection[str] | None, password: str) -> None:
         import ray
 
+        if password:
+            os.environ[PASSWORD] = password
         self._node = ray.util.get_node_ip_address()
         self._log = log
         self._refusal = _refusal(self._node, log, hosts)
@@ -80,8 +86,8 @@ class RayWorker:
                 self._status, said = LOST, f"ray: {' '.join(str(error).split())}"
                 self._ray.kill(self._actor)  # where only the way to it was lost, it would go on unwatched
             if said:
-                with self._log.open("a", encoding="utf-8") as file:
-                    file.write(f"{said}\n")
+                with open_appending(self._log) as file:
+                    file.write(f"{said}\n".encode())
         return self._status
 
     def waiting(self) -> bool:
@@ -115,6 +121,7 @@ def ray_start(cluster: RayCluster, config: StudyConfig, count: int) -> Iterator[
     wanted = cluster.resources(config.runtime)
     with joined(cluster.address) as ray:
         nodes = [node for node in ray.nodes() if node["Alive"]]
+        password = os.environ.get(PASSWORD, "")
         hosts = None if serves_hosts(config.storage) else own_addresses()
         if hosts is not None and (foreign := foreign_nodes(nodes, hosts)):
             raise InputError(f"storage: {one_host_line(foreign)}")
@@ -127,8 +134,8 @@ def ray_start(cluster: RayCluster, config: StudyConfig, count: int) -> Iterator[
         placed = ray.remote(max_restarts=0, max_concurrency=3, scheduling_strategy="SPREAD", **wanted)(Place)
 
         def start(index: int, run: Path, log: Path) -> Worker:
-            log.touch()
-            return RayWorker(ray, placed.remote(run, log, config.runtime_type.gpu, hosts), log)
+            open_appending(log).close()
+            return RayWorker(ray, placed.remote(run, log, config.runtime_type.gpu, hosts, password), log)
 
         yield start
 

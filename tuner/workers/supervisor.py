@@ -10,6 +10,7 @@ from typing import Protocol
 
 from objectives.runners.runner import RuntimeUnavailable
 from search_spaces.errors import InputError
+from search_spaces.regular import read_regular
 from tuner.search.loop import RepeatedFailureError, progress
 from tuner.search.session import Session
 from tuner.search.trials import counted
@@ -120,7 +121,7 @@ def end(workers: list[Worker]) -> None:
 
 def last_line(log: Path) -> str:
     """What a worker said last."""
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.is_file() else []
+    lines = read_regular(log).decode(errors="replace").strip().splitlines() if log.exists() else []
     return lines[-1] if lines else "it said nothing"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import shlex
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from objectives.runtimes.engine_builder import BuildError
 from objectives.runtimes.openvino.devices import core, first_line, properties
 from objectives.runtimes.openvino.settings import OpenVinoSettings
+from search_spaces.limits import scratch
 
 if TYPE_CHECKING:
     import openvino
@@ -73,7 +73,7 @@ def own_files(model: bytes) -> dict[str, bytes]:
     """
     import openvino
 
-    with tempfile.TemporaryDirectory(prefix="tuner-") as folder:
+    with scratch() as folder:
         path = Path(folder) / GRAPH
         graph = _read(model)
         graph.set_friendly_name("model")

@@ -5,7 +5,6 @@ Element types that a device lists say nothing of what it computes in; the graph 
 
 from __future__ import annotations
 
-import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from objectives.runtimes.support import COMPUTES, Support, SupportKind
 from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError
 from search_spaces.formats import FORMATS, UNQUANTIZED
+from search_spaces.limits import scratch
 from search_spaces.model_graph import ModelGraph
 
 _LAYER = "layer"
@@ -41,7 +41,7 @@ def probed(fmt: str, settings: OpenVinoSettings) -> Support:
     """
     if fmt == UNQUANTIZED:
         return COMPUTES
-    with tempfile.TemporaryDirectory(prefix="tuner-") as folder:
+    with scratch() as folder:
         graph = _one_layer(Path(folder) / "layer.onnx")
     table = CalibrationTable(graph.digest, "max", 0, {"max": {"images": (0.0, 1.0), "result": (-8.0, 8.0)}})
     made = Materializer(graph, table, OPENVINO, WeightSettings("rtn"))

@@ -19,7 +19,7 @@ from search_spaces.costs import CostTable
 from search_spaces.errors import InputError
 from search_spaces.formats import FORMATS, UNQUANTIZED, Format, get_format
 from search_spaces.layers import Layer
-from search_spaces.reading import parse_json, record_of
+from search_spaces.reading import read_json, record_of
 from search_spaces.sensitivity import SensitivityEntry, SensitivityTable
 
 
@@ -57,11 +57,7 @@ class ReplaySettings:
         if path is None:
             return ReplaySettings()
         remedy = "see objectives/runtimes/replay/evaluator.py"
-        try:
-            text = path.read_bytes()
-        except OSError as error:
-            raise InputError(f"{path}: not a replay file ({error.strerror}); {remedy}") from None
-        settings = record_of(ReplaySettings, parse_json(text, str(path), remedy), str(path), remedy)
+        settings = record_of(ReplaySettings, read_json(path, remedy), str(path), remedy)
         numbers = (settings.delay, settings.reference_map, settings.reference_ms, settings.noise, settings.jitter)
         if not all(math.isfinite(number) and number >= 0 for number in numbers):
             raise InputError(f"{path}: holds a number that is negative or not finite; {remedy}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -29,6 +28,7 @@ from search_spaces.allocation import Allocation
 from search_spaces.durable import write_durably
 from search_spaces.formats import FORMATS
 from search_spaces.layers import Layer
+from search_spaces.limits import scratch
 from search_spaces.model_graph import ModelGraph
 
 
@@ -117,7 +117,7 @@ class SupportTable:
     ) -> Iterator[tuple[str, str]]:
         """``(key, reason)`` of each; in a process of its own, which a crash of the builder may end."""
         pool = None
-        with tempfile.TemporaryDirectory(prefix="tuner-") as folder:
+        with scratch() as folder:
             for key, (layer, fmt) in missing.items():
                 alone = one_layer(graph, layer, nodes[layer.name], Path(folder) / "layer.onnx")
                 ranges = {name: (-1.0, 1.0) for name in (layer.input, layer.output)}

@@ -16,6 +16,7 @@ from objectives.tasks.detection.predict import InferenceRunner
 from objectives.tasks.detection.predictions import Predictions
 from objectives.tasks.detection.thresholds import Thresholds
 from search_spaces.errors import InputError
+from search_spaces.limits import renew, step
 from search_spaces.model_graph import ModelGraph
 from search_spaces.plugins import plugins
 
@@ -58,7 +59,8 @@ def check_model(graph: ModelGraph, detector: Detector, images: PreprocessedImage
     """As `check_reading`, on ONNX Runtime; nothing is checked where that lacks an operator of the model."""
     if plugins(graph.model):
         return
-    with OnnxRuntimeRunner(graph.model.SerializeToString(), threads=0) as runner:
+    running = step(graph.path, "running it on some images")
+    with running, OnnxRuntimeRunner(graph.model.SerializeToString(), threads=0) as runner:
         check_reading(graph, detector, runner, images)
 
 
@@ -99,6 +101,7 @@ def _outputs(runner: InferenceRunner, images: PreprocessedImages, batch: int, fa
     for start in range(0, count, batch):
         rows = [min(row, count - 1) for row in range(start, start + batch)]
         outputs = [np.asarray(output) for output in runner.infer(images.at(rows) * np.float32(factor))]
+        renew()
         if batch == 1:
             found.append(outputs)
         else:

@@ -18,6 +18,7 @@ from objectives.tasks.detection.heads.instances import KEYPOINTS, MASKS, Instanc
 from objectives.tasks.detection.predictions import Predictions
 from objectives.tasks.detection.thresholds import Thresholds
 from search_spaces.errors import InputError
+from search_spaces.limits import renew
 
 
 class NonFiniteOutputError(InputError):
@@ -86,6 +87,7 @@ def predict(
         try:
             for job in jobs:
                 done += job.result()
+                renew()
                 if progress is not None:
                     progress(len(done))
         except BaseException:

@@ -121,3 +121,11 @@ def test_a_hang_is_a_timeout(graph: ModelGraph, settings: EvaluatorSettings) -> 
         failed = evaluator.evaluate(_uniform(graph, "int8"), reference)
     assert isinstance(failed, Failure) and failed.kind == "timeout"
     assert not [p for p in psutil.Process().children() if "spawn_main" in " ".join(p.cmdline())]
+
+
+def test_memory_beyond_the_limit_is_a_failure(
+    graph: ModelGraph, settings: EvaluatorSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNER_MEMORY_GIB", "0.02")  # less than the interpreter and its libraries take
+    with Evaluator(settings) as evaluator, pytest.raises(InputError, match=r"0\.0 GiB is the limit"):
+        evaluator.reference()

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -96,6 +97,48 @@ def test_the_command_line_refuses_it_in_one_line(tmp_path):
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("tuner: error: ") and done.stderr.count("\n") == 1
     assert "posix.system" in done.stderr and not (tmp_path / "created").exists()
+
+
+class _Distilled:
+    def __init__(self, teacher: object) -> None:
+        self.teacher = teacher
+
+    def __reduce__(self):
+        from ultralytics.nn.distill_model import DistillationModel
+
+        return DistillationModel, (self.teacher,)
+
+
+class _Wide:
+    def __reduce__(self):
+        return torch.nn.Linear, (10**6, 10**6)
+
+
+class _Yaml:
+    def __reduce__(self):
+        return tasks.DetectionModel, ("http://localhost:9/model.yaml",)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (_Distilled("http://localhost:9/teacher.pt"), "asks for ultralytics.nn.distill_model.DistillationModel"),
+        (_Wide(), "calls torch.nn.modules.linear.Linear with arguments of its own"),
+        (_Yaml(), "calls ultralytics.nn.tasks.DetectionModel with arguments of its own"),
+        (bytearray(10), "asks for builtins.bytearray"),
+        (torch.zeros(1).expand(10**5, 10**5), "makes a tensor of 10000000000 numbers from 1"),
+    ],
+)
+def test_a_constructor_that_acts_or_takes_all_memory_is_never_called(tmp_path, monkeypatch, content, said):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model": content}, "evil.pt")
+    with pytest.raises(InputError, match=rf"^evil\.pt: refused: its pickle {re.escape(said)}"):
+        load_checkpoint(Path("evil.pt"))
+    assert [path.name for path in tmp_path.iterdir()] == ["evil.pt"]
+
+
+def test_a_model_of_a_name_that_ultralytics_would_download_is_read(tmp_path):
+    assert load_checkpoint(save_checkpoint(tmp_path / "yolov5n.pt", "yolov8n.yaml")).classes
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint at all", b"PK\x03\x04 cut short"])

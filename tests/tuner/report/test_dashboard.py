@@ -188,3 +188,18 @@ def test_listens_on_loopback_only(run: Path) -> None:
     with DashboardServer(f"sqlite:///{run / 'study.db'}", FolderArtifacts(run / "artifacts"), 0) as server:
         assert server._server.socket.getsockname()[0] == "127.0.0.1"
         assert server.url == f"http://127.0.0.1:{server.port}/dashboard"
+
+
+def test_our_figure_is_put_first_and_trials_have_notes(run: Path, client: Client) -> None:
+    attach_to(run)
+    status, page, headers = client("GET", "/dashboard/studies/1")
+    assert status == 200 and int(headers["Content-Length"]) == len(page)
+    study = json.loads(client("GET", "/api/studies/1")[1])
+    (graph,) = study["plotly_graph_objects"]
+    assert f'[id="user-defined-plot:{graph["id"]}"]' in page.decode() and b"order: -1" in page
+    first, second = (trial["note"] for trial in study["trials"])
+    assert first["body"].startswith("The unquantized model") and "speed-up: 1.00x" in first["body"]
+    assert "by the figures of the search images" in second["body"] and "- speed-up: 2.50x" in second["body"]
+    assert "formats: int8 x 2" in second["body"] and "tuner export" in second["body"]
+    assert second["version"] == 1, "a second call writes nothing again"
+    assert client("GET", "/static/bundle.js")[0] == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from dataclasses import replace
@@ -15,15 +16,17 @@ from objectives.scores import Accuracy, Failure, Latency, Scores, Size
 from search_spaces.allocation import Allocation
 from search_spaces.layers import Layer
 from search_spaces.sensitivity import SensitivityEntry, SensitivityTable
-from tuner.report import write_report
+from tuner.report.answer import headline, reasons
 from tuner.report.engine import by_layer
 from tuner.report.figures import bit_width_map
+from tuner.report.html import page as write_page
 from tuner.report.labels import place
 from tuner.report.pareto import hover, pareto_figure
 from tuner.report.progress import correlate, prior_figure
 from tuner.report.tables import front_html, front_markdown
-from tuner.report.view import Run, points, recommendation
+from tuner.report.view import Run
 from tuner.search.records import Baseline, FrontMember, Preview, Rescore, RunSummary, TrialRecord
+from tuner.terminal import units
 
 EVIL = "/model.0/<script>alert(1)</script>/Conv"
 NAMES = [EVIL, *(f"/model.{i}/conv/Conv" for i in range(1, 90))]
@@ -76,14 +79,14 @@ RECORDS = [
     TrialRecord(5, "FAIL", "sampler", scheme(7), None, Failure("build", "node <b>x</b> has no kernel", "log-5.txt")),
     TrialRecord(6, "RUNNING", "sampler", scheme(8)),
 ]
-RESCORE = Rescore(accuracy(0.428, 157), accuracy(0.40, 29), -0.004, (-0.012, 0.004), -0.006, (-0.02, 0.01))
+RESCORE = Rescore(accuracy(0.428, 157), accuracy(0.40, 29), -0.004, (-0.009, 0.004), -0.006, (-0.02, 0.01))
 FRONT = [FrontMember(RECORDS[4]), FrontMember(RECORDS[3], RESCORE, True), FrontMember(RECORDS[1])]
 BASELINES = [Baseline("ORT <static>, Conv only", 0.427, 46.5)]
 SUMMARY = RunSummary("study <one>", "m.onnx", {"machine": "2 cores & more"}, hypervolume=(1.0, 2.0, 2.5, 2.5, 3.0))
 RUN = Run.of(SUMMARY, RECORDS, FRONT, BASELINES)
 
 
-def report(out: Path, **changes: object) -> str:
+def report(**changes: object) -> str:
     values: dict[str, object] = {
         "summary": SUMMARY,
         "records": RECORDS,
@@ -92,14 +95,14 @@ def report(out: Path, **changes: object) -> str:
         "layers": LAYERS,
         "table": TABLE,
         "previews": [Preview('a".jpg', b"\xff\xd8left", b"\xff\xd8right")],
-        "out": out,
+        "folder": Path("runs/demo"),
     }
-    return write_report(**{**values, **changes}).read_text(encoding="utf-8")  # type: ignore[arg-type]
+    return write_page(**{**values, **changes})  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return report(tmp_path_factory.mktemp("report") / "report.html")
+def text() -> str:
+    return report()
 
 
 def test_is_self_contained_with_one_copy_of_plotly(text: str) -> None:
@@ -127,42 +130,16 @@ def test_escapes_what_users_write(text: str) -> None:
     assert EVIL not in prior_figure(RUN, TABLE).to_json()
 
 
-def test_says_what_to_take(text: str) -> None:
-    headline, detail = recommendation(RUN)
-    assert headline == (
-        "Trial 3: 2.9x faster than the reference at −0.4 mAP points [95 % interval −1.2 to +0.4], "
-        "27 % of the fp32 weight size"
-    )
-    assert "int8 x 85, fp16 x 5" in detail and "29 of them that the search never saw" in detail
-    assert headline in text
+def test_the_first_screen_is_the_answer_and_the_facts_come_last(text: str) -> None:
+    headings = re.findall(r"<h2>(.*?)</h2>", text)
+    assert headings[0] == headline(RUN) and headings[-1] == "This run"
+    assert text.index(html.escape(reasons(RUN)[0])) < text.index('id="plot-pareto"') < text.index("2 cores &amp; more")
     assert "--trial 3 --out DIR" in text
 
 
-@pytest.mark.parametrize(
-    ("front", "records", "expected"),
-    [
-        ([], [], "No trial is complete"),
-        ([FrontMember(RECORDS[1])], RECORDS, "No scheme stays within one point"),
-        ([FrontMember(RECORDS[3], None, True)], RECORDS, "at −0.4 mAP points, 27 %"),
-    ],
-)
-def test_recommendation_of_less(front: list[FrontMember], records: list[TrialRecord], expected: str) -> None:
-    assert expected in recommendation(Run.of(SUMMARY, records, front, []))[0]
-
-
-def test_empty_run_gives_a_page(tmp_path: Path) -> None:
-    page = report(tmp_path, records=[], front=[], baselines=[], layers=[], table=None, previews=[])
-    assert "No trial is complete yet" in page
-    assert (tmp_path / "report.html").is_file()
-    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
-
-
-def test_failed_write_keeps_the_old_report(tmp_path: Path) -> None:
-    (tmp_path / "report.html").write_text("old")
-    broken = [Preview("x", None, b"")]  # type: ignore[arg-type]
-    with pytest.raises(TypeError):
-        report(tmp_path / "report.html", previews=broken)
-    assert (tmp_path / "report.html").read_text() == "old"
+def test_empty_run_gives_a_page() -> None:
+    page = report(records=[], front=[], baselines=[], layers=[], table=None, previews=[])
+    assert "No scheme is measured yet" in page and "The front is empty" in page and "plot-pareto" not in page
 
 
 def test_noise_is_marked_in_table_and_hover() -> None:
@@ -171,28 +148,28 @@ def test_noise_is_marked_in_table_and_hover() -> None:
     records = [replace(record, scores=marked) if record.number == 4 else record for record in RECORDS]
     rescore = replace(RESCORE, ratios=(0.34, 0.35, 0.36), noisy_rounds=2)
     run = Run.of(SUMMARY, records, [FrontMember(records[4]), FrontMember(records[3], rescore)], BASELINES)
-    assert hover(run, records[4]).count("noisy, 44.0 to 53.0 ms") == 1 and "noisy" not in hover(run, records[3])
+    assert hover(run, records[4]).count("noisy, 44.0 to 53.0 ms") == 1 and "in the search" not in hover(run, records[3])
     table = front_html(run)
-    assert "48.0~" in table and "35.0~ [34.0 to 36.0]" in table and "34.5~" not in table
+    assert "48.0~" in table and "35.0~ (34.0 to 36.0)" in table and "34.5" not in table
     assert "~ timed on a noisy machine" in front_markdown(run, None) and "noisy" not in front_markdown(RUN, None)
 
 
 def test_pareto_figure_labels_the_comparisons() -> None:
     figure = pareto_figure(RUN)
     labels = [annotation.text for annotation in figure.layout.annotations]
-    assert "reference" in labels and "trial 3, recommended" in labels and "all int8" in labels
+    assert "unquantized" in labels and "trial 3, recommended" in labels and "all int8" in labels
     assert "ORT &lt;static&gt;, Conv only" in labels
-    assert any(label.startswith("all w4a16 (mAP 2.0, below the axis)") for label in labels)
+    assert any(label.startswith("all w4a16 (−41.2, below the axis)") for label in labels)
     names = [trace.name for trace in figure.data]
     assert any(name and name.startswith("failed: 1") for name in names)
-    assert figure.layout.yaxis.range[0] > 30  # the collapsed scheme does not flatten the rest
+    assert figure.layout.yaxis.range[0] > -10  # the collapsed scheme does not flatten the rest
     assert '"bdata"' not in figure.to_json()
 
 
 def test_three_objectives_are_coloured_by_size() -> None:
     summary = RunSummary("s", "m", objectives=("map_50_95", "latency_ms", "weight_mib"))
     figure = pareto_figure(Run.of(summary, RECORDS, FRONT, BASELINES))
-    front = next(trace for trace in figure.data if trace.name == "front")
+    front = next(trace for trace in figure.data if trace.name == "front" and trace.hovertext)
     assert list(front.marker.color) == [7.0, 12.0]
 
 
@@ -201,7 +178,11 @@ def test_without_latency_the_size_is_the_cost() -> None:
     run = Run.of(summary, RECORDS, FRONT, [])
     assert [member.record.number for member in run.members] == [1, 3, 4]
     assert "MiB" in pareto_figure(run).layout.xaxis.title.text
-    assert "x faster" not in recommendation(run)[0]
+    assert "as fast" not in headline(run) and "7.30 MiB" in headline(run)
+    page = report(summary=summary, baselines=[])
+    shown = re.sub(r"<script.*?</script>", "", page, flags=re.S)
+    assert " ms" not in shown and "0.0 ms" not in page and "speed-up" not in shown
+    assert "Latency was not measured" in shown
 
 
 def test_map_has_a_colour_per_format_and_a_row_per_layer() -> None:
@@ -236,7 +217,7 @@ def test_markdown_front_and_numbers() -> None:
     note = front_markdown(RUN, Path("runs/one two"))
     assert "| **3** ★ |" in note
     assert "tuner export 'runs/one two' --trial <trial> --out DIR" in note
-    assert (points(-0.0041), points(0.02), points(-0.0001)) == ("−0.4", "+2.0", "±0.0")
+    assert (units.change(-0.0041), units.change(0.02), units.change(-0.0001)) == ("−0.4", "+2.0", "±0.0")
 
 
 def test_figures_are_valid_json() -> None:
@@ -252,11 +233,11 @@ def _engine(*precisions: str) -> EngineReport:
     return EngineReport((copy, *layers), ((EVIL, "int8", "fp32"),), 3 << 20, 41.0, "10.13", (NAMES[1],), "cuda graph")
 
 
-def test_engines_are_told_of_beside_the_front(tmp_path: Path) -> None:
-    assert "What the engine did" not in report(tmp_path)
+def test_engines_are_told_of_beside_the_front() -> None:
+    assert "What the engine did" not in report()
     engines = {RECORDS[3].allocation.digest: _engine("int8", "fp32", "int8")}
     engines[RECORDS[0].allocation.digest] = _engine("fp16", "fp16", "fp16")
-    text = report(tmp_path, engines=engines)
+    text = report(engines=engines)
     assert "Where the milliseconds go" in text and "What the engine did" in text
     assert "asked int8, ran fp32" in text and "cuda graph" in text and "0.050 (14 %)" in text
     assert EVIL not in text

@@ -17,9 +17,9 @@ from tuner.samplers.acquisition import expected_improvement, improvement, nondom
 from tuner.samplers.candidates import drawn
 from tuner.samplers.cost_model import CostModel
 from tuner.samplers.history import History
-from tuner.samplers.knapsack import frontier, knapsack_points, reformat_prior
+from tuner.samplers.knapsack import frontier, knapsack_points
 from tuner.samplers.posterior import JointPosterior
-from tuner.samplers.problem import Problem, Target
+from tuner.samplers.problem import Problem, Target, edge_costs, summed
 from tuner.samplers.regression import Observations, Posterior, Prior, hamming, log_marginal_likelihood
 from tuner.samplers.solver import solve
 
@@ -238,12 +238,17 @@ def test_knapsack_points_pay_for_reformats() -> None:
     latency = problem.objectives[1].prior
     assert latency is not None and (np.diff(total) >= 0).all()
     harm = problem.harm[np.arange(problem.groups), schemes].sum(axis=1)
-    reformats = reformat_prior(problem, problem.objectives[1])
-    cost = latency[np.arange(problem.groups), schemes].sum(axis=1) + problem.mismatches(schemes) @ reformats
+
+    def cost_of(schemes: np.ndarray) -> np.ndarray:
+        edges = edge_costs(problem, problem.objectives[1])
+        on_edges = problem.mismatches(schemes) @ edges.reformats + problem.breaks(schemes) @ edges.breaks
+        return summed(latency, schemes) + on_edges
+
+    cost = cost_of(schemes)
     assert np.allclose(cost, total)
     fresh = schemes_of(problem, 500)
     other_harm = problem.harm[np.arange(problem.groups), fresh].sum(axis=1)
-    other = latency[np.arange(problem.groups), fresh].sum(axis=1) + problem.mismatches(fresh) @ reformats
+    other = cost_of(fresh)
     assert not any(((other < c) & (other_harm < h)).any() for c, h in zip(cost, harm, strict=True))
     points = knapsack_points(problem, 13)
     assert 10 <= len(points) <= 13 and len({p.tobytes() for p in points}) == len(points)
@@ -255,8 +260,9 @@ def test_knapsack_points_keep_a_bound_where_any_does() -> None:
     assert latency is not None
 
     def costs(points: list[np.ndarray]) -> np.ndarray:
-        reformats = free.mismatches(np.array(points)) @ reformat_prior(free, free.objectives[1])
-        return 0.2 + latency[np.arange(free.groups), points].sum(axis=1) + reformats
+        schemes, edges = np.array(points), edge_costs(free, free.objectives[1])
+        on_edges = free.mismatches(schemes) @ edges.reformats + free.breaks(schemes) @ edges.breaks
+        return 0.2 + summed(latency, schemes) + on_edges
 
     every = costs(knapsack_points(free, 13))
     for bound, kept in ((float(np.median(every)), 1.0), (float(every.min()) / 2, None)):

@@ -17,7 +17,7 @@ from objectives.scores import Latency, Scores, Size
 from search_spaces.allocation import Allocation
 from tuner.results.front_files import row, write_front
 from tuner.results.selection import Budget
-from tuner.search.front import front_of, hypervolume, hypervolume_history, knee, pareto
+from tuner.search.front import front_of, hypervolume, hypervolume_history, knee, pareto, recommendation
 from tuner.search.records import Rescore, TrialRecord
 from tuner.study.run_folder import RunFolder
 
@@ -67,9 +67,9 @@ def test_rescoring_decides_the_recommendation() -> None:
     assert [member.record.number for member in members if member.recommended] == [1]
 
 
-def again(difference: float, *ratios: float) -> Rescore:
+def again(difference: float, *ratios: float, width: float = 0.003) -> Rescore:
     accuracy = coco_accuracy(0.48 + difference, *[0.48] * 5, images=20)
-    return Rescore(accuracy, None, difference, (difference - 0.01, difference + 0.01), ratios=ratios)
+    return Rescore(accuracy, None, difference, (difference - width, difference + width), ratios=ratios)
 
 
 def test_figures_measured_again_choose_the_front() -> None:
@@ -115,11 +115,20 @@ def test_the_knee_is_farthest_below_the_line_between_the_ends() -> None:
 
 
 def test_the_best_for_a_budget() -> None:
-    rows = [row(member, REFERENCE, TWO) for member in front_of(RECORDS, TWO, REFERENCE)]
-    assert Budget(max_drop=0.6).best(rows) == 1, "the fastest that keeps it"
-    assert Budget(max_latency_ms=55.0).best(rows) == 2, "the most accurate that keeps it"
-    assert Budget(max_weight_mib=1.0).best(rows) == 1
-    assert Budget(max_latency_ms=5.0).best(rows) is None and Budget().best(rows) is None
+    members = front_of(RECORDS, TWO, REFERENCE)
+
+    def best(budget: Budget) -> int | None:
+        return budget.best(members, REFERENCE, TWO)
+
+    assert best(Budget(max_drop=0.6)) == 1, "the fastest that keeps it"
+    assert best(Budget(max_latency_ms=55.0)) == 2, "the most accurate that keeps it"
+    assert best(Budget(max_weight_mib=1.0)) == 1
+    assert best(Budget(max_latency_ms=5.0)) is None and best(Budget()) is None
+    assert best(Budget(max_drop=0.6, max_latency_ms=55.0)) is None
+    scored = {RECORDS[1].allocation.digest: again(-0.005, 0.6, width=0.002)}
+    members = front_of(RECORDS, TWO, REFERENCE, rescores=scored)
+    assert best(Budget(max_drop=0.6)) == 0, "trial 1 may lose 0.7 points"
+    assert best(Budget(max_drop=0.7)) == 1 and best(Budget(max_drop=0.6, max_weight_mib=1.0)) is None
 
 
 def test_constraints_and_third_objective() -> None:
@@ -161,7 +170,24 @@ def test_files_hold_every_member(tmp_path: Path) -> None:
     wanted = {"trial", "scheme", "map_50_95", "latency_ms", "latency_ratio", "weight_bytes", "intervals"}
     assert wanted | {"average_weight_bits"} <= set(data[0])
     assert len((tmp_path / "front.csv").read_text().splitlines()) == 5
-    assert "**recommended**" in (tmp_path / "front.md").read_text()
+    text = (tmp_path / "front.md").read_text()
+    assert "**recommended**" in text
+    said = json.loads((tmp_path / "front.json").read_text())["recommendation"]
+    answer = recommendation(front_of(RECORDS, TWO, REFERENCE), REFERENCE, TWO)
+    assert answer is not None and said == answer.to_json() and answer.sentence(TWO) in text
+
+
+def test_files_show_what_noise_can_tell_and_keep_all(tmp_path: Path) -> None:
+    found = {RECORDS[1].allocation.digest: again(-0.005, 0.6), RECORDS[2].allocation.digest: again(-0.007, 0.5)}
+    write_front(RunFolder(tmp_path), "demo", front_of(RECORDS, TWO, REFERENCE, rescores=found), REFERENCE, TWO)
+    data = {entry["trial"]: entry for entry in json.loads((tmp_path / "front.json").read_text())["front"]}
+    assert {trial: entry["folded_under"] for trial, entry in data.items()} == {3: None, 2: None, 1: 2, 0: None}
+    assert data[2]["recommended"] and not data[2]["nearest"]
+    text = (tmp_path / "front.md").read_text()
+    assert "under 2: 1. front.json has them all" in text
+    assert [line.split(" |")[0] for line in text.splitlines() if line.startswith("| ")][2:] == ["| 3", "| 2", "| 0"]
+    lines = list(csv.DictReader((tmp_path / "front.csv").read_text().splitlines()))
+    assert [line["folded_under"] for line in lines] == ["", "", "2", ""]
 
 
 def noisy(scores: Scores, low: float, high: float) -> Scores:

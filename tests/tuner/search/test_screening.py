@@ -87,14 +87,15 @@ def _screened(loaded: LoadedRun) -> list[TrialRecord]:
 
 def test_a_study_that_times_nothing_shows_no_latency(half: list[TrialRecord], folder: Path) -> None:
     text = (folder / "run" / "front.md").read_text()
-    assert "| trial | mAP50-95 | loss, points (95 %) | weights MiB | bits | formats |" in text
-    assert " ms" not in text and "the smallest scheme that loses" in text
+    assert "| trial | mAP50-95 in the search, points | change, points (95 %) | weights, MiB | bits | formats |" in text
+    assert " ms" not in text and "smallest scheme" in text
     scored = next(record for record in half if record.scores)
     assert " ms" not in describe(scored, MAP_50_95) and describe(scored, MAP_50_95).endswith("MiB")
     command = [sys.executable, "-m", "tuner", "front", folder / "run"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert shown.stdout.split("\n")[0].split() == ["trial", "mAP50-95", "loss,", "points", "MiB", "bits", "formats"]
-    assert "the smallest that loses" in shown.stdout
+    titles = "trial  mAP50-95, points  change, points  MiB  bits  formats"
+    assert shown.stdout.split("\n")[0].split() == titles.split()
+    assert "the smallest scheme" in shown.stdout
 
 
 def test_screened_trials_are_told_apart_and_count(loaded: LoadedRun, half: list[TrialRecord]) -> None:

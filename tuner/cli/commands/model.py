@@ -12,6 +12,7 @@ import typer
 
 from objectives.runtimes import DEFAULT_RUNTIME
 from search_spaces.errors import InputError
+from search_spaces.limits import renew
 from tuner.cli.options import (
     MODEL,
     Builder,
@@ -199,6 +200,7 @@ def detect(
                 pixels, place = letterbox(picture, contract.preprocessing)
                 outputs = runner.infer(contract.preprocessing.feed(pixels[None]))
                 found = contract.decode(outputs, Thresholds(confidence=max(confidence, 1e-3)))[0]
+                renew()
                 found[:, :4] = place.to_image(found[:, :4])
                 drawn.setdefault(name, []).append(draw(picture, found, contract.classes, confidence))
     for name, views in drawn.items():

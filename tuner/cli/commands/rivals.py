@@ -82,9 +82,10 @@ def rivals(
 
 def _show(loaded: LoadedRun, found: list[BaselineOutcome]) -> None:
     """The reference, the run's uniform schemes and the rivals, side by side."""
-    from objectives.objective import MIB, milliseconds
+    from objectives.objective import milliseconds
     from objectives.scores import Scores
     from tuner.search.records import NOISY_MARK, Baseline, FailedBaseline
+    from tuner.terminal import units
 
     reference = loaded.reference
     if reference is None:
@@ -93,12 +94,13 @@ def _show(loaded: LoadedRun, found: list[BaselineOutcome]) -> None:
 
     def row(name: str, one: Scores | Baseline, noisy: bool, weight_bytes: int) -> list[str]:
         value = one.accuracy if isinstance(one, Baseline) else accuracy.value(one)
-        cells = [name, accuracy.text(value), f"{100 * (accuracy.value(reference) - value):.2f}"]
+        cells = [name, units.accuracy(value), units.change(value - accuracy.value(reference))]
         if whole:
-            cells += [milliseconds(one.latency_ms) + NOISY_MARK * noisy, f"{one.latency_ms / whole:.3f}"]
-        return [*cells, f"{weight_bytes / MIB:.2f}" if weight_bytes else "-"]
+            speed = units.speedup(whole / one.latency_ms) if one.latency_ms else units.NONE
+            cells += [milliseconds(one.latency_ms) + NOISY_MARK * noisy, speed]
+        return [*cells, units.mib(weight_bytes) if weight_bytes else units.NONE]
 
-    head = ["model", accuracy.label, "loss, points", *(["ms", "ratio"] if whole else []), "MiB"]
+    head = ["model", f"{accuracy.label}, points", "change, points", *(["ms", "speed-up"] if whole else []), "MiB"]
     rows = [row("reference", reference, False, reference.size.weight_bytes)]
     for record in loaded.records:
         if record.scores is not None and record.origin.startswith("uniform:"):

@@ -9,6 +9,7 @@ import typer
 
 from search_spaces.errors import InputError
 from tuner.cli.options import (
+    ATTACHED,
     STUDY,
     Annotations,
     Calibration,
@@ -146,7 +147,7 @@ def worker(
     device: Annotated[
         int | None, typer.Option("--device", metavar="N", min=0, help="GPU, in place of the study's runtime.device.")
     ] = None,
-    attached: Annotated[bool, typer.Option("--attached", hidden=True)] = False,
+    attached: Annotated[bool, typer.Option(ATTACHED, hidden=True)] = False,
 ) -> None:
     """Joins the workers of a run, on this host or another.
 

@@ -14,6 +14,7 @@ import typer
 from objectives.runtimes import DEFAULT_RUNTIME
 from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
+from search_spaces.reading import MAX_TEXT_BYTES, read_sized
 from tuner.cli.options import (
     COMPARE,
     MODEL,
@@ -214,6 +215,7 @@ def _opened(
     from tuner.study.composed import Given, open_study
     from tuner.study.identity import check_identity, identity
     from tuner.study.inputs import read_inputs
+    from tuner.study.run_entries import check_entries
     from tuner.study.run_folder import RunFolder, read_json
 
     config, notes = open_study(study, Given(data=data), changes)
@@ -226,6 +228,7 @@ def _opened(
         run.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--out {str(run.path)!r}: cannot be written ({error.strerror})") from None
+    check_entries(run.path)
     with run.lock():
         if run.manifest.is_file():
             check_identity(run, read_json(run.manifest, _Prepared).identity, now)
@@ -237,7 +240,8 @@ def _opened(
 
 
 def _read(path: Path) -> str:
+    remedy = "--scheme takes a scheme.json"
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--scheme {str(path)!r}: cannot be read ({type(error).__name__})") from None
+        return read_sized(path, MAX_TEXT_BYTES, remedy).decode("utf-8")
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not a text file; {remedy}") from None

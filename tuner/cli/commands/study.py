@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from search_spaces.durable import write_durably
+from search_spaces.errors import InputError
 from tuner.cli.options import STUDY, Json, Run
 from tuner.terminal.console import say, show, show_table
 
@@ -92,51 +96,72 @@ def front(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Lists the Pareto front, and names the best for a budget.
+    """Lists the Pareto front, and says which member to ship.
 
-    Of a loss alone that is the fastest member, of a latency or a size the most accurate.
+    That is the fastest that surely loses no more than the budget; for a latency or a size, the most accurate.
+    Members beside which noise leaves another no advantage are listed in its place; --json lists all.
 
     Example: tuner front runs/demo --max-drop 1.0
     """
     from objectives.objective import milliseconds
-    from tuner.results.front_files import row
+    from tuner.results.front_files import folded_lines, row
     from tuner.results.loaded import load_run
     from tuner.results.selection import Budget, latency_of
+    from tuner.search.front import recommendation
+    from tuner.search.recommendation import no_answer
     from tuner.search.records import NOISY_MARK
+    from tuner.terminal import units
 
     loaded = load_run(run)
     reference = loaded.reference
-    objectives = loaded.config.objective_set
-    accuracy, further = objectives.maximised, objectives.further
-    rows = [row(member, reference, objectives) for member in loaded.front] if reference else []
     budget = Budget(max_drop, max_latency, max_weight)
-    rows, best = budget.within(rows), budget.best(rows)
+    objectives = budget.objectives(loaded.config.objective_set)
+    accuracy, further = objectives.maximised, objectives.further
+    members = loaded.front_by(objectives)
+    answer = recommendation(members, reference, objectives) if reference else None
+    rows = budget.within([row(member, reference, objectives) for member in members] if reference else [])
+    best = budget.best(members, reference, objectives) if reference else None
     if as_json:
-        show({"study": loaded.config.name, "front": rows} | ({"best": best} if budget.stated else {}))
+        data = {"study": loaded.config.name, "recommendation": answer.to_json() if answer else None, "front": rows}
+        show(data | ({"best": best} if budget.stated else {}))
         return
     whole = reference.latency_ms if reference else 0.0
-    head = ["trial", accuracy.label, "loss, points", *(["ms", "ratio"] if whole else []), "MiB", "bits"]
+    listed = {entry["trial"] for entry in rows}
+    shown = [entry for entry in rows if entry["folded_under"] not in listed]
+    head = [
+        "trial",
+        f"{accuracy.label}, points",
+        "change, points",
+        *(["ms", "speed-up"] if whole else []),
+        "MiB",
+        "bits",
+    ]
     head += [*(objective.title for objective in further), "formats"]
     table = [
         [
             str(entry["trial"]) + ("*" if entry["recommended"] else "") + ("^" if entry["knee"] else ""),
-            accuracy.text(entry[accuracy.name]),
-            f"{100 * entry['drop']:.2f}",
+            units.accuracy(entry[accuracy.name]),
+            units.change(-entry["drop"]),
             *(
-                [milliseconds(latency_of(entry)) + NOISY_MARK * entry["noisy"], f"{latency_of(entry) / whole:.3f}"]
+                [
+                    milliseconds(latency_of(entry)) + NOISY_MARK * entry["noisy"],
+                    units.speedup(whole / latency_of(entry)),
+                ]
                 if whole
                 else []
             ),
-            f"{entry['weight_bytes'] / 2**20:.2f}",
-            f"{entry['average_weight_bits']:.2f}",
+            units.mib(entry["weight_bytes"]),
+            units.bits(entry["average_weight_bits"]),
             *(objective.text(entry[objective.name]) for objective in further),
             entry["summary"],
         ]
-        for entry in rows
+        for entry in shown
     ]
     show_table(head, table, left={"formats"})
-    best_of = "fastest" if whole else "smallest"
-    print(f"* recommended: the {best_of} that loses at most 1.0 point; ^ knee: where the front bends most")
+    print(answer.sentence(objectives) if answer else no_answer(bool(members)))
+    print("* recommended; ^ knee: where the front bends most")
+    for line in folded_lines([entry for entry in rows if entry not in shown]):
+        print(line) if line else None
     if any(entry["noisy"] for entry in rows):
         print(f"{NOISY_MARK} timed on a noisy machine; --json has the interval")
     if budget.stated:
@@ -164,19 +189,39 @@ def export(
         say(f"trial {trial} is in {out}")
 
 
-def report(run: Run) -> None:
-    """Writes report.html again.
+def report(
+    run: Run,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Where to, in place of the run; - is stdout.")
+    ] = None,
+) -> None:
+    """Writes report.html again, and what the dashboard shows of it.
+
+    Of a run that this user may not write, the page goes to stdout, or to --out alone.
 
     Example: tuner report runs/demo
     """
     from tuner.results.loaded import load_run
-    from tuner.results.reporting import write_report_of
+    from tuner.results.reporting import report_page, write_report_of
 
-    say(f"report: {write_report_of(load_run(run))}")
+    loaded = load_run(run)
+    if out is None and not os.access(run, os.W_OK):
+        if sys.stdout.isatty():
+            raise InputError(f"run {str(run)!r}: this user may not write it; give --out FILE")
+        say(f"note: run {str(run)!r} is read-only to this user: the page goes to stdout; --out FILE writes it")
+        out = Path("-")
+    if out is None:
+        say(f"report: {write_report_of(loaded)}")
+    elif out == Path("-"):
+        sys.stdout.buffer.write(report_page(loaded).encode())
+    else:
+        write_durably(out, report_page(loaded))
+        say(f"report: {out}")
 
 
 def dashboard(
-    run: Run, port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port on loopback.")] = 8080
+    run: Run,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port on loopback; 0 takes a free one.")] = 8080,
 ) -> None:
     """Serves a run's dashboard on this machine.
 
@@ -189,4 +234,5 @@ def dashboard(
     from tuner.study.storage import open_storage
 
     loaded = load_run(run)
-    serve(open_storage(loaded.run.database, loaded.config.storage, create=False), loaded.artifacts(), port)
+    storage = open_storage(loaded.run.database, loaded.config.storage, create=False)
+    serve(storage, loaded.artifacts(), port, ready=lambda url: say(f"dashboard: {url} (Ctrl-C ends it)"))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from search_spaces.errors import InputError
-from search_spaces.reading import is_file
+from search_spaces.limits import memory_limit
+from search_spaces.reading import digest_of, is_file
 from tuner.compare.rivals.rival import Question, Rival
 from tuner.prepare.images import data_of
 
@@ -18,11 +18,11 @@ class UltralyticsQat(Rival):
 
     def __init__(self, argument: str) -> None:
         self.path = Path(argument)
+        wanted = f"give a checkpoint of `yolo train quantize=8`, {_NAME}:FILE.pt"
         if not argument or not is_file(self.path):
-            wanted = f"give a checkpoint of `yolo train quantize=8`, {_NAME}:FILE.pt"
             raise InputError(f"{_NAME} {argument!r}: no such file; {wanted}")
         # Every training calls its checkpoint best.pt.
-        digest = hashlib.sha256(self.path.read_bytes()).hexdigest()[:8]
+        digest = digest_of(self.path, memory_limit(), wanted)[:8]
         self.title = f"Ultralytics QAT {self.path.stem} {digest}"
         self.folder = f"{_NAME}-{digest}"
 

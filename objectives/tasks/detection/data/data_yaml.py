@@ -14,6 +14,7 @@ from search_spaces.errors import InputError
 from search_spaces.reading import is_file, is_folder, read_lines, read_yaml
 
 YAML_SUFFIXES = frozenset({".yaml", ".yml"})
+_MOST_ENTRIES = 1000  # of a split; each may be a folder that is searched
 #: Splits, each with the keys that name it.
 SPLITS: Mapping[str, tuple[str, ...]] = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
 
@@ -117,6 +118,10 @@ def _entries(data: Mapping[str, Any], path: Path) -> Mapping[str, tuple[str, ...
         key = next((key for key in keys if data.get(key)), None)
         value = data[key] if key is not None else []
         entries = value if isinstance(value, list) else [value]
+        if len(entries) > _MOST_ENTRIES:
+            raise InputError(
+                f"{path}: {key!r} has {len(entries)} entries (at most {_MOST_ENTRIES}); name a list in a file"
+            )
         if not all(isinstance(entry, str) and entry for entry in entries):
             raise InputError(f"{path}: {key!r} must name an image folder or an image list, or be a list of such")
         found[split] = tuple(entries)

@@ -16,7 +16,7 @@ from objectives.tasks.detection.data.data_yaml import SPLITS, YAML_SUFFIXES
 from objectives.tasks.detection.data.image_files import ImageRecord, hash_files, images_in
 from objectives.tasks.detection.data.yolo_labels import read_yolo
 from search_spaces.errors import InputError, nearest
-from search_spaces.reading import is_file, is_folder, parse_json
+from search_spaces.reading import is_file, is_folder, read_json
 
 __all__ = ["Annotation", "Category", "CocoDataset", "ImageRecord", "has_labels", "load_dataset", "load_unlabelled"]
 
@@ -204,4 +204,4 @@ def _remarks(boxes: Sequence[Annotation], source: Path) -> tuple[str, ...]:
 def _read_json(path: Path) -> Any:
     if not is_file(path):
         raise InputError(f"data.annotations {str(path)!r}: no such file; give a COCO json or an Ultralytics data yaml")
-    return parse_json(path.read_bytes(), str(path), "give a COCO annotation file")
+    return read_json(path, "give a COCO annotation file")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -13,13 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
-from search_spaces.reading import is_file
+from search_spaces.limits import step
+from search_spaces.reading import digest_of, is_file, read_sized
 
 #: Ultralytics' list. A file that cannot be decoded here is named as such, never left out.
 SUFFIXES = frozenset(
     {".avif", ".bmp", ".dng", ".heic", ".heif", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"}
 )
 _SHOWN = 5
+MAX_IMAGE_BYTES = 1 << 30  # the largest satellite pictures; OpenCV itself takes 2^30 pixels at most
+_MAX_DEPTH = 32
+_MAX_OTHERS = 500_000  # entries of a folder that are no images, besides `_OTHERS_EACH` for each that is
+_OTHERS_EACH = 20
+_NARROWER = "name the folder that holds the images"
 
 
 @dataclass(frozen=True)
@@ -42,12 +49,38 @@ class ImageRecord:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """Images of a folder and of the folders in it, sorted.
+    """Images of a folder and of the folders in it, sorted; links to folders are not followed.
 
     Hidden files are none: a Mac leaves ``._name.jpg`` beside each ``name.jpg`` of an archive, editors their own copies.
+
+    Raises:
+        InputError: It is a whole disk rather than a set of images: too deep, or nearly all of it is something else.
     """
-    found = (file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
-    return sorted(file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts))
+    found: list[Path] = []
+    others = 0
+    pending = [(folder, 0)]
+    while pending:
+        here, depth = pending.pop()
+        if depth > _MAX_DEPTH:
+            raise InputError(f"{folder}: folders in it are nested more than {_MAX_DEPTH} deep; {_NARROWER}")
+        for entry in _listed(here):
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                pending.append((here / entry.name, depth + 1))
+            elif Path(entry.name).suffix.lower() in SUFFIXES:
+                found.append(here / entry.name)
+                continue
+            others += 1
+            if others > _MAX_OTHERS + _OTHERS_EACH * len(found):
+                raise InputError(f"{folder}: {others} of the first entries in it are no images; {_NARROWER}")
+    return sorted(found)
+
+
+def _listed(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """Entries of a folder; none of one that cannot be read."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        yield from entries
 
 
 def located(folder: Path, name: str, *, moved: bool = False) -> Path:
@@ -78,7 +111,7 @@ def hash_files(records: Sequence[ImageRecord], source: Path) -> tuple[ImageRecor
     """Returns the records with the hashes of their files.
 
     Raises:
-        InputError: Files are missing; names up to five of them.
+        InputError: Files are missing, which names up to five of them, or one is too large.
     """
     missing = [record for record in records if not is_file(record.path)]
     if missing:
@@ -86,7 +119,8 @@ def hash_files(records: Sequence[ImageRecord], source: Path) -> tuple[ImageRecor
             f"{source}: {len(missing)} of {len(records)} images are missing: "
             f"{shown(record.path.name for record in missing)}; they were sought in {missing[0].path.parent}"
         )
-    return tuple(replace(record, sha256=hashlib.sha256(record.path.read_bytes()).hexdigest()) for record in records)
+    remedy = "remove it from the set"
+    return tuple(replace(each, sha256=digest_of(each.path, MAX_IMAGE_BYTES, remedy)) for each in records)
 
 
 def read_image(path: Path) -> NDArray[np.uint8] | None:
@@ -96,16 +130,17 @@ def read_image(path: Path) -> NDArray[np.uint8] | None:
     boxes to refer to the upright image.
 
     Returns:
-        Shape (h, w, 3), uint8; None where the file cannot be decoded or is cut short.
+        Shape (h, w, 3), uint8; None where the file cannot be decoded, is cut short, or has too many bytes or pixels.
     """
     try:
-        data = path.read_bytes()
-    except (OSError, ValueError):
+        data = read_sized(path, MAX_IMAGE_BYTES, "")
+    except InputError:
         return None
     if not data or _is_cut(data):
         return None
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        with step(path, "decoding it"):
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
         return None
     return None if image is None else np.asarray(image, np.uint8)

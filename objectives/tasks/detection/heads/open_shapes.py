@@ -9,6 +9,7 @@ import onnx
 
 from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
 from search_spaces.errors import InputError
+from search_spaces.limits import step
 from search_spaces.model_graph import ModelGraph
 from search_spaces.plugins import without_plugins
 
@@ -38,7 +39,8 @@ def closed(graph: ModelGraph, image_size: tuple[int, int]) -> ModelGraph:
         onnx.ValueInfoProto(name=name) for name in dict.fromkeys(_tail(graph)) if name in made - known
     )
     try:
-        with OnnxRuntimeRunner(model.SerializeToString(), threads=0) as runner:
+        running = step(graph.path, "running it once")
+        with running, OnnxRuntimeRunner(model.SerializeToString(), threads=0) as runner:
             found = zip(runner.output_names, runner.infer(np.zeros((1, 3, *image_size), np.float32)), strict=True)
             values = [_value(name, np.asarray(value)) for name, value in found]
     except InputError:

@@ -45,8 +45,32 @@ def bootstrap_difference(
     Returns:
         The difference on the images themselves, and the 95 % interval (low, high), all in [-1, 1].
     """
+    difference = resampled_difference(dataset, candidate, reference, samples, seed, metric)
+    return float(difference[0]), central(difference[1:]) if samples else (float(difference[0]), float(difference[0]))
+
+
+def resampled_difference(
+    dataset: CocoDataset,
+    candidate: Predictions,
+    reference: Predictions,
+    samples: int = 1000,
+    seed: int = 0,
+    metric: str = DEFAULT_METRICS[0],
+) -> NDArray[np.float64]:
+    """The difference of `bootstrap_difference` on the images themselves, then on each resample of them.
+
+    Of equal images, samples and seed the resamples are the same ones: what two models lose against one reference may
+    be subtracted resample by resample, which pairs the two models as well.
+
+    Returns:
+        Shape ``(1 + samples,)``, in [-1, 1].
+    """
     targets = Targets(dataset, reference)
     first, second = (resamples(metric, found, targets, samples, seed) for found in (candidate, reference))
-    difference = first - second
-    low, high = np.quantile(difference[1:], [0.025, 0.975]) if samples else (difference[0], difference[0])
-    return float(difference[0]), (float(low), float(high))
+    return first - second
+
+
+def central(values: NDArray[np.float64]) -> tuple[float, float]:
+    """The 95 % interval of bootstrap values: their 2.5 and 97.5 % quantiles."""
+    low, high = np.quantile(values, [0.025, 0.975])
+    return float(low), float(high)

@@ -1,0 +1,77 @@
+"""Puts what earlier studies taught in place of a problem's priors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from search_spaces.formats import UNQUANTIZED
+from tuner.samplers.problem import EdgeCosts, Floats, Problem, Target, edge_costs
+from tuner.transfer.keys import GroupKeys
+from tuner.transfer.knowledge import DeviceCosts, Knowledge, ModelEffects
+
+#: Below this share of known groups, edges and common factors are not taken as known.
+_MOST = 0.5
+
+
+def transferred(problem: Problem, knowledge: Knowledge, keys: GroupKeys) -> Problem:
+    """The problem with the priors that earlier studies taught; what they do not know stays as it is.
+
+    Args:
+        problem: As the study's own preparations describe it.
+        knowledge: What is known.
+        keys: Of the problem's groups.
+    """
+    harm, objectives = problem.harm, problem.objectives
+    if knowledge.effects is not None:
+        harm = _harm(problem, knowledge.effects, keys)
+    if knowledge.costs is not None:
+        known = knowledge.costs
+        objectives = tuple(_target(problem, o, known, keys) if o.reformat else o for o in objectives)
+    return replace(problem, harm=harm, objectives=objectives)
+
+
+def _harm(problem: Problem, effects: ModelEffects, keys: GroupKeys) -> Floats:
+    """Sensitivities in the unit of the problem's, the learned ones where they are known."""
+    known = np.array(
+        [[effects.groups.get(key, {}).get(name, np.nan) for name in problem.formats] for key in keys.names]
+    )
+    both = np.isfinite(known) & (known > 0) & (problem.harm > 0)
+    if not both.any():
+        return problem.harm
+    unit = float(np.exp(np.median(np.log(problem.harm[both] / known[both]))))
+    return np.asarray(np.where(both, unit * known, problem.harm))
+
+
+def _target(problem: Problem, target: Target, costs: DeviceCosts, keys: GroupKeys) -> Target:
+    """A latency with the learned shares.
+
+    Milliseconds of another day are not those of today: known groups are brought to the sum that they have in the
+    problem's own prior while unquantized.
+    """
+    assert target.prior is not None
+    names = problem.formats
+    known = np.array([[costs.choices.get(key, {}).get(name, np.nan) for name in names] for key in keys.shapes])
+    whole = np.isfinite(known).all(axis=1)
+    factor, prior = 1.0 / target.reference, target.prior
+    if UNQUANTIZED in names:
+        plain = names.index(UNQUANTIZED)
+        spent = float(known[whole, plain].sum())
+        factor = float(prior[whole, plain].sum()) / spent if spent > 0 else factor
+        logs = [[costs.kinds.get(kind, {}).get(name, 0.0) for name in names] for kind in keys.kinds]
+        prior = prior * np.exp(np.array(logs))
+    prior = np.where(whole[:, None], factor * known, prior)
+    if whole.mean() < _MOST:
+        return replace(target, prior=prior)
+    return replace(target, prior=prior, learned=_edges(problem, target, costs, keys, factor))
+
+
+def _edges(problem: Problem, target: Target, costs: DeviceCosts, keys: GroupKeys, factor: float) -> EdgeCosts:
+    usual = edge_costs(replace(problem), replace(target, reformat=1.0)).reformats
+    found = []
+    for (source, end), size in zip(problem.edges, usual, strict=True):
+        unknown = (costs.reformat_ms * float(size), costs.break_ms * float(size))
+        found.append(costs.edges.get(keys.edge(int(source), int(end)), unknown))
+    shares = np.maximum(factor * np.array(found, dtype=np.float64).reshape(-1, 2), 1e-9)
+    return EdgeCosts(shares[:, 0], shares[:, 1])
