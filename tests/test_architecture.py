@@ -69,7 +69,6 @@ def test_the_reader_of_decisions_sees_them(tmp_path: Path, line: str, decides: b
 
 #: Modules of tuner/ that open files by their names: none of these lies in a run folder that somebody gave us.
 NAMED_BY_THE_USER = {
-    "tuner/api/": "what its caller names",
     "tuner/cli/": "what the command line names, and what doctor asks the system",
     "tuner/compare/rivals/": "files of another tool, in a folder made for it a moment before",
     "tuner/results/build.py": "a model that the command line names, and engines of the user's cache",

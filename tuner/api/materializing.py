@@ -32,6 +32,7 @@ from search_spaces.errors import InputError, nearest
 from search_spaces.formats import FORMATS, UNQUANTIZED, Granularity, get_format
 from search_spaces.limits import STEP_SECONDS, scratch, step
 from search_spaces.model_graph import ModelGraph
+from search_spaces.regular import read_regular
 from tuner.api.detectors import Tell, quiet
 from tuner.prepare.torch_scheme import difference, materialize_by_torch
 from tuner.study.model_file import onnx_file
@@ -185,7 +186,7 @@ def materialize(
         tell(f"warning: {coverage.warning}")
     return Materialized(
         out,
-        hashlib.sha256(out.read_bytes()).hexdigest(),
+        hashlib.sha256(read_regular(out, None)).hexdigest(),
         artifact.size.average_weight_bits,
         artifact.size.weight_bytes,
         sum(FORMATS[fmt].quantizes_weight for _, fmt in allocation.items),

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from objectives.runtimes.runtime import Runtime as RuntimeObject
     from tuner.workers.ray_cluster import RayCluster
 
-ATTACHED = "--attached"  # of a worker: whoever started it holds its stdin, and learns of its death
-
 
 def runtime_names() -> list[str]:
     """Completes ``--runtime``."""
@@ -35,6 +33,7 @@ _RUNTIMES = f"Where it runs: {', '.join(RUNNING)}."
 #: Groups of commands, as `tuner --help` shows them.
 STUDY, MODEL, COMPARE, TOOLS = "Study", "Model", "Compare", "Tools"
 
+ATTACHED = "--attached"  # of a worker: whoever started it holds its stdin, and learns of its death
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 Model = Annotated[
     Path, typer.Argument(metavar="MODEL", help="ONNX detector, or Ultralytics checkpoint (.pt).", show_default=False)

@@ -35,10 +35,8 @@ def read_study(
             does not exist.
     """
     check_name(path)
-    data, root = (
-        read_yaml(path, "study file"),
-        Path(os.path.realpath(path)).parent,
-    )  # loops are told by whoever opens it
+    data = read_yaml(path, "study file")
+    root = Path(os.path.realpath(path)).parent  # loops are told by whoever opens the file
     return study_of(data, str(path), root, overrides, check_paths=check_paths, moved_from=moved_from)
 
 
