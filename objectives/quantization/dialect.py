@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -22,6 +22,10 @@ def _nothing(fmt: Format) -> str:
     return ""
 
 
+def _as_it_is(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Dialect:
     """One way to write a quantized graph.
@@ -30,6 +34,8 @@ class Dialect:
         name: For messages.
         placement: The rules of its Q/DQ pairs, for a model and the ranges of its activations.
         rewrite: Changes a model in place, at the opset that it is given, before pairs are placed: exact rearrangements.
+        finish: Changes a finished model in place, given the static shapes of the unquantized one's activations: exact
+            rearrangements of its codes.
         half_graph: The graph's own types are fp16, pixel coordinates aside, and decide what the engine computes in.
         half_weights: Unquantized weights are stored as fp16 and cast when the model loads.
         unpacked_at_load: Quantized weights that no integer kernel reads are written so that they are unpacked once.
@@ -47,6 +53,7 @@ class Dialect:
     name: str
     placement: Callable[[ModelGraph, CalibrationTable], PlacementRules]
     rewrite: Callable[[onnx.ModelProto, int], None]
+    finish: Callable[[onnx.ModelProto, Mapping[str, Sequence[int]]], None] = _as_it_is
     half_graph: bool = False
     half_weights: bool = False
     unpacked_at_load: bool = False

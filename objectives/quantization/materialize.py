@@ -22,7 +22,7 @@ from objectives.quantization.half_constants import LARGEST, lost
 from objectives.quantization.half_graph import to_half
 from objectives.quantization.opsets import at_opset
 from objectives.quantization.placement import Placement
-from objectives.quantization.qdq import QdqWriter
+from objectives.quantization.qdq import QdqWriter, unpacked_from
 from objectives.quantization.recovery import Recovered
 from objectives.quantization.weights import QuantizedWeight, WeightSettings, quantize_weight, weight_key
 from objectives.scores import Size
@@ -154,6 +154,7 @@ class Materializer:
             for name in extra_outputs
             if name not in self._graph.outputs
         )
+        self._dialect.finish(model, self._graph.shapes)
         precision = self.precision
         if self._dialect.half_graph:
             model, scaled = to_half(model, self._late | precision.names, precision.tensors)
@@ -323,9 +324,15 @@ class Materializer:
     def _opset(self, allocation: Allocation, folded: frozenset[str]) -> int:
         """The least opset that has everything the artifact holds, and that its reader knows."""
         kept = [(name, FORMATS[fmt]) for name, fmt in allocation.items]
-        numbers = {fmt.activation for _, fmt in kept} | {fmt.weight for name, fmt in kept if name not in folded}
+        at_load = self._dialect.unpacked_at_load
+        weights = {
+            unpacked_from(fmt.weight) if at_load and not fmt.activation.is_integer else fmt.weight
+            for name, fmt in kept
+            if name not in folded
+        }
+        numbers = weights | {fmt.activation for _, fmt in kept}
         needed = max((number.opset for number in numbers), default=0)
-        if not self._dialect.unpacked_at_load and any(
+        if not at_load and any(
             self.weight(self._layers[name], fmt.name).block_size
             for name, fmt in kept
             if fmt.quantizes_weight and name not in folded

@@ -143,8 +143,9 @@ class QdqWriter:
         Cast and Mul of constants it folds once, when it loads. Floats of less than a byte it does not know (1.24):
         their bits are the places of their values in a table.
         """
-        small = not weight.number.is_integer and weight.number.packing > 1
-        codes = self._codes(name, weight, f"UINT{weight.number.bits}" if small else weight.number.onnx)
+        number = unpacked_from(weight.number)
+        small = number != weight.number
+        codes = self._codes(name, weight, number.unsigned_onnx if small else number.onnx)
         target = TensorProto.INT32 if small else TensorProto.FLOAT
         cast, scale = self._cast(codes, f"{name}_cast", target, name), weight.scale
         if small:
@@ -237,6 +238,11 @@ class QdqWriter:
             self.initializers.append(helper.make_tensor(zero, kind, (), value, raw=True))
             self._constants[key] = (scale, zero)
         return self._constants[key]
+
+
+def unpacked_from(number: NumberSpec) -> NumberSpec:
+    """The number format whose type holds the codes of a `QdqWriter.folded_weight`: of a small float, its bits."""
+    return get_number(f"UINT{number.bits}") if not number.is_integer and number.packing > 1 else number
 
 
 @cache

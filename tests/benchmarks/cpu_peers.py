@@ -18,7 +18,6 @@ import numpy as np
 
 from objectives.devices.cpu import cpu_facts
 from objectives.runners.runner import Runner
-from objectives.runtimes.opening import open_file
 from objectives.runtimes.openvino.devices import core, properties
 from objectives.runtimes.openvino.runner import OpenVinoRunner
 from objectives.runtimes.openvino.settings import OpenVinoSettings
@@ -37,7 +36,7 @@ def opened(stack: ExitStack, where: str) -> Runner:
     if Path(file).suffix == ".xml":
         compiled = core().compile_model(core().read_model(file), "CPU", properties(OpenVinoSettings()))
         return OpenVinoRunner(compiled)
-    return stack.enter_context(open_file(open_runtime(parse_settings({"name": name})), Path(file)))
+    return stack.enter_context(open_runtime(parse_settings({"name": name})).open(Path(file))).runner
 
 
 def in_turn(runners: dict[str, Runner], image: np.ndarray, seconds: float) -> dict[str, np.ndarray]:

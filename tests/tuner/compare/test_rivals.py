@@ -136,7 +136,13 @@ def test_failures_alone_are_an_error_too(package: Path) -> None:
         ((), ("rivals: name at least one of modelopt, autoquantize, inc, nncf, ultralytics-int8",)),
         (("ultralytic-int8",), ("rival 'ultralytic-int8' is not one of", "did you mean 'ultralytics-int8'?")),
         (("inc:8",), ("inc:8: takes nothing behind its name; write inc",)),
-        (("nncf:fasd",), ("nncf:fasd: its bias correction is fast or full; did you mean 'fast'?; write nncf:fast",)),
+        (
+            ("nncf:fasd",),
+            ("nncf:fasd: is none of fast, full, accuracy-control; did you mean 'fast'?; write nncf:fast",),
+        ),
+        (("nncf:full:1",), ("nncf:full:1: takes nothing behind its mode; write nncf:full",)),
+        (("nncf:accuracy-control:-1",), ("must be points of mAP, e.g. nncf:accuracy-control:0.2",)),
+        (("nncf:accuracy-control:nan",), ("must be points of mAP, e.g. nncf:accuracy-control:0.2",)),
         (("autoquantize:eight",), ("autoquantize:eight: must be a number of bits",)),
         (("autoquantize:99",), ("--bits 99: must lie above 8",)),
         (("ultralytics-qat",), ("ultralytics-qat '': no such file", "yolo train quantize=8")),
@@ -198,6 +204,23 @@ def test_nncf_quantizes_the_runs_model(package: Path) -> None:
     model = onnx.load(run / "baselines" / "nncf-fast" / "model.onnx")
     quantized = {node.input[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
     assert model.graph.input[0].name in quantized and len(quantized) > 10
+    types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    made = {types[node.input[2]] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    assert made == {onnx.TensorProto.UINT8}
+
+
+@pytest.mark.skipif(VARIABLE not in os.environ, reason=f"{VARIABLE} does not name an environment with NNCF")
+def test_accuracy_control_asks_for_our_scores(package: Path) -> None:
+    run = package.parent / "run"
+    done = tuner(package, "rivals", run, "nncf:accuracy-control:0", *FEW)
+    assert done.returncode == 0, done.stderr
+    kept = {entry["name"]: entry for entry in json.loads((run / "baselines.json").read_text())}
+    assert kept["NNCF int8 accuracy control to 0"]["map_50_95"] > 0
+    folder = run / "baselines" / "nncf-accuracy-control-0"
+    assert {path.name for path in folder.iterdir()} == {"model.onnx", "nncf.log", "request.json"}
+    said = (folder / "nncf.log").read_text()
+    reference = json.loads((run / "reference.json").read_text())
+    assert f"Metric of initial model: {reference['accuracy']['map_50_95']}" in said
 
 
 @pytest.mark.parametrize("name", RIVALS.built_in())
