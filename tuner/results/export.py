@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from objectives.quantization.materialize import Materializer
 from objectives.runtimes.engine_builder import PLAN, EngineBuilder
 from objectives.runtimes.registry import open_runtime
+from objectives.runtimes.runtime import Runtime
 from search_spaces.durable import durable_folder, write_durably
 from search_spaces.errors import InputError
 from search_spaces.model_graph import ModelGraph
@@ -23,6 +26,54 @@ from tuner.study.identity import versions
 from tuner.study.inputs import read_model
 from tuner.terminal.console import say
 
+#: Name of the file that describes an exported scheme.
+DESCRIPTION = "scheme.json"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """One scheme as it leaves a run.
+
+    Attributes:
+        files: ``{file name: content}``.
+        scheme: What `DESCRIPTION` says.
+        command: The line of the runtime's own tool that builds or times the engine; empty where there is none.
+    """
+
+    files: Mapping[str, bytes]
+    scheme: dict[str, Any]
+    command: str = ""
+
+    @property
+    def description(self) -> bytes:
+        """The content of `DESCRIPTION`."""
+        return (json.dumps(self.scheme, indent=1) + "\n").encode()
+
+
+def check_free(folder: Path) -> None:
+    """Raises `InputError` where a folder holds something."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise InputError(f"--out {str(folder)!r}: exists and is not empty; choose another folder")
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Writes a folder, whole or not at all.
+
+    Args:
+        folder: Does not exist, or is empty.
+        files: ``{path below it: content}``.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    try:
+        with durable_folder(folder) as staging:
+            for name, data in files.items():
+                (staging / name).parent.mkdir(parents=True, exist_ok=True)
+                write_durably(staging / name, data)
+    except OSError as error:
+        raise InputError(f"--out {str(folder)!r}: cannot be written ({error.strerror})") from None
+
 
 class Exporter:
     """Exports trials of one run; the model is read once for all of them.
@@ -34,6 +85,7 @@ class Exporter:
     def __init__(self, loaded: LoadedRun, graph: ModelGraph | None = None) -> None:
         self.loaded = loaded
         self._materializer: Materializer | None = None
+        self._graph: ModelGraph | None = None
         self._runtime = open_runtime(loaded.config.runtime)
         if self._runtime.artifacts:
             graph = graph or read_model(loaded.config.model, self._runtime)
@@ -47,12 +99,18 @@ class Exporter:
                 loaded.config, graph, read_calibration(loaded.run), read_weights(loaded.run), version
             )
 
-    def export(self, record: TrialRecord, folder: Path) -> dict[str, Any]:
-        """Writes ``model.onnx`` and ``scheme.json`` and returns the latter's content.
+    @property
+    def runtime(self) -> Runtime:
+        """The run's."""
+        return self._runtime
 
-        Where engines are built also what `EngineBuilder.export` adds: the builder's model where it is another one than
-        holds the packed weights, the engine where this user's cache still holds it. A run without artifacts exports the
-        description alone.
+    @property
+    def graph(self) -> ModelGraph | None:
+        """The unquantized model, at the batch of the study; None where the run makes no artifacts."""
+        return self._graph
+
+    def export(self, record: TrialRecord, folder: Path) -> dict[str, Any]:
+        """Writes what `contents` holds, and returns the description.
 
         Args:
             record: A complete trial.
@@ -62,12 +120,29 @@ class Exporter:
             InputError: The folder holds something or cannot be written, or the model is not the one that was
                 scored.
         """
-        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-            raise InputError(f"--out {str(folder)!r}: exists and is not empty; choose another folder")
+        check_free(folder)
+        found = self.contents(record)
+        write_folder(folder, {**found.files, DESCRIPTION: found.description})
+        return found.scheme
+
+    def contents(self, record: TrialRecord) -> Exported:
+        """The scheme's files and its description.
+
+        Where engines are built also what `EngineBuilder.export` adds: the builder's model where it is another one than
+        holds the packed weights, the engine where this user's cache still holds it. A run without artifacts has the
+        description alone.
+
+        Args:
+            record: A complete trial.
+
+        Raises:
+            InputError: The model is not the one that was scored.
+        """
         assert record.scores is not None
         files: dict[str, bytes] = {}
         scheme = self._scheme(record)
-        if self._materializer is not None:
+        command = ""
+        if self._materializer is not None and self._graph is not None:
             artifact = self._materializer.materialize(record.allocation)
             found = artifact.digest
             if found != record.scores.artifact:
@@ -85,16 +160,9 @@ class Exporter:
                 if plan is not None and timed and hashlib.sha256(plan).hexdigest() != timed:
                     del files[PLAN]  # two builds of one model differ by a few per cent
                     say(f"note: trial {record.number}: the engine in the cache is not the one that was timed; left out")
-                scheme[engine.tool] = engine.command
+                scheme[engine.tool] = command = engine.command
             scheme["sha256"] |= {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-        try:
-            with durable_folder(folder) as staging:
-                for name, data in files.items():
-                    write_durably(staging / name, data)
-                write_durably(staging / "scheme.json", json.dumps(scheme, indent=1) + "\n")
-        except OSError as error:
-            raise InputError(f"--out {str(folder)!r}: cannot be written ({error.strerror})") from None
-        return scheme
+        return Exported(files, scheme, command)
 
     def _scheme(self, record: TrialRecord) -> dict[str, Any]:
         assert record.scores is not None

@@ -19,6 +19,7 @@ from objectives.runners.runner import RuntimeUnavailable
 from objectives.runtimes.engine_builder import PLAN, BuildError, EngineBuilder, EngineExport
 from objectives.runtimes.engine_cache import EngineCache
 from objectives.runtimes.engine_report import EngineReport
+from objectives.runtimes.loader import Loader
 from objectives.runtimes.runtime import GPU_TIMING, Finding, Opened
 from objectives.runtimes.support import Support
 from objectives.runtimes.tensorrt.attention import never_built
@@ -56,6 +57,7 @@ class TensorRt(EngineBuilder):
     )
     version_key = "versions.tensorrt"
     plugins = True
+    loader = Loader.TENSORRT
     settings: TensorRtSettings
 
     def check(self) -> None:
