@@ -127,6 +127,8 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=False)
     if value is None:
         return ""
+    if isinstance(value, list):
+        return _one_of(value) or "none"
     return "" if value is PydanticUndefined or hasattr(value, "model_dump") else code(json.dumps(value))
 
 
