@@ -60,6 +60,8 @@ class EngineBuilder(Runtime):
 
     reference_is_scheme = True
     loader: ClassVar[Loader | None] = None
+    #: What builds or times the same engine without us, as an exported scheme names it, e.g. ``trtexec``.
+    engine_tool: ClassVar[str] = ""
     #: Whether it builds for GPUs that this machine need not have, named by the setting ``compute_capability``.
     ahead_of_time: ClassVar[bool] = False
 

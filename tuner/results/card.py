@@ -26,9 +26,7 @@ _FITS = {
 }
 
 
-def model_card(
-    loaded: LoadedRun, record: TrialRecord, shipment: Shipment | None, laid: Laid, layers: Sequence[str], refused: str
-) -> str:
+def model_card(loaded: LoadedRun, record: TrialRecord, shipment: Shipment | None, laid: Laid, refused: str) -> str:
     """Returns the card, Markdown.
 
     Args:
@@ -36,7 +34,6 @@ def model_card(
         record: The trial; it has scores.
         shipment: The scheme; None of a run without artifacts.
         laid: What was made of it.
-        layers: All layers that can be quantized, in model order.
         refused: Why ONNX Runtime cannot run the ONNX file; empty where it can.
     """
     parts = [f"# {plain(loaded.config.name)}, trial {record.number}", _what(loaded, record)]
@@ -47,16 +44,18 @@ def model_card(
         parts += ["## Input and outputs", _contract(shipment)]
         if laid.onnx:
             parts += [_example(shipment, laid, refused)]
-    parts += ["## Formats", _formats(record, layers), "## Calibration and licence", _origins(loaded, shipment)]
+    parts += ["## Formats", _formats(record, loaded.space.layers)]
+    if shipment is not None:
+        parts += ["## Calibration and licence", _origins(loaded, shipment)]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
 def _what(loaded: LoadedRun, record: TrialRecord) -> str:
     quantized = sum(FORMATS[fmt].quantizes_weight for _, fmt in record.allocation.items)
+    version = loaded.manifest["identity"].get("versions.tuner", "")
     return (
-        f"A detector in mixed precision: {quantized} of its layers are quantized, each to the format that a search "
-        f"found for it. Made by tuner {loaded.manifest['identity'].get('versions.tuner', '')}; `scheme.json` holds the "
-        "scheme for programs."
+        f"A detector with {quantized} of {len(loaded.space.layers)} layers quantized, each to the format that a search "
+        f"found for it. Made by tuner {version}; `scheme.json` holds the scheme for programs."
     )
 
 
@@ -103,13 +102,14 @@ def _figures(loaded: LoadedRun, record: TrialRecord) -> str:
 def _measured(loaded: LoadedRun, record: TrialRecord) -> str:
     """Machine, versions and command."""
     facts, config = loaded.manifest["identity"], loaded.config
-    machine = ", ".join(
-        f"{key.removeprefix('device.')} {value}" for key, value in facts.items() if key.startswith("device.")
-    )
+    device = {key.removeprefix("device."): value for key, value in facts.items() if key.startswith("device.")}
+    machine = ", ".join(value if isinstance(value, str) else f"{value} {key}" for key, value in device.items())
     versions = ", ".join(
         f"{key.removeprefix('versions.')} {value}" for key, value in facts.items() if key.startswith("versions.")
     )
     runtime = f"{config.runtime.name}, {config.runtime.threads} thread(s), batch {config.runtime.batch}"
+    if not config.runtime_type.artifacts:
+        return f"These figures were replayed with {plain(runtime)}: no model was made or measured."
     lines = [
         f"Measured on {plain(machine)}, started {loaded.manifest['started']}, with {plain(runtime)}",
         f"({plain(versions)}), by",
@@ -177,7 +177,7 @@ def _formats(record: TrialRecord, layers: Sequence[str]) -> str:
     return table(["format", "in words", "layers"], totals) + "\n" + table(["layer", "computes with"], rows)
 
 
-def _origins(loaded: LoadedRun, shipment: Shipment | None) -> str:
+def _origins(loaded: LoadedRun, shipment: Shipment) -> str:
     facts, settings, lines = loaded.manifest["identity"], loaded.config.calibration, []
     if loaded.run.calibration.exists():
         ranges = read_calibration(loaded.run)
@@ -188,7 +188,7 @@ def _origins(loaded: LoadedRun, shipment: Shipment | None) -> str:
         lines.append(f"Calibration: {settings.images or 'all'} images, method `{settings.method}`.")
     weights = loaded.config.weights
     lines.append(f"Weights: method `{weights.method}`, scales `{weights.granularity}`.")
-    licence = (shipment.metadata.get("license") if shipment else None) or "not stated"
+    licence = shipment.metadata.get("license") or "not stated"
     lines.append(f"Licence of the weights, as the model file says: {plain(licence)}.")
     source = str(facts.get("digest.model", ""))[:16]
     lines.append(f"Made from the model with the SHA-256 {source}...")

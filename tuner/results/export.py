@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +11,12 @@ from objectives.quantization.materialize import Materializer
 from objectives.runtimes.engine_builder import PLAN, EngineBuilder
 from objectives.runtimes.registry import open_runtime
 from objectives.runtimes.runtime import Runtime
-from search_spaces.durable import durable_folder, write_durably
 from search_spaces.errors import InputError
 from search_spaces.model_graph import ModelGraph
 from tuner.prepare.calibration import read_calibration
 from tuner.prepare.materializers import batched_graph, make_materializer
 from tuner.prepare.weights import read_weights
+from tuner.results.exported import DESCRIPTION, Exported, check_free, write_folder
 from tuner.results.front_files import rescored
 from tuner.results.loaded import LoadedRun
 from tuner.search.records import TrialRecord
@@ -26,57 +24,9 @@ from tuner.study.identity import versions
 from tuner.study.inputs import read_model
 from tuner.terminal.console import say
 
-#: Name of the file that describes an exported scheme.
-DESCRIPTION = "scheme.json"
-
-
-@dataclass(frozen=True)
-class Exported:
-    """One scheme as it leaves a run.
-
-    Attributes:
-        files: ``{file name: content}``.
-        scheme: What `DESCRIPTION` says.
-        command: The line of the runtime's own tool that builds or times the engine; empty where there is none.
-    """
-
-    files: Mapping[str, bytes]
-    scheme: dict[str, Any]
-    command: str = ""
-
-    @property
-    def description(self) -> bytes:
-        """The content of `DESCRIPTION`."""
-        return (json.dumps(self.scheme, indent=1) + "\n").encode()
-
-
-def check_free(folder: Path) -> None:
-    """Raises `InputError` where a folder holds something."""
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise InputError(f"--out {str(folder)!r}: exists and is not empty; choose another folder")
-
-
-def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Writes a folder, whole or not at all.
-
-    Args:
-        folder: Does not exist, or is empty.
-        files: ``{path below it: content}``.
-
-    Raises:
-        InputError: It cannot be written.
-    """
-    try:
-        with durable_folder(folder) as staging:
-            for name, data in files.items():
-                (staging / name).parent.mkdir(parents=True, exist_ok=True)
-                write_durably(staging / name, data)
-    except OSError as error:
-        raise InputError(f"--out {str(folder)!r}: cannot be written ({error.strerror})") from None
-
 
 class Exporter:
-    """Exports trials of one run; the model is read once for all of them.
+    """Exports trials of one run; the model is read once for all of them, when the first needs it.
 
     Attributes:
         loaded: The run.
@@ -84,20 +34,24 @@ class Exporter:
 
     def __init__(self, loaded: LoadedRun, graph: ModelGraph | None = None) -> None:
         self.loaded = loaded
-        self._materializer: Materializer | None = None
-        self._graph: ModelGraph | None = None
+        self._given = graph
         self._runtime = open_runtime(loaded.config.runtime)
-        if self._runtime.artifacts:
-            graph = graph or read_model(loaded.config.model, self._runtime)
-            expected = loaded.manifest["identity"]["digest.model"]
-            if graph.digest != expected:
-                raise InputError(f"{graph.path}: not the model of this run (sha256 {expected}); restore it")
-            graph = batched_graph(graph, loaded.config.runtime.batch)
-            version = loaded.manifest["identity"].get(self._runtime.version_key)
-            self._graph = graph
-            self._materializer = make_materializer(
-                loaded.config, graph, read_calibration(loaded.run), read_weights(loaded.run), version
-            )
+
+    @cached_property
+    def _graph(self) -> ModelGraph:
+        loaded = self.loaded
+        graph = self._given or read_model(loaded.config.model, self._runtime)
+        expected = loaded.manifest["identity"]["digest.model"]
+        if graph.digest != expected:
+            raise InputError(f"{graph.path}: not the model of this run (sha256 {expected}); restore it")
+        return batched_graph(graph, loaded.config.runtime.batch)
+
+    @cached_property
+    def _materializer(self) -> Materializer:
+        loaded = self.loaded
+        version = loaded.manifest["identity"].get(self._runtime.version_key)
+        weights = read_weights(loaded.run)
+        return make_materializer(loaded.config, self._graph, read_calibration(loaded.run), weights, version)
 
     @property
     def runtime(self) -> Runtime:
@@ -105,8 +59,8 @@ class Exporter:
         return self._runtime
 
     @property
-    def graph(self) -> ModelGraph | None:
-        """The unquantized model, at the batch of the study; None where the run makes no artifacts."""
+    def graph(self) -> ModelGraph:
+        """The unquantized model, at the batch of the study; raises `InputError` where it is gone or another one."""
         return self._graph
 
     def export(self, record: TrialRecord, folder: Path) -> dict[str, Any]:
@@ -129,7 +83,7 @@ class Exporter:
         """The scheme's files and its description.
 
         Where engines are built also what `EngineBuilder.export` adds: the builder's model where it is another one than
-        holds the packed weights, the engine where this user's cache still holds it. A run without artifacts has the
+        holds the packed weights, the engine where this user's cache still holds it. A run without artifacts exports the
         description alone.
 
         Args:
@@ -141,8 +95,7 @@ class Exporter:
         assert record.scores is not None
         files: dict[str, bytes] = {}
         scheme = self._scheme(record)
-        command = ""
-        if self._materializer is not None and self._graph is not None:
+        if self._runtime.artifacts:
             artifact = self._materializer.materialize(record.allocation)
             found = artifact.digest
             if found != record.scores.artifact:
@@ -160,9 +113,9 @@ class Exporter:
                 if plan is not None and timed and hashlib.sha256(plan).hexdigest() != timed:
                     del files[PLAN]  # two builds of one model differ by a few per cent
                     say(f"note: trial {record.number}: the engine in the cache is not the one that was timed; left out")
-                scheme[engine.tool] = command = engine.command
+                scheme[engine.tool] = engine.command
             scheme["sha256"] |= {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-        return Exported(files, scheme, command)
+        return Exported(files, scheme)
 
     def _scheme(self, record: TrialRecord) -> dict[str, Any]:
         assert record.scores is not None

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from objectives.runtimes.engine_builder import EngineBuilder
 from objectives.runtimes.loader import Loader
 from objectives.runtimes.registry import default_runtime
-from objectives.tasks.detection.detector import recognise
+from objectives.tasks.detection.detector import Detector, recognise
 from search_spaces.errors import InputError
 from search_spaces.formats import FORMATS
+from search_spaces.model_graph import ModelGraph
 from tuner.results.card import model_card
-from tuner.results.export import DESCRIPTION, Exported, Exporter, check_free, write_folder
+from tuner.results.export import Exporter
+from tuner.results.exported import DESCRIPTION, Exported, check_free, write_folder
 from tuner.results.loaded import LoadedRun
 from tuner.results.targets.registry import TARGETS
 from tuner.results.targets.target import Laid, Shipment
 from tuner.search.records import TrialRecord
+from tuner.study.config import StudyConfig
 
 #: Name of the model card's file.
 CARD = "README.md"
@@ -55,7 +60,7 @@ def ship(loaded: LoadedRun, record: TrialRecord, folder: Path, target: str | Non
     check_free(folder)
     exporter = Exporter(loaded)
     exported = exporter.contents(record)
-    shipment = _shipment(loaded, record, exporter, exported)
+    shipment = _shipment(loaded, record, exporter, exported) if exporter.runtime.artifacts else None
     if maker is None:
         laid = Laid(exported.files, "", _ONNX if shipment is not None else "")
     elif shipment is None:
@@ -64,22 +69,39 @@ def ship(loaded: LoadedRun, record: TrialRecord, folder: Path, target: str | Non
         laid = maker.lay_out(shipment)
         if not laid.onnx:
             laid = Laid({**laid.files, _ONNX: exported.files[_ONNX]}, laid.usage, _ONNX, laid.notes)
-    layers = [layer.name for layer in exporter.graph.quantizable] if exporter.graph else list(loaded.space.layers)
     refused = _refused(shipment, laid) if shipment is not None else ""
-    card = model_card(loaded, record, shipment, laid, layers, refused)
+    card = model_card(loaded, record, shipment, laid, refused)
     write_folder(folder, {**laid.files, DESCRIPTION: exported.description, CARD: card.encode()})
     return Shipped(exported.scheme, laid.notes)
 
 
-def _shipment(loaded: LoadedRun, record: TrialRecord, exporter: Exporter, exported: Exported) -> Shipment | None:
-    if exporter.graph is None:
-        return None
-    model, formats = loaded.config.model, [FORMATS[fmt] for _, fmt in record.allocation.items]
-    detector = recognise(exporter.graph, head=model.head, image_size=model.size, classes=model.classes)
+def _shipment(loaded: LoadedRun, record: TrialRecord, exporter: Exporter, exported: Exported) -> Shipment:
+    config, runtime, formats = loaded.config, exporter.runtime, [FORMATS[fmt] for _, fmt in record.allocation.items]
     int8 = any(fmt.quantizes_activation and fmt.activation.is_integer for fmt in formats)
-    batch = loaded.config.runtime.batch
-    name = loaded.config.name
-    return Shipment(name, record.number, exported.files, detector, exporter.runtime, batch, int8, exported.command)
+    build = str(exported.scheme.get(runtime.engine_tool, "")) if isinstance(runtime, EngineBuilder) else ""
+    return Shipment(
+        config.name,
+        record.number,
+        exported.files,
+        _detector(config, exporter, exported),
+        runtime,
+        config.runtime.batch,
+        int8,
+        build,
+    )
+
+
+def _detector(config: StudyConfig, exporter: Exporter, exported: Exported) -> Detector:
+    """Read from the study's model, or, where that is gone, from the scheme's own."""
+    with tempfile.TemporaryDirectory(prefix="tuner-") as folder:
+        try:
+            graph = exporter.graph
+        except InputError:
+            path = Path(folder) / _ONNX
+            path.write_bytes(exported.files[_ONNX])
+            graph = ModelGraph(path, allow_quantized=True, batch=config.runtime.batch)
+        model = config.model
+        return recognise(graph, head=model.head, image_size=model.size, classes=model.classes)
 
 
 def _refused(shipment: Shipment, laid: Laid) -> str:

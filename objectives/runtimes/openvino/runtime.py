@@ -51,6 +51,7 @@ class OpenVino(EngineBuilder):
     accuracy_keys = ("versions.openvino", "device.openvino", "device.int8", "runtime.precision")
     version_key = "versions.openvino"
     loader = Loader.OPENVINO
+    engine_tool = "benchmark_app"
     settings: OpenVinoSettings
 
     def check(self) -> None:
@@ -138,7 +139,7 @@ class OpenVino(EngineBuilder):
         except RuntimeUnavailable:
             files = {}  # `ovc model.onnx` makes them elsewhere
         files[CONFIG] = benchmark_config(self.settings)
-        return EngineExport(files, "benchmark_app", benchmark_command(self.settings))
+        return EngineExport(files, self.engine_tool, benchmark_command(self.settings))
 
     def file_model(self, graph: ModelGraph) -> bytes | Path:
         """A model file as it is, quantized or not."""

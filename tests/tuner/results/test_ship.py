@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,9 @@ from tiny_study import write_tiny_study
 from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
 from objectives.tasks.detection.data.letterbox import letterbox
 from objectives.tasks.detection.data.preprocessing import Fit, Preprocessing
+from tuner.results.export import Exporter
 from tuner.results.loaded import load_run
+from tuner.results.ship import _detector
 from tuner.results.snippet import snippet
 
 
@@ -109,3 +112,12 @@ def test_mistakes_are_one_line_and_write_nothing(run: Path, tmp_path: Path, capf
         assert call("export", run, "--trial", "1", "--out", tmp_path / "out", *words) == 2
         error = capfd.readouterr().err
         assert said in error and len(error.strip().splitlines()) == 1 and not (tmp_path / "out").exists()
+
+
+def test_a_run_whose_model_is_gone_reads_the_schemes_own(run: Path, tmp_path: Path) -> None:
+    loaded = load_run(run)
+    exporter = Exporter(loaded)
+    exported = exporter.contents(loaded.record(1))
+    found = _detector(loaded.config, exporter, exported)
+    gone = Exporter(replace(loaded, manifest={**loaded.manifest, "identity": {"digest.model": "another"}}))
+    assert _detector(loaded.config, gone, exported) == found
