@@ -1,6 +1,6 @@
 """What every key of a study file means, in a line: for the reference page and for editors.
 
-A test sees to it that no key is left out.
+A test sees to it that no key is left out; ``python -m tuner.study.reference docs`` writes the page anew.
 """
 
 from __future__ import annotations
@@ -82,6 +82,7 @@ MEANINGS: dict[str, str] = {
     "search.screening": "Looks at some images first and stops where a scheme is clearly beaten; left out: never.",
     "search.screening.images": "Images of that first look.",
     "search.screening.confidence": "How sure it must be.",
+    "search.transfer": "Begins from what earlier studies of yours learned of this device and this model.",
     "search.seed": "Of all that is drawn at random.",
     "storage": "URL of a PostgreSQL database, for workers of several hosts; left out: SQLite in the run folder.",
     "artifacts": "Where the dashboard's files are kept.",
