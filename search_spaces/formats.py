@@ -71,6 +71,11 @@ class NumberSpec:
         return float(2.0 ** (2 - 2 ** (self.exponent - 1)))
 
     @property
+    def words(self) -> str:
+        """For people, e.g. ``8-bit integer``."""
+        return f"{self.bits}-bit {'integer' if self.is_integer else 'float'}"
+
+    @property
     def packing(self) -> int:
         """Elements that share a byte of a file."""
         return max(1, 8 // self.bits)
@@ -125,6 +130,17 @@ class Format:
     def quantizes_activation(self) -> bool:
         """Whether the data input is quantized too."""
         return self.activation.quantized
+
+    @property
+    def words(self) -> str:
+        """For people who do not know the name, e.g. ``8-bit integer weights and activations``."""
+        if not self.quantizes_weight and not self.quantizes_activation:
+            return "not quantized"
+        if self.weight == self.activation:
+            return f"{self.weight.words} weights and activations"
+        weights = self.weight.words if self.quantizes_weight else "unquantized"
+        rest = f"{self.activation.words} activations" if self.quantizes_activation else "activations not quantized"
+        return f"{weights} weights, {rest}"
 
 
 UNQUANTIZED = "fp16"

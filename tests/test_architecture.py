@@ -33,6 +33,10 @@ NAMESAKES = {
         "objectives/runtimes/tensorrt/engine_report.py": "data types as TensorRT's inspector calls them",
         "objectives/torch_models/onnx_ptq.py": "ModelOpt's `quantize_mode`",
     },
+    "runtime": {
+        "tuner/results/targets/registry.py": "a target that is called as a runtime is",
+        "tuner/results/targets/triton.py": "Triton's names of its backends",
+    },
     "head": {
         "tuner/compare/sensitivity_methods.py": "`sensitivity.scores`, a key of the study file",
         "tuner/search/trials.py": "an attribute of Optuna's trials",

@@ -32,9 +32,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the page's package is installed."""
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
     files = _files()
-    assert {"pyproject.toml", "my_runtime.py", "my_head.py", "my_metric.py", "my_objective.py", "my_sampler.py"} == set(
-        files
-    )
+    modules = {f"my_{kind}.py" for kind in ("runtime", "head", "metric", "objective", "sampler", "target")}
+    assert {"pyproject.toml", *modules} == set(files)
     for name, text in files.items():
         (source / name).write_text(text)
     install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", target, source]
@@ -140,3 +139,12 @@ def test_the_sampler_proposes(tuner, tmp_path: Path) -> None:
     suite = "tests/tuner/samplers/test_contract.py"
     said = tuner(suite, "-k", "local-search", "-p", "no:cacheprovider", program=("-m", "pytest"))
     assert re.search(r"[1-9]\d* passed", said) and "failed" not in said
+
+
+def test_the_target_is_offered_and_lays_out(tuner, tmp_path: Path) -> None:
+    run, front = _demo(tuner, tmp_path)
+    out = tmp_path / "out"
+    assert "bundle" in tuner("export", "--help")
+    tuner("export", run, "--trial", front[0]["trial"], "--for", "bundle", "--out", out)
+    assert {path.name for path in out.iterdir()} == {"model.onnx", "names.txt", "scheme.json", "README.md"}
+    assert "Give the folder to the program." in (out / "README.md").read_text()

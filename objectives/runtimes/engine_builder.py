@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from objectives.quantization.materialize import Artifact
 from objectives.quantization.weights import WeightSettings
 from objectives.runtimes.engine_report import EngineReport
+from objectives.runtimes.loader import Loader
 from objectives.runtimes.runtime import Opened, Runtime
 from search_spaces.allocation import Allocation
 from search_spaces.model_graph import ModelGraph
 
 #: Name of the engine's file in an exported scheme.
-PLAN = "engine.plan"
+PLAN = Loader.TENSORRT.value
 
 
 class BuildError(RuntimeError):
@@ -58,6 +59,9 @@ class EngineBuilder(Runtime):
     """
 
     reference_is_scheme = True
+    loader: ClassVar[Loader | None] = None
+    #: What builds or times the same engine without us, as an exported scheme names it, e.g. ``trtexec``.
+    engine_tool: ClassVar[str] = ""
     #: Whether it builds for GPUs that this machine need not have, named by the setting ``compute_capability``.
     ahead_of_time: ClassVar[bool] = False
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from objectives.devices.cpu import cpu_facts
 from objectives.devices.lock import device_lock
 from objectives.runners.runner import Runner, RuntimeUnavailable
+from objectives.runtimes.loader import Loader
 from objectives.runtimes.settings import RuntimeSettings
 from objectives.runtimes.support import Support
 from search_spaces.allocation import Allocation
@@ -148,6 +149,8 @@ class Runtime(ABC):
     version_key: ClassVar[str] = ""
     #: Whether it runs operators that are not ONNX's, or runs nothing at all.
     plugins: ClassVar[bool] = False
+    #: What loads its schemes where they are deployed; None where only its own programming interface does.
+    loader: ClassVar[Loader | None] = Loader.ONNXRUNTIME
 
     def __init__(self, settings: RuntimeSettings) -> None:
         self.settings = settings
@@ -268,6 +271,10 @@ class Runtime(ABC):
         with self.open(model) as opened:
             check_finite(opened.runner.infer(images), self.title)
         return ""
+
+    def server_parameters(self) -> dict[str, str]:
+        """Keys of its backend in NVIDIA Triton that make it compute as here; empty where none are needed."""
+        return {}
 
     def layer_costs(
         self, graph: ModelGraph, materializer: Materializer | None, image: Callable[[], NDArray[np.float32]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,13 @@ from typing import Any
 from objectives.quantization.materialize import Materializer
 from objectives.runtimes.engine_builder import PLAN, EngineBuilder
 from objectives.runtimes.registry import open_runtime
-from search_spaces.durable import durable_folder, write_durably
+from objectives.runtimes.runtime import Runtime
 from search_spaces.errors import InputError
 from search_spaces.model_graph import ModelGraph
 from tuner.prepare.calibration import read_calibration
 from tuner.prepare.materializers import batched_graph, make_materializer
 from tuner.prepare.weights import read_weights
+from tuner.results.exported import DESCRIPTION, Exported, check_free, write_folder
 from tuner.results.front_files import rescored
 from tuner.results.kept import kept_scheme
 from tuner.results.loaded import LoadedRun
@@ -54,12 +54,18 @@ class Exporter:
         weights = read_weights(loaded.run)
         return make_materializer(loaded.config, self._graph, read_calibration(loaded.run), weights, version)
 
-    def export(self, record: TrialRecord, folder: Path) -> dict[str, Any]:
-        """Writes ``model.onnx`` and ``scheme.json`` and returns the latter's content.
+    @property
+    def runtime(self) -> Runtime:
+        """The run's."""
+        return self._runtime
 
-        Where engines are built also what `EngineBuilder.export` adds: the builder's model where it is another one than
-        holds the packed weights, the engine where this user's cache still holds it. A run without artifacts exports the
-        description alone. A member of the front is copied from the run, which then needs no model.
+    @property
+    def graph(self) -> ModelGraph:
+        """The unquantized model, at the batch of the study; raises `InputError` where it is gone or another one."""
+        return self._graph
+
+    def export(self, record: TrialRecord, folder: Path) -> dict[str, Any]:
+        """Writes what `contents` holds, and returns the description.
 
         Args:
             record: A complete trial.
@@ -69,8 +75,24 @@ class Exporter:
             InputError: The folder holds something or cannot be written, or the model is not the one that was
                 scored.
         """
-        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-            raise InputError(f"--out {str(folder)!r}: exists and is not empty; choose another folder")
+        check_free(folder)
+        found = self.contents(record)
+        write_folder(folder, {**found.files, DESCRIPTION: found.description})
+        return found.scheme
+
+    def contents(self, record: TrialRecord) -> Exported:
+        """The scheme's files and its description.
+
+        Where engines are built also what `EngineBuilder.export` adds: the builder's model where it is another one than
+        holds the packed weights, the engine where this user's cache still holds it. A run without artifacts exports the
+        description alone. A member of the front is copied from the run, which then needs no model.
+
+        Args:
+            record: A complete trial.
+
+        Raises:
+            InputError: The model is not the one that was scored.
+        """
         assert record.scores is not None
         kept = kept_scheme(self.loaded, record, artifacts=self._runtime.artifacts)
         files, scheme = kept or ({}, self._scheme(record))
@@ -94,14 +116,7 @@ class Exporter:
                     say(f"note: trial {record.number}: the engine in the cache is not the one that was timed; left out")
                 scheme[engine.tool] = engine.command
             scheme["sha256"] |= {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-        try:
-            with durable_folder(folder) as staging:
-                for name, data in files.items():
-                    write_durably(staging / name, data)
-                write_durably(staging / "scheme.json", json.dumps(scheme, indent=1) + "\n")
-        except OSError as error:
-            raise InputError(f"--out {str(folder)!r}: cannot be written ({error.strerror})") from None
-        return scheme
+        return Exported(files, scheme)
 
     def _scheme(self, record: TrialRecord) -> dict[str, Any]:
         assert record.scores is not None

@@ -77,6 +77,10 @@ class OnnxRuntimeCpu(Runtime):
             check_finite(runner.infer(images), self.title)
         return ""
 
+    def server_parameters(self) -> dict[str, str]:
+        """As many threads as were timed."""
+        return {} if self.gpu else {"intra_op_thread_count": str(self.settings.threads)}
+
     def versions(self) -> dict[str, str]:
         """Of the package that is installed."""
         return {_PACKAGES[-1]: next((v for name in _PACKAGES if (v := _version(name))), "missing")}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from objectives.runtimes.engine_builder import BuildError
+from objectives.runtimes.loader import Loader
 from objectives.runtimes.openvino.devices import core, first_line, properties
 from objectives.runtimes.openvino.settings import OpenVinoSettings
 from search_spaces.limits import scratch
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     import openvino
 
 #: The two files of OpenVINO's own form, and what `benchmark_command` has no word for.
-GRAPH, WEIGHTS, CONFIG = "model.xml", "model.bin", "benchmark_app.json"
+GRAPH, WEIGHTS, CONFIG = Loader.OPENVINO.value, "model.bin", "benchmark_app.json"
 
 
 def compiled_of(

@@ -18,6 +18,7 @@ from objectives.runners.runner import RuntimeUnavailable
 from objectives.runtimes.engine_builder import BuildError, EngineBuilder, EngineExport
 from objectives.runtimes.engine_cache import EngineCache
 from objectives.runtimes.engine_report import EngineReport
+from objectives.runtimes.loader import Loader
 from objectives.runtimes.openvino.compiling import (
     CONFIG,
     benchmark_command,
@@ -49,6 +50,8 @@ class OpenVino(EngineBuilder):
     title = "OpenVINO"
     accuracy_keys = ("versions.openvino", "device.openvino", "device.int8", "runtime.precision")
     version_key = "versions.openvino"
+    loader = Loader.OPENVINO
+    engine_tool = "benchmark_app"
     settings: OpenVinoSettings
 
     def check(self) -> None:
@@ -136,11 +139,18 @@ class OpenVino(EngineBuilder):
         except RuntimeUnavailable:
             files = {}  # `ovc model.onnx` makes them elsewhere
         files[CONFIG] = benchmark_config(self.settings)
-        return EngineExport(files, "benchmark_app", benchmark_command(self.settings))
+        return EngineExport(files, self.engine_tool, benchmark_command(self.settings))
 
     def file_model(self, graph: ModelGraph) -> bytes | Path:
         """A model file as it is, quantized or not."""
         return bytes(graph.in_own_types().SerializeToString(deterministic=True))
+
+    def server_parameters(self) -> dict[str, str]:
+        """One stream and as many threads as were timed; of precisions its backend has a word for bf16 alone."""
+        found = {"TARGET_DEVICE": self.settings.device_name, "NUM_STREAMS": "1"}
+        if self.settings.device_name == "CPU":
+            found["INFERENCE_NUM_THREADS"] = str(self.settings.threads)
+        return found | ({"HINT_BF16": "YES"} if self.settings.precision == "bf16" else {})
 
     def versions(self) -> dict[str, str]:
         """OpenVINO's."""

@@ -19,6 +19,7 @@ from objectives.runners.runner import RuntimeUnavailable
 from objectives.runtimes.engine_builder import PLAN, BuildError, EngineBuilder, EngineExport
 from objectives.runtimes.engine_cache import EngineCache
 from objectives.runtimes.engine_report import EngineReport
+from objectives.runtimes.loader import Loader
 from objectives.runtimes.runtime import GPU_TIMING, Finding, Opened
 from objectives.runtimes.support import Support
 from objectives.runtimes.tensorrt.attention import never_built
@@ -56,6 +57,8 @@ class TensorRt(EngineBuilder):
     )
     version_key = "versions.tensorrt"
     plugins = True
+    loader = Loader.TENSORRT
+    engine_tool = "trtexec"
     settings: TensorRtSettings
 
     def check(self) -> None:
@@ -151,7 +154,7 @@ class TensorRt(EngineBuilder):
         name = "build.onnx" if artifact.build is not None else "model.onnx"
         layers = fp32_layers(graph, version)
         command = trtexec_command(version, self.settings.builder, layers, quantized=quantized, model=name)
-        return EngineExport(files, "trtexec", command)
+        return EngineExport(files, self.engine_tool, command)
 
     def file_model(self, graph: ModelGraph) -> bytes | Path:
         """A plain model in the engine's types; one with Q/DQ or in fp16, an exported scheme, as it is."""

@@ -54,6 +54,7 @@ class TensorRtRtx(EngineBuilder):
     # Where it is emulated, accuracy is ONNX Runtime's, and that of an engine is another one.
     accuracy_keys = ("versions.tensorrt_rtx", "runtime.emulated", "runtime.compute_capability")
     version_key = "versions.tensorrt_rtx"
+    engine_tool = "tensorrt_rtx"
     settings: TensorRtRtxSettings
     _no_gpu = ""
 
@@ -189,7 +190,7 @@ class TensorRtRtx(EngineBuilder):
             plan = None  # on a machine without the package the command builds it elsewhere
         if plan is not None:
             files[PLAN] = plan.read_bytes()
-        return EngineExport(files, "tensorrt_rtx", self.command(PLAN))
+        return EngineExport(files, self.engine_tool, self.command(PLAN))
 
     @property
     def target(self) -> str:
@@ -198,7 +199,7 @@ class TensorRtRtx(EngineBuilder):
 
     def command(self, engine: str) -> str:
         """NVIDIA's own tool; source: TensorRT-RTX, "CPU-only AOT and TensorRT-RTX engines"."""
-        words = ["tensorrt_rtx", "--onnx=model.onnx", f"--saveEngine={engine}", "--skipInference"]
+        words = [self.engine_tool, "--onnx=model.onnx", f"--saveEngine={engine}", "--skipInference"]
         return shlex.join([*words, "--computeCapabilities={}{}".format(*self.capability)])
 
     def file_model(self, graph: ModelGraph) -> bytes | Path:

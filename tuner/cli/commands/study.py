@@ -14,6 +14,7 @@ import typer
 from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
 from tuner.cli.options import STUDY, Json, Run
+from tuner.results.targets.registry import TARGETS
 from tuner.terminal.console import say, show, show_table
 
 
@@ -172,19 +173,25 @@ def export(
     run: Run,
     trial: Annotated[int, typer.Option("--trial", metavar="N", help="Trial number, see `tuner front`.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder.")],
+    target: Annotated[
+        str | None,
+        typer.Option("--for", metavar="TARGET", help=f"Laid out to run there: {', '.join(TARGETS.names())}."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Exports one scheme: model.onnx and scheme.json.
+    """Exports one scheme: model.onnx, scheme.json and a model card, or a folder that runs on a server.
 
-    Example: tuner export runs/demo --trial 12 --out best
+    Example: tuner export runs/demo --trial 12 --for triton --out best
     """
-    from tuner.results.export import Exporter
     from tuner.results.loaded import load_run
+    from tuner.results.ship import ship
 
     loaded = load_run(run)
-    scheme = Exporter(loaded).export(loaded.record(trial), out)
+    shipped = ship(loaded, loaded.record(trial), out, target)
+    for note in shipped.notes:
+        say(f"note: {note}")
     if as_json:
-        show({"out": str(out), "trial": trial, "sha256": scheme["sha256"]["model.onnx"]})
+        show({"out": str(out), "trial": trial, "sha256": shipped.scheme["sha256"]["model.onnx"]})
     else:
         say(f"trial {trial} is in {out}")
 

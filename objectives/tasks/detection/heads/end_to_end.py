@@ -11,6 +11,7 @@ from objectives.tasks.detection.data.preprocessing import Preprocessing
 from objectives.tasks.detection.heads.channels import DecodedChannels, refuse_other_tasks
 from objectives.tasks.detection.heads.columns import boxes_are_shares, columns, first
 from objectives.tasks.detection.heads.head import Candidate, Float, NotThisHead, Outputs, shape_text
+from objectives.tasks.detection.heads.layout import BoxLayout, selected_rows
 from objectives.tasks.detection.heads.one_output import OneOutput
 from objectives.tasks.detection.heads.selection import best_rows
 from objectives.tasks.detection.heads.structure import dense_head, suppresses
@@ -53,6 +54,11 @@ class EndToEndHead(OneOutput):
         if found:
             model.check_class_count(output, found)
         return cls(output, model.preprocessing(), named or found)
+
+    @property
+    def layout(self) -> BoxLayout:
+        """As `PlainHead` says."""
+        return selected_rows(self.output)
 
     def decode(self, outputs: Outputs, thresholds: Thresholds) -> list[Float]:
         """As `Head` says."""

@@ -14,6 +14,7 @@ import numpy as np
 from objectives.tasks.detection.data.preprocessing import Preprocessing
 from objectives.tasks.detection.heads.channels import DecodedChannels
 from objectives.tasks.detection.heads.head import Candidate, Float, NotThisHead, Outputs, shape_text
+from objectives.tasks.detection.heads.layout import BoxLayout, selected_rows
 from objectives.tasks.detection.heads.one_output import OneOutput
 from objectives.tasks.detection.heads.selection import best_rows
 from objectives.tasks.detection.heads.structure import dense_head, suppressed_classes, suppresses
@@ -60,6 +61,11 @@ class NmsHead(OneOutput):
         if count:
             model.check_class_count(output, count)
         return cls(output, model.preprocessing(), len(model.classes) or count, len(shape) == 2)
+
+    @property
+    def layout(self) -> BoxLayout | None:
+        """As `PlainHead` says."""
+        return None if self.numbered else selected_rows(self.output)
 
     def decode(self, outputs: Outputs, thresholds: Thresholds) -> list[Float]:
         """As `Head` says."""

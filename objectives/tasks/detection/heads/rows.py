@@ -13,6 +13,7 @@ from objectives.tasks.detection.heads.boxes import to_corners
 from objectives.tasks.detection.heads.columns import Columns, columns, first
 from objectives.tasks.detection.heads.grid import anchor_strides
 from objectives.tasks.detection.heads.head import Candidate, Float, NotThisHead, Outputs, shape_text
+from objectives.tasks.detection.heads.layout import BoxLayout
 from objectives.tasks.detection.heads.suppression import suppress
 from objectives.tasks.detection.thresholds import Thresholds
 from search_spaces.model_graph import ModelGraph
@@ -134,6 +135,21 @@ class RowHead(ABC):
     def decoded(self) -> bool:
         """Whether the graph decodes boxes."""
         return not self.strides
+
+    @property
+    def layout(self) -> BoxLayout | None:
+        """As `PlainHead` says."""
+        if not self.decoded or len(self.outputs) != 1:
+            return None
+        return BoxLayout(
+            self.outputs[0],
+            self.transposed,
+            corners=False,
+            selected=False,
+            objectness=True,
+            normalised=False,
+            suppressed=False,
+        )
 
     def decode(self, outputs: Outputs, thresholds: Thresholds) -> list[Float]:
         """As `Head` says; boxes that overlap a better one are suppressed."""

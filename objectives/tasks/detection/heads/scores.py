@@ -19,6 +19,7 @@ from objectives.tasks.detection.heads.channels import (
 )
 from objectives.tasks.detection.heads.columns import boxes_are_shares, columns, first
 from objectives.tasks.detection.heads.head import Candidate, Float, NotThisHead, Outputs
+from objectives.tasks.detection.heads.layout import BoxLayout
 from objectives.tasks.detection.heads.one_output import OneOutput
 from objectives.tasks.detection.heads.suppression import suppress
 from objectives.tasks.detection.thresholds import Thresholds
@@ -67,6 +68,19 @@ class ScoresHead(OneOutput):
                 raise NotThisHead(f"the boxes of {output} are {where} 0..1")
         model.check_class_count(output, count)
         return cls(output, model.preprocessing(), count, found.transposed)
+
+    @property
+    def layout(self) -> BoxLayout:
+        """As `PlainHead` says."""
+        return BoxLayout(
+            self.output,
+            not self.transposed,
+            corners=False,
+            selected=False,
+            objectness=False,
+            normalised=self.normalised,
+            suppressed=False,
+        )
 
     def decode(self, outputs: Outputs, thresholds: Thresholds) -> list[Float]:
         """As `Head` says; boxes that overlap a better one are suppressed."""
