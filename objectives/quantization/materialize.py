@@ -24,7 +24,8 @@ from objectives.quantization.opsets import at_opset
 from objectives.quantization.placement import Placement
 from objectives.quantization.qdq import QdqWriter
 from objectives.quantization.recovery import Recovered
-from objectives.quantization.weights import QuantizedWeight, WeightSettings, quantize_weight, weight_key
+from objectives.quantization.refined import Refined
+from objectives.quantization.weights import LayerNumbers, QuantizedWeight, WeightSettings, quantize_weight, weight_key
 from objectives.scores import Size
 from search_spaces.allocation import Allocation
 from search_spaces.durable import durable_file
@@ -88,6 +89,10 @@ class Materializer:
         dialect: How the runtime wants its graphs: placement rules and types.
         weights: How weights are quantized.
         recovered: ``{weight_key: weight}`` of the weights that `weights` wants recovered.
+        refined: Better numbers of one scheme, in the place of all others.
+
+    Raises:
+        InputError: The refined numbers are of another dialect.
     """
 
     def __init__(
@@ -97,13 +102,17 @@ class Materializer:
         dialect: Dialect,
         weights: WeightSettings | None = None,
         recovered: Mapping[str, Recovered] | None = None,
+        refined: Refined | None = None,
     ) -> None:
+        if refined is not None and refined.dialect != dialect.name:
+            raise InputError(f"refined numbers are those of {refined.dialect}, not of {dialect.name}; refine for it")
         self._graph = graph
         self._settings = weights or WeightSettings()
         self._dialect = dialect
         self._table = table
         self._rules = dialect.placement(graph, table)
-        self._recovered = recovered or {}
+        self._recovered = {**(recovered or {}), **(refined.weights if refined is not None else {})}
+        self._pairs = refined.pairs if refined is not None else {}
         self._cache: dict[str, QuantizedWeight] = {}
         self._layers = {layer.name: layer for layer in graph.quantizable}
         self._base: dict[int, onnx.ModelProto] = {}
@@ -139,7 +148,7 @@ class Materializer:
         self, allocation: Allocation, folded: frozenset[str], extra_outputs: Sequence[str]
     ) -> tuple[bytes, FullPrecision]:
         """Serializes the model with the weights of the `folded` layers unpacked; and what of it stays float32."""
-        placement = self._rules.place(allocation)
+        placement = self.placement(allocation)
         model = onnx.ModelProto()
         model.CopyFrom(self._skeleton(self._opset(allocation, folded)))
         writer = QdqWriter(model.graph, self._graph.initializers)
@@ -159,6 +168,35 @@ class Materializer:
             model, scaled = to_half(model, self._late | precision.names, precision.tensors)
             precision = replace(precision, nodes=(*precision.nodes, *scaled))
         return bytes(model.SerializeToString(deterministic=True)), precision
+
+    @property
+    def graph(self) -> ModelGraph:
+        """The unquantized model."""
+        return self._graph
+
+    @property
+    def dialect(self) -> Dialect:
+        """How the runtime wants its graphs."""
+        return self._dialect
+
+    def placement(self, allocation: Allocation) -> Placement:
+        """Every Q/DQ pair of one allocation."""
+        placed = self._rules.place(allocation)
+        if not self._pairs:
+            return placed
+        pairs = {key: self._pairs.get((key[0], key[1].name), params) for key, params in placed.pairs.items()}
+        return replace(placed, pairs=pairs)
+
+    def numbers(self, layer: Layer, fmt: str, placement: Placement) -> LayerNumbers:
+        """What the artifact stores of a quantized layer; raises as `weight` does."""
+        weight = self.weight(layer, fmt)
+        entry = self._recovered.get(weight_key(layer, FORMATS[fmt], self._settings))
+        shift = entry.shift if entry is not None else None
+        bias = self._bias(self._nodes[layer.name], layer, shift)
+        if layer.name not in placement.integer_bias or bias is None:
+            return LayerNumbers(weight, bias, shift)
+        input_scale = placement.pairs[layer.input, FORMATS[fmt].activation].scale
+        return LayerNumbers(with_room(weight, layer, bias, input_scale), bias, shift, input_scale)
 
     def size(self, allocation: Allocation) -> Size:
         """Weight size of an allocation, exact, without building it."""
@@ -262,15 +300,8 @@ class Materializer:
             if self._dialect.half_weights and held:
                 node.input[index] = writer.half(layer.weight, values)
             return
-        weight = self.weight(layer, name)
-        entry = self._recovered.get(weight_key(layer, FORMATS[name], self._settings))
-        shift = entry.shift if entry is not None else None
-        bias = self._bias(node, layer, shift)
-        step = None
-        if layer.name in placement.integer_bias and bias is not None:
-            input_scale = placement.pairs[layer.input, FORMATS[name].activation].scale
-            weight = with_room(weight, layer, bias, input_scale)
-            step = bias_scale(weight, layer, input_scale)
+        found = self.numbers(layer, name, placement)
+        weight, bias = found.weight, found.bias
         if layer.name in folded:
             node.input[index] = writer.array(f"{layer.weight}_unpacked", weight.dequantized())
         else:
@@ -279,10 +310,15 @@ class Materializer:
                 node.input[index] = writer.folded_weight(layer.weight, weight)
             else:
                 node.input[index] = writer.weight(layer.weight, weight, self._dialect.flat_blocks)
-        if bias is not None and step is not None:
+        if bias is not None and found.input_scale is not None:
+            step = bias_scale(weight, layer, found.input_scale)
             _set_bias(node, writer.bias(f"{layer.name}_bias", bias, step))
-        elif bias is not None and shift is not None:
+        elif bias is not None and found.shift is not None:
             _set_bias(node, writer.array(f"{layer.name}_bias_corrected", bias))
+
+    @cached_property
+    def _nodes(self) -> dict[str, onnx.NodeProto]:
+        return {node.name: node for node in self._graph.nodes()}
 
     def _bias(
         self, node: onnx.NodeProto, layer: Layer, shift: NDArray[np.float32] | None
