@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from objectives.quantization.artifact import Artifact
 from objectives.quantization.biases import as_vector, bias_scale, with_room
 from objectives.quantization.calibration import CalibrationTable
 from objectives.quantization.decoding import decoding
@@ -28,7 +27,6 @@ from objectives.quantization.refined import Refined
 from objectives.quantization.weights import LayerNumbers, QuantizedWeight, WeightSettings, quantize_weight, weight_key
 from objectives.scores import Size
 from search_spaces.allocation import Allocation
-from search_spaces.durable import durable_file
 from search_spaces.errors import InputError, nearest
 from search_spaces.formats import FORMATS, UNQUANTIZED, NumberSpec
 from search_spaces.layers import Layer
@@ -36,48 +34,6 @@ from search_spaces.model_graph import ModelGraph
 from search_spaces.subgraphs import reads
 
 _BLOCKS = 21  # the first opset whose DequantizeLinear knows blocks
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """One materialized scheme.
-
-    Attributes:
-        data: Serialized ONNX model.
-        size: Weight size.
-        build: The model for the engine builder, where it is another than `data`.
-        folded: Layers whose weights are packed in `data` and unpacked in `build`.
-        precision: The nodes of an fp16 graph that stay float32, pixel coordinates aside.
-    """
-
-    data: bytes
-    size: Size
-    build: bytes | None = None
-    folded: tuple[str, ...] = ()
-    precision: FullPrecision = field(default_factory=FullPrecision)
-
-    @property
-    def engine_model(self) -> bytes:
-        """What is loaded, or built into an engine."""
-        return self.build if self.build is not None else self.data
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 of `data`, hex."""
-        return hashlib.sha256(self.data).hexdigest()
-
-    def check(self) -> None:
-        """Runs onnx.checker with full shape inference.
-
-        Raises:
-            onnx.checker.ValidationError: The artifact is not valid ONNX.
-        """
-        onnx.checker.check_model(onnx.load_model_from_string(self.data), full_check=True)
-
-    def save(self, path: Path) -> None:
-        """Writes the model, whole or not at all, into a folder that exists."""
-        with durable_file(path) as draft:
-            draft.write_bytes(self.data)
 
 
 class Materializer:
@@ -89,10 +45,7 @@ class Materializer:
         dialect: How the runtime wants its graphs: placement rules and types.
         weights: How weights are quantized.
         recovered: ``{weight_key: weight}`` of the weights that `weights` wants recovered.
-        refined: Better numbers of one scheme, in the place of all others.
-
-    Raises:
-        InputError: The refined numbers are of another dialect.
+        refined: ``{key: better numbers}`` of single schemes, for allocations whose `numbers` is that key.
     """
 
     def __init__(
@@ -102,17 +55,17 @@ class Materializer:
         dialect: Dialect,
         weights: WeightSettings | None = None,
         recovered: Mapping[str, Recovered] | None = None,
-        refined: Refined | None = None,
+        refined: Mapping[str, Refined] | None = None,
     ) -> None:
-        if refined is not None and refined.dialect != dialect.name:
-            raise InputError(f"refined numbers are those of {refined.dialect}, not of {dialect.name}; refine for it")
         self._graph = graph
         self._settings = weights or WeightSettings()
         self._dialect = dialect
         self._table = table
         self._rules = dialect.placement(graph, table)
-        self._recovered = {**(recovered or {}), **(refined.weights if refined is not None else {})}
-        self._pairs = refined.pairs if refined is not None else {}
+        self._recovered = recovered or {}
+        self._refined = refined or {}
+        self._numbers, self._own = "", Refined({}, {}, dialect.name)
+        self._others: dict[str, Materializer] = {}
         self._cache: dict[str, QuantizedWeight] = {}
         self._layers = {layer.name: layer for layer in graph.quantizable}
         self._base: dict[int, onnx.ModelProto] = {}
@@ -125,8 +78,11 @@ class Materializer:
             extra_outputs: Tensors of the model to add as outputs, after the model's own.
 
         Raises:
-            InputError: The allocation names an unknown or unquantizable layer.
+            InputError: The allocation names an unknown or unquantizable layer, or refined numbers that are not here or
+                stand in other pairs.
         """
+        if allocation.numbers != self._numbers:
+            return self._with(allocation.numbers).materialize(allocation, extra_outputs)
         self._check(allocation)
         folded = self._folded(allocation)
         size = self.size(allocation)
@@ -135,6 +91,18 @@ class Materializer:
             return Artifact(data, size, precision=precision)
         build, _ = self._assemble(allocation, frozenset(folded), extra_outputs)
         return Artifact(data, size, build, folded, precision)
+
+    def _with(self, key: str) -> Materializer:
+        """One that has refined numbers in the place of the shared ones."""
+        if key not in self._refined:
+            raise InputError(f"scheme: its refined numbers ({key}) are not there; refine the trial again")
+        if key not in self._others:
+            own = self._refined[key]
+            recovered = {**self._recovered, **own.weights}
+            found = Materializer(self._graph, self._table, self._dialect, self._settings, recovered, self._refined)
+            found._numbers, found._own = key, own
+            self._others[key] = found
+        return self._others[key]
 
     def _folded(self, allocation: Allocation) -> tuple[str, ...]:
         """Layers whose weights the engine builder must be given unpacked."""
@@ -181,10 +149,12 @@ class Materializer:
 
     def placement(self, allocation: Allocation) -> Placement:
         """Every Q/DQ pair of one allocation."""
-        placed = self._rules.place(allocation)
-        if not self._pairs:
+        placed, own = self._rules.place(allocation), self._own
+        if not self._numbers:
             return placed
-        pairs = {key: self._pairs.get((key[0], key[1].name), params) for key, params in placed.pairs.items()}
+        if own.pairs.keys() != {(tensor, number.name) for tensor, number in placed.pairs}:
+            raise InputError(f"refined numbers are those of {own.dialect}, not of {self._dialect.name}; refine for it")
+        pairs = {(tensor, number): own.pairs[tensor, number.name] for tensor, number in placed.pairs}
         return replace(placed, pairs=pairs)
 
     def numbers(self, layer: Layer, fmt: str, placement: Placement) -> LayerNumbers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -44,11 +45,13 @@ class _Pairs:
     pairs: tuple[_Pair, ...]
 
 
-def save_refined(folder: Path, refined: Refined) -> None:
-    """Writes ``weights.npz`` and ``ranges.json`` into a folder that exists."""
-    save_recovered(folder / "weights.npz", refined.weights)
+def save_refined(folder: Path, refined: Refined) -> str:
+    """Writes ``weights.npz`` and ``ranges.json`` into a folder that exists; returns the key of these very numbers."""
+    weights = save_recovered(folder / "weights.npz", refined.weights)
     pairs = tuple(_Pair(*key, params) for key, params in refined.pairs.items())
-    write_durably(folder / "ranges.json", json.dumps(asdict(_Pairs(refined.dialect, pairs))))
+    ranges = json.dumps(asdict(_Pairs(refined.dialect, pairs)))
+    write_durably(folder / "ranges.json", ranges)
+    return hashlib.sha256(weights + ranges.encode()).hexdigest()[:16]
 
 
 def load_refined(folder: Path) -> Refined:

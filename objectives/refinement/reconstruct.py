@@ -8,6 +8,7 @@ al., "EfficientQAT: Efficient Quantization-Aware Training for Large Language Mod
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -37,11 +38,11 @@ class Steps(Protocol):
         """Of one block, at most."""
 
     @property
-    def batch(self) -> int:
+    def block_batch(self) -> int:
         """Images of a step."""
 
     @property
-    def rate(self) -> float:
+    def block_rate(self) -> float:
         """Factor of the learning rates."""
 
     @property
@@ -78,14 +79,24 @@ def reconstruct(
     exact: Known = {executor.graph.input: [image(number) for number in learning]}
     left = exact.copy()
     waiting = sum(len(block.layers) for block in blocks)
+    begun, learning_took = time.monotonic(), 0.0
     for number, block in enumerate(blocks):
         wanted = _forward(executor, block, exact, None)
         if block.layers:
-            bound = Deadline.after(deadline.left * len(block.layers) / waiting)
+            # The blocks behind must pass all images too: without time kept for it, the last ones would learn nothing.
+            passing = (time.monotonic() - begun - learning_took) / (number + 1) * (len(blocks) - number)
+            seconds = deadline.left - min(passing, 0.5 * deadline.left)
+            bound = Deadline.after(seconds * len(block.layers) / waiting)
             waiting -= len(block.layers)
-            task = _Task(executor, student, block, exact, left, wanted, draw, min(steps.batch, len(learning)), loss)
+            task = _Task(
+                executor, student, block, exact, left, wanted, draw, min(steps.block_batch, len(learning)), loss
+            )
             student.drop = _DROP
-            made = learn(student.groups(block.layers, task.inside), task.step, steps.block_steps, bound, steps.rate)
+            started = time.monotonic()
+            made = learn(
+                student.groups(block.layers, task.inside), task.step, steps.block_steps, bound, steps.block_rate
+            )
+            learning_took += time.monotonic() - started
             student.drop = 0.0
             progress(f"block {number + 1} of {len(blocks)}: {made} steps")
         passed = _forward(executor, block, left, student)
@@ -114,7 +125,7 @@ class _Task:
         block = self.block
         return {*block.inputs, *(name for node in block.nodes for name in node.outputs)} - set(block.outputs)
 
-    def step(self, _: int) -> Tensor:
+    def step(self, _: int) -> list[Tensor]:
         """The loss of some images, whose inputs are partly the unquantized model's."""
         rows = self.draw.choice(len(next(iter(self.wanted.values()))), self.count, replace=False)
         given = {}
@@ -124,7 +135,8 @@ class _Task:
                 drawn = torch.rand_like(given[name]) < _DROP
                 given[name] = torch.where(drawn, self._stacked(self.exact[name], rows), given[name])
         found = self.executor.run(self.block.nodes, given, self.block.outputs, self.student.read)
-        return self.loss(self.block, found, {name: self._stacked(values, rows) for name, values in self.wanted.items()})
+        wanted = {name: self._stacked(values, rows) for name, values in self.wanted.items()}
+        return [self.loss(self.block, found, wanted)]
 
     def _stacked(self, values: Sequence[Tensor], rows: NDArray[np.intp]) -> Tensor:
         return torch.cat([values[row].to(self.executor.device).float() for row in rows])

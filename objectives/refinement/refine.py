@@ -40,21 +40,25 @@ class RefinementSettings:
         minutes: At most.
         device: ``cpu`` or another PyTorch device.
         seed: Of what is drawn.
-        batch: Images of a step.
         block_steps: Of one block, at most; 0: no blocks.
+        block_batch: Images of a step of a block.
+        block_rate: Factor of the learning rates there.
         steps: Of distillation, at most; 0: none.
+        batch: Images of a step of distillation.
+        rate: Factor of the learning rates there.
         share: Of the time, for the blocks.
-        rate: Factor of the learning rates.
     """
 
     minutes: float = 30.0
     device: str = "cpu"
     seed: int = 0
-    batch: int = 8
     block_steps: int = 1000
+    block_batch: int = 8
+    block_rate: float = 3.0
     steps: int = 5000
-    share: float = 0.4
+    batch: int = 16
     rate: float = 1.0
+    share: float = 0.4
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,7 +42,7 @@ class Deadline:
 
 def learn(
     groups: Sequence[Group],
-    loss: Callable[[int], Tensor],
+    loss: Callable[[int], Iterable[Tensor]],
     steps: int,
     deadline: Deadline,
     rate: float = 1.0,
@@ -55,7 +55,7 @@ def learn(
 
     Args:
         groups: What is learnt.
-        loss: Of a step.
+        loss: Of a step, in parts that are added; each part's memory is freed before the next is asked for.
         steps: At most.
         deadline: Ends it.
         rate: Factor of `RATES`.
@@ -80,8 +80,8 @@ def learn(
         for entry in optimizer.param_groups:
             entry["lr"] = factor * RATES[entry["kind"]]
         optimizer.zero_grad(set_to_none=True)
-        value = loss(step)
-        value.backward()
+        for part in loss(step):
+            part.backward()
         optimizer.step()
         if after is not None:
             after(step)

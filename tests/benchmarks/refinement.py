@@ -111,9 +111,10 @@ def _materializer(work: Work, row: Row, stage: str = "") -> tuple[Materializer, 
     graph, folder = ModelGraph(row.model), work.out / row.model.stem
     table = CalibrationTable.from_json((folder / "calibration.json").read_text())
     recovered = load_recovered(folder / f"{row.format}.npz")
-    refined = load_refined(work.out / row.name / stage) if stage else None
+    refined = {stage: load_refined(work.out / row.name / stage)} if stage else {}
     allocation = Allocation.uniform([layer.name for layer in graph.quantizable], row.format)
-    return Materializer(graph, table, row.dialect, WEIGHTS, recovered, refined), allocation
+    made = Materializer(graph, table, row.dialect, WEIGHTS, recovered, refined)
+    return made, replace(allocation, numbers=stage)
 
 
 def make(work: Work, row: Row) -> str:

@@ -72,9 +72,9 @@ def attach(
             _publish(study, artifacts, path)
     trial_ids = {trial.number: trial_id(trial) for trial in study.get_trials(deepcopy=False)}
     for member in run.members:
-        number = member.record.number
+        number = abs(member.record.number)
         for name in ("model.onnx", "scheme.json"):
-            path = folder / "schemes" / str(number) / name
+            path = folder / "schemes" / member.record.name / name
             if number in trial_ids and path.is_file():
                 _publish(study, artifacts, path, trial_ids[number])
 

@@ -160,6 +160,7 @@ _SCREENED = (
     "more was clearly more accurate there. None of them stands in the front. <i>at most</i> is the upper bound of the "
     "difference in {accuracy}; the {accuracy} expected on all images is the dominating scheme's plus the difference."
 )
+_REFINED = "<i>N-refined</i> has the formats of trial N, and numbers that were refined on unlabelled images. "
 _PARETO = (
     "Up and to the left is better. Every scheme stands where it was measured last: those of the front on all "
     "evaluation images{again} after the search, with 95 % intervals; other trials as the search saw them. "

@@ -15,6 +15,7 @@ from search_spaces.errors import InputError
 from search_spaces.model_graph import ModelGraph
 from tuner.prepare.calibration import read_calibration
 from tuner.prepare.materializers import batched_graph, make_materializer
+from tuner.prepare.refinements import read_refined
 from tuner.prepare.weights import read_weights
 from tuner.results.front_files import rescored
 from tuner.results.loaded import LoadedRun
@@ -44,7 +45,12 @@ class Exporter:
             version = loaded.manifest["identity"].get(self._runtime.version_key)
             self._graph = graph
             self._materializer = make_materializer(
-                loaded.config, graph, read_calibration(loaded.run), read_weights(loaded.run), version
+                loaded.config,
+                graph,
+                read_calibration(loaded.run),
+                read_weights(loaded.run),
+                version,
+                read_refined(loaded.run),
             )
 
     def export(self, record: TrialRecord, folder: Path) -> dict[str, Any]:
@@ -72,7 +78,7 @@ class Exporter:
             found = artifact.digest
             if found != record.scores.artifact:
                 raise InputError(
-                    f"trial {record.number}: its model comes out as sha256 {found[:16]}, but "
+                    f"trial {record.name}: its model comes out as sha256 {found[:16]}, but "
                     f"{record.scores.artifact[:16]} was scored; use the versions that the manifest names"
                 )
             files["model.onnx"] = artifact.data
@@ -84,7 +90,7 @@ class Exporter:
                 plan, timed = files.get(PLAN), record.scores.engine
                 if plan is not None and timed and hashlib.sha256(plan).hexdigest() != timed:
                     del files[PLAN]  # two builds of one model differ by a few per cent
-                    say(f"note: trial {record.number}: the engine in the cache is not the one that was timed; left out")
+                    say(f"note: trial {record.name}: the engine in the cache is not the one that was timed; left out")
                 scheme[engine.tool] = engine.command
             scheme["sha256"] |= {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
         try:
@@ -101,8 +107,9 @@ class Exporter:
         recorded, accuracy = self.loaded.manifest["identity"], self.loaded.config.objective_set.maximised
         return {
             "study": self.loaded.config.name,
-            "trial": record.number,
+            "trial": abs(record.number),
             "origin": record.origin,
+            **({"refined": record.allocation.numbers} if record.refined else {}),
             "allocation": record.allocation.formats,
             "allocation_digest": record.allocation.digest,
             "sha256": {

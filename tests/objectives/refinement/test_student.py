@@ -14,7 +14,7 @@ from tiny_detectors import build_detector
 from objectives.quantization.calibration import CalibrationTable, calibrate
 from objectives.quantization.materialize import Materializer
 from objectives.quantization.refined import load_refined, save_refined
-from objectives.quantization.weights import WeightSettings
+from objectives.quantization.weights import WeightSettings, weight_key
 from objectives.runtimes.tensorrt.dialect import EMULATED
 from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError
@@ -93,9 +93,10 @@ def test_it_computes_what_the_refined_artifact_computes(
     student = Student(executor, before, allocation, WEIGHTS)
     _moved(student, graph)
     save_refined(tmp_path, student.refined())
-    after = Materializer(graph, ranges, wanted_dialect, WEIGHTS, refined=load_refined(tmp_path))
+    after = Materializer(graph, ranges, wanted_dialect, WEIGHTS, refined={"r": load_refined(tmp_path)})
+    refined = replace(allocation, numbers="r")
     tensors = [layer.output for layer in graph.quantizable]
-    artifact = after.materialize(allocation, tensors)
+    artifact = after.materialize(refined, tensors)
     artifact.check()
     assert artifact.size == before.materialize(allocation).size
     expected = _in_onnxruntime(artifact.engine_model, image)
@@ -120,12 +121,12 @@ def test_the_codes_that_learning_begins_with_are_the_schemes_own(graph: ModelGra
     for fmt in ("w4a16", "int8"):
         allocation = _scheme(graph, fmt)
         student = Student(Executor(graph, "cpu"), before, allocation, WEIGHTS)
-        after = Materializer(graph, ranges, DIALECTS["onnxruntime"], WEIGHTS, refined=student.refined())
+        refined = student.refined()
         for layer in graph.quantizable:
-            one, other = before.weight(layer, fmt), after.weight(layer, fmt)
+            one, other = before.weight(layer, fmt), refined.weights[weight_key(layer, FORMATS[fmt], WEIGHTS)].weight
             np.testing.assert_array_equal(one.codes, other.codes)
             np.testing.assert_array_equal(one.scale, other.scale)
-        pairs = student.refined().pairs
+        pairs = refined.pairs
         for (tensor, number), params in before.placement(allocation).pairs.items():
             same = replace(params, scale=float(np.float32(params.scale)))
             assert pairs[tensor, number.name] == same
@@ -133,9 +134,18 @@ def test_the_codes_that_learning_begins_with_are_the_schemes_own(graph: ModelGra
 
 def test_refined_ranges_of_another_dialect_are_refused(graph: ModelGraph, ranges: CalibrationTable) -> None:
     before = Materializer(graph, ranges, DIALECTS["onnxruntime"], WEIGHTS)
-    student = Student(Executor(graph, "cpu"), before, _scheme(graph, "int8"), WEIGHTS)
+    allocation = _scheme(graph, "int8")
+    refined = {"r": Student(Executor(graph, "cpu"), before, allocation, WEIGHTS).refined()}
+    other = Materializer(graph, ranges, DIALECTS["tensorrt"], WEIGHTS, refined=refined)
+    other.materialize(allocation)
     with pytest.raises(InputError, match="refine for it"):
-        Materializer(graph, ranges, DIALECTS["tensorrt"], WEIGHTS, refined=student.refined())
+        other.materialize(replace(allocation, numbers="r"))
+
+
+def test_numbers_that_are_not_there_are_refused(graph: ModelGraph, ranges: CalibrationTable) -> None:
+    made = Materializer(graph, ranges, DIALECTS["onnxruntime"], WEIGHTS)
+    with pytest.raises(InputError, match="refine the trial again"):
+        made.materialize(replace(_scheme(graph, "int8"), numbers="r"))
 
 
 def test_an_operator_that_is_not_known_is_refused_by_name(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Commands of a study: run, resume, worker, status, front, export, baseline, rivals, report, dashboard."""
+"""Commands of a study: run, resume, worker, status, front, export, refine, baseline, rivals, report, dashboard."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import typer
 
 from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
+from tuner.cli.commands.refine import refine
 from tuner.cli.commands.rivals import rivals
 from tuner.cli.options import ATTACHED, Json, Model, Ray, RayShare, Run, Study, Trials, Workers, ray_cluster
 from tuner.terminal.console import say, show, show_table
@@ -20,7 +21,7 @@ from tuner.terminal.console import say, show, show_table
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (run, resume, worker, status, front, export, baseline, rivals, report, dashboard):
+    for command in (run, resume, worker, status, front, export, refine, baseline, rivals, report, dashboard):
         app.command()(command)
 
 
@@ -171,7 +172,7 @@ def front(
     from tuner.results.selection import Budget, latency_of
     from tuner.search.front import recommendation
     from tuner.search.recommendation import no_answer
-    from tuner.search.records import NOISY_MARK
+    from tuner.search.records import NOISY_MARK, scheme_name
     from tuner.terminal import units
 
     loaded = load_run(run)
@@ -201,7 +202,7 @@ def front(
     head += [*(objective.title for objective in further), "formats"]
     table = [
         [
-            str(entry["trial"]) + ("*" if entry["recommended"] else "") + ("^" if entry["knee"] else ""),
+            entry["name"] + ("*" if entry["recommended"] else "") + ("^" if entry["knee"] else ""),
             units.accuracy(entry[accuracy.name]),
             units.change(-entry["drop"]),
             *(
@@ -227,12 +228,14 @@ def front(
     if any(entry["noisy"] for entry in rows):
         print(f"{NOISY_MARK} timed on a noisy machine; --json has the interval")
     if budget.stated:
-        print("no member keeps this budget" if best is None else f"best for this budget: trial {best}")
+        print("no member keeps this budget" if best is None else f"best for this budget: trial {scheme_name(best)}")
 
 
 def export(
     run: Run,
-    trial: Annotated[int, typer.Option("--trial", metavar="N", help="Trial number, see `tuner front`.")],
+    trial: Annotated[
+        str, typer.Option("--trial", metavar="N", help="Trial as `tuner front` names it: 12, 12-refined.")
+    ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder.")],
     as_json: Json = False,
 ) -> None:
@@ -244,9 +247,11 @@ def export(
     from tuner.results.loaded import load_run
 
     loaded = load_run(run)
-    scheme = Exporter(loaded).export(loaded.record(trial), out)
+    record = loaded.named(trial)
+    scheme = Exporter(loaded).export(record, out)
     if as_json:
-        show({"out": str(out), "trial": trial, "sha256": scheme["sha256"]["model.onnx"]})
+        name = record.name if record.refined else record.number
+        show({"out": str(out), "trial": name, "sha256": scheme["sha256"]["model.onnx"]})
     else:
         say(f"trial {trial} is in {out}")
 
