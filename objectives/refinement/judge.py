@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -46,7 +47,9 @@ class Judge:
         self.layout: Layout = layout_of(self._dense, self._arrays(exact[0]), self._ends[0])
 
     def __call__(self, student: Student) -> float:
-        """The divergence; 0 for the unquantized model."""
+        """The divergence; 0 for the unquantized model, infinite where the student's numbers are."""
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in student.parameters()):
+            return math.inf
         found = [self._outputs(number, student) for number in self._held]
         if self._dense is not None:
             return divergence(self._dense, [self._arrays(one) for one in found], self._targets)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -97,8 +98,10 @@ class Refinement:
     @property
     def best(self) -> Stage | None:
         """The stage that ended nearest; None where none was nearer than the scheme as it was, which then stays."""
-        found = min(self.stages, key=lambda stage: stage.divergence, default=None)
-        return found if found is not None and found.divergence < self.divergence else None
+        nearer = [
+            stage for stage in self.stages if stage.divergence < self.divergence
+        ]  # none where learning went to NaN
+        return min(nearer, key=lambda stage: stage.divergence, default=None)
 
 
 def refine(
@@ -160,8 +163,11 @@ def refine(
     if settings.block_steps:
         bound = Deadline.after((settings.share if settings.steps else 1.0) * deadline.left)
         reconstruct(executor, student, blocks, image, learning, settings, bound, block_loss, say)
-        ended("reconstruction", judge(student))
-        if stages[-1].divergence >= first:
+        found = judge(student)
+        if not math.isfinite(found):  # what was learnt cannot even be stored
+            student.restore(start)
+        ended("reconstruction", found)
+        if not found < first:
             student.restore(start)
     if settings.steps:
         between = tuple(name for block in blocks for name in block.outputs if name not in last)

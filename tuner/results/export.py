@@ -107,7 +107,7 @@ class Exporter:
         recorded, accuracy = self.loaded.manifest["identity"], self.loaded.config.objective_set.maximised
         return {
             "study": self.loaded.config.name,
-            "trial": abs(record.number),
+            "trial": record.trial,
             "origin": record.origin,
             **({"refined": record.allocation.numbers} if record.refined else {}),
             "allocation": record.allocation.formats,

@@ -153,5 +153,5 @@ def refined_records(run: RunFolder, records: Sequence[TrialRecord]) -> list[Tria
         scores = run.evaluation(allocation)
         if isinstance(scores, Scores):
             origin = f"refined from trial {kept.trial}"
-            found[kept.trial] = TrialRecord(-kept.trial, "COMPLETE", origin, allocation, scores)
+            found[kept.trial] = TrialRecord(~kept.trial, "COMPLETE", origin, allocation, scores)
     return list(found.values())

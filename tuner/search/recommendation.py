@@ -63,7 +63,8 @@ class Recommendation:
             return sure + tied * objectives.axis.timed
         if self.verdict is Verdict.ESTIMATED:
             return (
-                f"Trial {self.member.record.name} is the {best} scheme {budget} by the figures of the search images: {found}. "
+                f"Trial {self.member.record.name} is the {best} scheme {budget} by the figures of the search images: "
+                f"{found}. "
                 "How sure that is, is not known: it was not scored on all images."
             )
         crossed = f", and its interval crosses the budget of {change(-self.max_drop)}" if self._crosses else ""

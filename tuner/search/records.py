@@ -34,8 +34,8 @@ def noise_of(latency: Latency | None, unit: float) -> str:
 
 
 def scheme_name(number: int) -> str:
-    """How a scheme is called: ``12`` of a trial, ``12-refined`` of -12, which was refined from it."""
-    return str(number) if number >= 0 else f"{-number}-refined"
+    """How a scheme is called: ``12`` of a trial, ``12-refined`` of ``~12``, which was refined from it."""
+    return str(number) if number >= 0 else f"{~number}-refined"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class TrialRecord:
     """One trial of the study.
 
     Attributes:
-        number: Optuna's trial number; of what was refined from a trial the negative of its number.
+        number: Optuna's trial number; ``~12`` of what was refined from trial 12.
         state: ``COMPLETE``, ``PRUNED`` (it was screened), ``FAIL``, ``RUNNING`` or ``WAITING``.
         origin: What proposed it: ``reference``, ``uniform:int8``, ``ladder:int8:20``, ``knapsack:3``, ``sampler``.
         allocation: The scheme.
@@ -64,6 +64,11 @@ class TrialRecord:
     def refined(self) -> bool:
         """Whether its numbers are refined: a scheme beside the trials, of the formats of one of them."""
         return self.allocation.numbers != ""
+
+    @property
+    def trial(self) -> int:
+        """Number of the trial that it is, or was refined from."""
+        return self.number if self.number >= 0 else ~self.number
 
     @property
     def name(self) -> str:

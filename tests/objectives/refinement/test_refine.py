@@ -75,12 +75,17 @@ def test_without_time_nothing_is_kept(scene: Scene) -> None:
     assert {stage.divergence for stage in found.stages} == {found.divergence}
 
 
-def test_learning_that_harms_is_dropped(scene: Scene) -> None:
-    settings = replace(FEW, block_rate=3000.0, steps=0)
+@pytest.mark.parametrize("rate", [3000.0, float("nan")])
+def test_learning_that_harms_is_dropped(scene: Scene, rate: float) -> None:
+    settings = replace(FEW, block_rate=rate, steps=0)
     allocation = scene.uniform("int8")
     found = refine(scene.materializer, scene.weights, allocation, scene.detector, scene.images, settings)
-    assert found.stages[0].divergence > found.divergence
+    assert not found.stages[0].divergence < found.divergence
     assert found.best is None
+    then = refine(
+        scene.materializer, scene.weights, allocation, scene.detector, scene.images, replace(settings, steps=5)
+    )
+    assert then.stages[1].divergence <= then.divergence, "distillation begins anew"
 
 
 def test_too_few_images_and_nothing_to_learn_are_refused(scene: Scene) -> None:
