@@ -208,10 +208,12 @@ def _front_note(run: Run, folder: Path) -> str:
         if len(run.shown) < len(run.members)
         else ""
     )
+    refined = _REFINED if any(member.record.refined for member in run.members) else ""
     return (
         f"The change of {run.goal.label} is against the unquantized model, on all images with its paired-bootstrap "
         f"95 % interval where the front was scored again. {folded}★ is recommended, ☆ comes nearest where none can be, "
-        "◇ is the knee (farthest below the line between the front's ends). Grey rows compare. Export a scheme with "
+        "◇ is the knee (farthest below the line between the front's ends). "
+        f"{refined}Grey rows compare. Export a scheme with "
         "<code>" + html.escape(tables.export_command(folder, "N")) + "</code>."
     )
 

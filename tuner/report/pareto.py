@@ -147,6 +147,7 @@ def _axes(run: Run) -> _Axes:
     if run.unquantized is None:
         return _Axes(0, 1, -1, 1)
     standings = [run.standing(run.member(record)) for record in run.complete]
+    standings += [run.standing(member) for member in run.members if member.record.refined]
     ends = [run.standing(member) for member in run.shown]
     costs = [each.cost for each in standings] + [run.baseline_cost(b) for b in run.drawn_baselines]
     costs += [run.cost(run.unquantized), *(end for each in ends for end in each.cost_interval or ())]
@@ -356,6 +357,7 @@ def _annotate(figure: go.Figure, run: Run, axes: _Axes, *, width: float, height:
     for member in plain_ones if not (small and len(plain_ones) > _MANY) else []:
         add_member(member, member.record.name, theme.FRONT)
     standings = [run.standing(run.member(record)) for record in run.complete]
+    standings += [run.standing(member) for member in run.members if member.record.refined]
     obstacles = [axes.pixel(each.cost, 100 * each.change, width, height) for each in standings]
     obstacles += _sampled(axes, _staircase(run), width, height)
     for found in (run.standing(member) for member in run.shown):
