@@ -20,9 +20,11 @@ class Allocation:
 
     Attributes:
         items: ``(layer name, format name)`` pairs.
+        numbers: Key of the refined numbers that stand in these formats; empty of those that all schemes share.
     """
 
     items: tuple[tuple[str, str], ...]
+    numbers: str = ""
 
     @staticmethod
     def of(choices: Mapping[str, str]) -> Allocation:
@@ -69,9 +71,9 @@ class Allocation:
 
     @cached_property
     def digest(self) -> str:
-        """First 16 hex digits of the SHA-256 of the canonical text, independent of the order of layers."""
+        """First 16 hex digits of the SHA-256 of text and `numbers`, independent of the order of layers."""
         canonical = json.dumps(sorted(self.items), separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+        return hashlib.sha256((canonical + self.numbers).encode()).hexdigest()[:16]
 
     @property
     def unquantized(self) -> bool:

@@ -22,6 +22,7 @@ from objectives.quantization.calibration import CalibrationTable
 from objectives.quantization.dialect import Dialect
 from objectives.quantization.materialize import Materializer
 from objectives.quantization.recovery import load_recovered
+from objectives.quantization.refined import load_refined
 from objectives.runners.runner import Runner, RuntimeUnavailable
 from objectives.runtimes.engine_builder import EngineBuilder
 from objectives.runtimes.probing import LayerCosts, layer_costs
@@ -108,7 +109,8 @@ class Bench:
         table = CalibrationTable.from_json(self._settings.calibration.read_text())
         path = self._settings.recovered
         recovered = load_recovered(path) if path is not None else None
-        return Materializer(self._graph, table, dialect, self._settings.weights, recovered)
+        refined = {key: load_refined(folder) for key, folder in self._settings.refined.items()}
+        return Materializer(self._graph, table, dialect, self._settings.weights, recovered, refined)
 
     @cached_property
     def _unquantized(self) -> Allocation:

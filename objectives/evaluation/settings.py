@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +33,7 @@ class EvaluatorSettings:
         workers: Inferences at once when scored; timing always runs alone.
         weights: How weights are quantized.
         recovered: File of recovered weights, as `recovery` writes it; None where no format wants them.
+        refined: ``{key: folder}`` of the refined numbers, as `refined` writes them, of allocations that ask for them.
         timing: The protocol; None where latency is no objective.
         predictions: Folder where the detections of every artifact are kept, as ``<digest>.npz``; None: not kept.
         screening: When a scheme is not scored in full, which needs `predictions`; None: all are.
@@ -52,6 +54,7 @@ class EvaluatorSettings:
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     weights: WeightSettings = field(default_factory=WeightSettings)
     recovered: Path | None = None
+    refined: Mapping[str, Path] = field(default_factory=dict)
     timing: TimingProtocol | None = field(default_factory=TimingProtocol)
     predictions: Path | None = None
     screening: ScreeningSettings | None = None

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from objectives.quantization.artifact import Artifact
 from objectives.quantization.biases import as_vector, bias_scale, with_room
 from objectives.quantization.calibration import CalibrationTable
 from objectives.quantization.decoding import decoding
@@ -24,10 +23,10 @@ from objectives.quantization.opsets import at_opset
 from objectives.quantization.placement import Placement
 from objectives.quantization.qdq import QdqWriter, unpacked_from
 from objectives.quantization.recovery import Recovered
-from objectives.quantization.weights import QuantizedWeight, WeightSettings, quantize_weight, weight_key
+from objectives.quantization.refined import Refined
+from objectives.quantization.weights import LayerNumbers, QuantizedWeight, WeightSettings, quantize_weight, weight_key
 from objectives.scores import Size
 from search_spaces.allocation import Allocation
-from search_spaces.durable import durable_file
 from search_spaces.errors import InputError, nearest
 from search_spaces.formats import FORMATS, UNQUANTIZED, NumberSpec
 from search_spaces.layers import Layer
@@ -35,48 +34,6 @@ from search_spaces.model_graph import ModelGraph
 from search_spaces.subgraphs import reads
 
 _BLOCKS = 21  # the first opset whose DequantizeLinear knows blocks
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """One materialized scheme.
-
-    Attributes:
-        data: Serialized ONNX model.
-        size: Weight size.
-        build: The model for the engine builder, where it is another than `data`.
-        folded: Layers whose weights are packed in `data` and unpacked in `build`.
-        precision: The nodes of an fp16 graph that stay float32, pixel coordinates aside.
-    """
-
-    data: bytes
-    size: Size
-    build: bytes | None = None
-    folded: tuple[str, ...] = ()
-    precision: FullPrecision = field(default_factory=FullPrecision)
-
-    @property
-    def engine_model(self) -> bytes:
-        """What is loaded, or built into an engine."""
-        return self.build if self.build is not None else self.data
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 of `data`, hex."""
-        return hashlib.sha256(self.data).hexdigest()
-
-    def check(self) -> None:
-        """Runs onnx.checker with full shape inference.
-
-        Raises:
-            onnx.checker.ValidationError: The artifact is not valid ONNX.
-        """
-        onnx.checker.check_model(onnx.load_model_from_string(self.data), full_check=True)
-
-    def save(self, path: Path) -> None:
-        """Writes the model, whole or not at all, into a folder that exists."""
-        with durable_file(path) as draft:
-            draft.write_bytes(self.data)
 
 
 class Materializer:
@@ -88,6 +45,7 @@ class Materializer:
         dialect: How the runtime wants its graphs: placement rules and types.
         weights: How weights are quantized.
         recovered: ``{weight_key: weight}`` of the weights that `weights` wants recovered.
+        refined: ``{key: better numbers}`` of single schemes, for allocations whose `numbers` is that key.
     """
 
     def __init__(
@@ -97,6 +55,7 @@ class Materializer:
         dialect: Dialect,
         weights: WeightSettings | None = None,
         recovered: Mapping[str, Recovered] | None = None,
+        refined: Mapping[str, Refined] | None = None,
     ) -> None:
         self._graph = graph
         self._settings = weights or WeightSettings()
@@ -104,6 +63,9 @@ class Materializer:
         self._table = table
         self._rules = dialect.placement(graph, table)
         self._recovered = recovered or {}
+        self._refined = refined or {}
+        self._numbers, self._own = "", Refined({}, {}, dialect.name)
+        self._others: dict[str, Materializer] = {}
         self._cache: dict[str, QuantizedWeight] = {}
         self._layers = {layer.name: layer for layer in graph.quantizable}
         self._base: dict[int, onnx.ModelProto] = {}
@@ -116,8 +78,11 @@ class Materializer:
             extra_outputs: Tensors of the model to add as outputs, after the model's own.
 
         Raises:
-            InputError: The allocation names an unknown or unquantizable layer.
+            InputError: The allocation names an unknown or unquantizable layer, or refined numbers that are not here or
+                stand in other pairs.
         """
+        if allocation.numbers != self._numbers:
+            return self._with(allocation.numbers).materialize(allocation, extra_outputs)
         self._check(allocation)
         folded = self._folded(allocation)
         size = self.size(allocation)
@@ -126,6 +91,18 @@ class Materializer:
             return Artifact(data, size, precision=precision)
         build, _ = self._assemble(allocation, frozenset(folded), extra_outputs)
         return Artifact(data, size, build, folded, precision)
+
+    def _with(self, key: str) -> Materializer:
+        """One that has refined numbers in the place of the shared ones."""
+        if key not in self._refined:
+            raise InputError(f"scheme: its refined numbers ({key}) are not there; refine the trial again")
+        if key not in self._others:
+            own = self._refined[key]
+            recovered = {**self._recovered, **own.weights}
+            found = Materializer(self._graph, self._table, self._dialect, self._settings, recovered, self._refined)
+            found._numbers, found._own = key, own
+            self._others[key] = found
+        return self._others[key]
 
     def _folded(self, allocation: Allocation) -> tuple[str, ...]:
         """Layers whose weights the engine builder must be given unpacked."""
@@ -139,7 +116,7 @@ class Materializer:
         self, allocation: Allocation, folded: frozenset[str], extra_outputs: Sequence[str]
     ) -> tuple[bytes, FullPrecision]:
         """Serializes the model with the weights of the `folded` layers unpacked; and what of it stays float32."""
-        placement = self._rules.place(allocation)
+        placement = self.placement(allocation)
         model = onnx.ModelProto()
         model.CopyFrom(self._skeleton(self._opset(allocation, folded)))
         writer = QdqWriter(model.graph, self._graph.initializers)
@@ -160,6 +137,37 @@ class Materializer:
             model, scaled = to_half(model, self._late | precision.names, precision.tensors)
             precision = replace(precision, nodes=(*precision.nodes, *scaled))
         return bytes(model.SerializeToString(deterministic=True)), precision
+
+    @property
+    def graph(self) -> ModelGraph:
+        """The unquantized model."""
+        return self._graph
+
+    @property
+    def dialect(self) -> Dialect:
+        """How the runtime wants its graphs."""
+        return self._dialect
+
+    def placement(self, allocation: Allocation) -> Placement:
+        """Every Q/DQ pair of one allocation."""
+        placed, own = self._rules.place(allocation), self._own
+        if not self._numbers:
+            return placed
+        if own.pairs.keys() != {(tensor, number.name) for tensor, number in placed.pairs}:
+            raise InputError(f"refined numbers are those of {own.dialect}, not of {self._dialect.name}; refine for it")
+        pairs = {(tensor, number): own.pairs[tensor, number.name] for tensor, number in placed.pairs}
+        return replace(placed, pairs=pairs)
+
+    def numbers(self, layer: Layer, fmt: str, placement: Placement) -> LayerNumbers:
+        """What the artifact stores of a quantized layer; raises as `weight` does."""
+        weight = self.weight(layer, fmt)
+        entry = self._recovered.get(weight_key(layer, FORMATS[fmt], self._settings))
+        shift = entry.shift if entry is not None else None
+        bias = self._bias(self._nodes[layer.name], layer, shift)
+        if layer.name not in placement.integer_bias or bias is None:
+            return LayerNumbers(weight, bias, shift)
+        input_scale = placement.pairs[layer.input, FORMATS[fmt].activation].scale
+        return LayerNumbers(with_room(weight, layer, bias, input_scale), bias, shift, input_scale)
 
     def size(self, allocation: Allocation) -> Size:
         """Weight size of an allocation, exact, without building it."""
@@ -263,15 +271,8 @@ class Materializer:
             if self._dialect.half_weights and held:
                 node.input[index] = writer.half(layer.weight, values)
             return
-        weight = self.weight(layer, name)
-        entry = self._recovered.get(weight_key(layer, FORMATS[name], self._settings))
-        shift = entry.shift if entry is not None else None
-        bias = self._bias(node, layer, shift)
-        step = None
-        if layer.name in placement.integer_bias and bias is not None:
-            input_scale = placement.pairs[layer.input, FORMATS[name].activation].scale
-            weight = with_room(weight, layer, bias, input_scale)
-            step = bias_scale(weight, layer, input_scale)
+        found = self.numbers(layer, name, placement)
+        weight, bias = found.weight, found.bias
         if layer.name in folded:
             node.input[index] = writer.array(f"{layer.weight}_unpacked", weight.dequantized())
         else:
@@ -280,10 +281,15 @@ class Materializer:
                 node.input[index] = writer.folded_weight(layer.weight, weight)
             else:
                 node.input[index] = writer.weight(layer.weight, weight, self._dialect.flat_blocks)
-        if bias is not None and step is not None:
+        if bias is not None and found.input_scale is not None:
+            step = bias_scale(weight, layer, found.input_scale)
             _set_bias(node, writer.bias(f"{layer.name}_bias", bias, step))
-        elif bias is not None and shift is not None:
+        elif bias is not None and found.shift is not None:
             _set_bias(node, writer.array(f"{layer.name}_bias_corrected", bias))
+
+    @cached_property
+    def _nodes(self) -> dict[str, onnx.NodeProto]:
+        return {node.name: node for node in self._graph.nodes()}
 
     def _bias(
         self, node: onnx.NodeProto, layer: Layer, shift: NDArray[np.float32] | None

@@ -133,6 +133,23 @@ class QuantizedWeight:
         return np.asarray(self.codes.astype(np.float32) * scale, dtype=np.float32)
 
 
+@dataclass(frozen=True)
+class LayerNumbers:
+    """What an artifact stores of one quantized layer.
+
+    Attributes:
+        weight: Codes and scales.
+        bias: float32 ``(output channels,)``, corrected; None where it has none.
+        shift: What the correction is; None where there is none.
+        input_scale: Step of its input, where the bias is stored as int32; None elsewhere.
+    """
+
+    weight: QuantizedWeight
+    bias: NDArray[np.float32] | None
+    shift: NDArray[np.float32] | None
+    input_scale: float | None = None
+
+
 def resolve_granularity(layer: Layer, fmt: Format, settings: WeightSettings) -> Granularity:
     """The granularity that a layer really gets.
 

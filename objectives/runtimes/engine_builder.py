@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from objectives.quantization.materialize import Artifact
+from objectives.quantization.artifact import Artifact
 from objectives.quantization.weights import WeightSettings
 from objectives.runtimes.engine_report import EngineReport
 from objectives.runtimes.loader import Loader

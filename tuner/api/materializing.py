@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from objectives.quantization.artifact import Artifact
 from objectives.quantization.calibration import CalibrationTable, calibrate
 from objectives.quantization.coverage import Coverage
-from objectives.quantization.materialize import Artifact, Materializer
+from objectives.quantization.materialize import Materializer
 from objectives.quantization.recovery import Recovered, recover
 from objectives.quantization.weights import WeightSettings
 from objectives.runtimes import DEFAULT_RUNTIME

@@ -13,6 +13,7 @@ from objectives.runtimes.runtime import Runtime, StudyEvaluator
 from tuner.prepare.calibration import ensure_calibration
 from tuner.prepare.images import data_of
 from tuner.prepare.predicting import worker_count
+from tuner.prepare.refinements import kept_refinements
 from tuner.prepare.weights import ensure_weights, weight_settings
 from tuner.study.config import StudyConfig, TimingSection
 from tuner.study.inputs import Inputs
@@ -61,6 +62,7 @@ def evaluator_settings(inputs: Inputs, run: RunFolder, steps: Steps = silent) ->
         workers=worker_count(config.runtime.threads),
         weights=weight_settings(config.weights),
         recovered=run.recovered if weights else None,
+        refined={kept.numbers: kept.folder(run) for kept in kept_refinements(run)},
         timing=timing_protocol(config.timing, inputs.runtime) if config.objective_set.timed else None,
         predictions=run.predictions,
         screening=screening_settings(config),

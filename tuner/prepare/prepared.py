@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from objectives.quantization.calibration import CalibrationTable
 from objectives.quantization.materialize import Materializer
 from objectives.quantization.recovery import Recovered
+from objectives.quantization.refined import Refined
 from search_spaces.costs import CostTable
 from search_spaces.model_graph import ModelGraph
 from search_spaces.sensitivity import SensitivityTable
@@ -17,6 +18,7 @@ from tuner.prepare.costs import ensure_costs
 from tuner.prepare.knowledge import ensure_knowledge
 from tuner.prepare.materializers import batched_graph, make_materializer
 from tuner.prepare.probe import unsupported_pairs
+from tuner.prepare.refinements import read_refined
 from tuner.prepare.sensitivity import ensure_sensitivity
 from tuner.prepare.weights import ensure_weights
 from tuner.study.inputs import Inputs
@@ -33,12 +35,14 @@ class ArtifactParts:
         graph: The model at the study's batch.
         calibration: Ranges of its activations.
         weights: ``{weight_key: weight}`` of the reconstructed weights.
+        refined: ``{key: numbers}`` of the refined schemes.
         materializer: Assembles the artifacts; keeps each weight that it has quantized.
     """
 
     graph: ModelGraph
     calibration: CalibrationTable
     weights: Mapping[str, Recovered]
+    refined: Mapping[str, Refined]
     materializer: Materializer
 
 
@@ -89,4 +93,6 @@ def ensure_parts(inputs: Inputs, run: RunFolder, steps: Steps = silent) -> Artif
     graph = batched_graph(inputs.graph, inputs.config.runtime.batch)
     calibration = ensure_calibration(inputs, run, steps)
     weights = ensure_weights(inputs, run, steps)
-    return ArtifactParts(graph, calibration, weights, make_materializer(inputs.config, graph, calibration, weights))
+    refined = read_refined(run)
+    made = make_materializer(inputs.config, graph, calibration, weights, refined=refined)
+    return ArtifactParts(graph, calibration, weights, refined, made)

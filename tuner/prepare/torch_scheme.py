@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from objectives.quantization.materialize import Artifact
+from objectives.quantization.artifact import Artifact
 from objectives.runtimes.opening import open_model
 from objectives.runtimes.registry import default_runtime
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages

@@ -58,8 +58,8 @@ def headline(run: Run) -> str:
     text = ", ".join(filter(None, facts))
     if answer.verdict is Verdict.NEAREST:
         budget = f"{units.points(answer.max_drop)} {run.goal.brief} points"
-        return f"No scheme is surely within {budget}. Nearest: trial {answer.trial}, {text}"
-    return f"{'Ship trial' if answer.verdict is Verdict.SURE else 'So far: trial'} {answer.trial}: {text}"
+        return f"No scheme is surely within {budget}. Nearest: trial {answer.member.record.name}, {text}"
+    return f"{'Ship trial' if answer.verdict is Verdict.SURE else 'So far: trial'} {answer.member.record.name}: {text}"
 
 
 def reasons(run: Run) -> list[str]:
@@ -101,7 +101,7 @@ def worth(run: Run) -> str:
                 "Was the search worth it? Yes: no uniform scheme works at all, each is broken or breaks a constraint."
             )
         )
-    name = f"{uniform_name(base.member.record)} (trial {base.trial})"
+    name = f"{uniform_name(base.member.record)} (trial {base.member.record.name})"
     if base.trial == answer.trial:
         return f"Was the search worth it? Not for this budget: nothing is better than {name}, which needs no search."
     if answer.kept and not base.kept:
@@ -150,12 +150,12 @@ def choices(run: Run) -> list[Choice]:
     answer, base = run.recommendation, run.best_uniform
     if answer is not None:
         mark = "recommended" if answer.kept else "nearest"
-        rows.append(_scheme(run, answer.member, f"trial {answer.trial}, {mark}", "best"))
+        rows.append(_scheme(run, answer.member, f"trial {answer.member.record.name}, {mark}", "best"))
     others = [base.member] if base is not None else []
     others += [each for each in run.uniform if each not in others and not scores_of(each.record).broken]
     for each in others[:_UNIFORM]:
         if answer is None or each.record.number != answer.trial:
-            rows.append(_scheme(run, each, f"{uniform_name(each.record)} (trial {each.record.number})"))
+            rows.append(_scheme(run, each, f"{uniform_name(each.record)} (trial {each.record.name})"))
     if (rival := _best_baseline(run)) is not None:
         rows.append(_baseline(run, rival))
     if run.unquantized is not None:
@@ -224,7 +224,7 @@ def answer_html(run: Run, folder: Path, table: str) -> str:
     verdict = worth(run)
     lines += f'{table}<p class="worth">{html.escape(verdict)}</p>' if verdict else table
     if run.named is not None:
-        lines += f"<pre>{html.escape(export_command(folder, run.named.record.number))}</pre>"
+        lines += f"<pre>{html.escape(export_command(folder, run.named.record.name))}</pre>"
     kind = "" if run.recommendation is not None and run.recommendation.kept else " unsure"
     return f'<section class="call{kind}">\n<h2>{html.escape(headline(run))}</h2>\n{lines}</section>'
 

@@ -72,9 +72,9 @@ def attach(
             _publish(study, artifacts, path)
     trial_ids = {trial.number: trial_id(trial) for trial in study.get_trials(deepcopy=False)}
     for member in run.members:
-        number = member.record.number
+        number = member.record.trial
         for name in ("model.onnx", "scheme.json"):
-            path = folder / "schemes" / str(number) / name
+            path = folder / "schemes" / member.record.name / name
             if number in trial_ids and path.is_file():
                 _publish(study, artifacts, path, trial_ids[number])
 
@@ -133,7 +133,7 @@ def _publish(study: optuna.Study, artifacts: Artifacts, path: Path, trial: int |
     optuna's `upload_artifact` refuses finished trials and makes a new entry at each call; the dashboard
     also lists a trial's artifacts by the study's attributes.
     """
-    scope = "study" if trial is None else str(trial)
+    scope = "study" if trial is None else path.parent.name
     artifact_id = str(uuid.uuid5(_NAMESPACE, f"{study.study_name}/{scope}/{path.name}"))
     artifacts.put(artifact_id, path)
     mimetype, encoding = mimetypes.guess_type(path.name)

@@ -102,7 +102,7 @@ def engines_html(run: Run, engines: Mapping[str, EngineReport]) -> str:
         built = scores.seconds.get("build", 0.0) if scores is not None else 0.0
         share = report.reformat_ms / report.total_ms if report.total_ms else 0.0
         cells = [
-            f"<b>{member.record.number}</b>",
+            f"<b>{member.record.name}</b>",
             str(len(report.layers)),
             str(report.reformats),
             f"{report.reformat_ms:.3f} ({100 * share:.0f} %)",

@@ -59,7 +59,7 @@ def bit_width_map(run: Run, layers: Sequence[Layer]) -> go.Figure | None:
         figure.add_scatter(x=[None], y=[None], mode="markers", name=plain(fmt), marker=marker)
     unit = run.objectives.axis.unit
     ticks = [
-        f"{'★ ' if m.recommended else ''}{m.record.number}<br>{_cost(run, m)} {unit}"
+        f"{'★ ' if m.recommended else ''}{m.record.name}<br>{_cost(run, m)} {unit}"
         + f"<br>{units.change(run.standing(m).change)}"
         for m in run.shown
     ]
@@ -99,8 +99,8 @@ def _steps(formats: Sequence[str]) -> list[list[float | str]]:
 
 
 def _cell_text(run: Run, column: int, row: str, fmt: str | None, layer: Layer | None) -> str:
-    number = run.shown[column].record.number
-    text = f"<b>{plain(row)}</b><br>trial {number}: <b>{plain(fmt or 'not in scheme')}</b>"
+    name = run.shown[column].record.name
+    text = f"<b>{plain(row)}</b><br>trial {name}: <b>{plain(fmt or 'not in scheme')}</b>"
     if layer is None:
         return text
     shape = " x ".join(map(str, layer.weight_shape))

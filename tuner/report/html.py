@@ -160,6 +160,7 @@ _SCREENED = (
     "more was clearly more accurate there. None of them stands in the front. <i>at most</i> is the upper bound of the "
     "difference in {accuracy}; the {accuracy} expected on all images is the dominating scheme's plus the difference."
 )
+_REFINED = "<i>N-refined</i> has the formats of trial N, and numbers that were refined on unlabelled images. "
 _PARETO = (
     "Up and to the left is better. Every scheme stands where it was measured last: those of the front on all "
     "evaluation images{again} after the search, with 95 % intervals; other trials as the search saw them. "
@@ -207,10 +208,12 @@ def _front_note(run: Run, folder: Path) -> str:
         if len(run.shown) < len(run.members)
         else ""
     )
+    refined = _REFINED if any(member.record.refined for member in run.members) else ""
     return (
         f"The change of {run.goal.label} is against the unquantized model, on all images with its paired-bootstrap "
         f"95 % interval where the front was scored again. {folded}★ is recommended, ☆ comes nearest where none can be, "
-        "◇ is the knee (farthest below the line between the front's ends). Grey rows compare. Export a scheme with "
+        "◇ is the knee (farthest below the line between the front's ends). "
+        f"{refined}Grey rows compare. Export a scheme with "
         "<code>" + html.escape(tables.export_command(folder, "N")) + "</code>."
     )
 

@@ -123,7 +123,7 @@ def _compact_title(run: Run, width: int) -> dict[str, Any]:
 def hover(run: Run, record: TrialRecord) -> str:
     """Text shown over a trial's point."""
     member, scores = run.member(record), scores_of(record)
-    lines = [f"<b>trial {record.number}</b> · {plain(record.origin)}", plain(record.allocation.summary())]
+    lines = [f"<b>trial {record.name}</b> · {plain(record.origin)}", plain(record.allocation.summary())]
     if run.unquantized is not None:
         found = run.standing(member)
         lines.append(f"{run.goal.brief} {found.change_text} points {scored_on(member)}")
@@ -147,6 +147,7 @@ def _axes(run: Run) -> _Axes:
     if run.unquantized is None:
         return _Axes(0, 1, -1, 1)
     standings = [run.standing(run.member(record)) for record in run.complete]
+    standings += [run.standing(member) for member in run.members if member.record.refined]
     ends = [run.standing(member) for member in run.shown]
     costs = [each.cost for each in standings] + [run.baseline_cost(b) for b in run.drawn_baselines]
     costs += [run.cost(run.unquantized), *(end for each in ends for end in each.cost_interval or ())]
@@ -344,7 +345,7 @@ def _annotate(figure: go.Figure, run: Run, axes: _Axes, *, width: float, height:
 
     if run.named is not None:
         mark = "recommended" if run.recommendation is not None and run.recommendation.kept else "nearest"
-        add_member(run.named, f"trial {run.named.record.number}, {mark}", theme.RECOMMENDED)
+        add_member(run.named, f"trial {run.named.record.name}, {mark}", theme.RECOMMENDED)
     add(run.cost(run.unquantized), 0.0, "unquantized", theme.REFERENCE)
     for baseline in run.drawn_baselines:
         add(run.baseline_cost(baseline), 100 * run.baseline_change(baseline), baseline.name, theme.BASELINE)
@@ -354,8 +355,9 @@ def _annotate(figure: go.Figure, run: Run, axes: _Axes, *, width: float, height:
     shown = [m for m in run.shown if m is not run.named and m.record is not run.reference]
     plain_ones = [m for m in shown if not m.record.origin.startswith("uniform:")]
     for member in plain_ones if not (small and len(plain_ones) > _MANY) else []:
-        add_member(member, str(member.record.number), theme.FRONT)
+        add_member(member, member.record.name, theme.FRONT)
     standings = [run.standing(run.member(record)) for record in run.complete]
+    standings += [run.standing(member) for member in run.members if member.record.refined]
     obstacles = [axes.pixel(each.cost, 100 * each.change, width, height) for each in standings]
     obstacles += _sampled(axes, _staircase(run), width, height)
     for found in (run.standing(member) for member in run.shown):

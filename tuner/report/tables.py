@@ -100,7 +100,7 @@ def front_html(run: Run) -> str:
         if under := run.folded(member):
             table = table_html(head, [("", _member_cells(run, each)) for each in under], "front")
             text = (
-                f"{len(under)} more, which noise cannot tell to be better than trial {member.record.number} in anything"
+                f"{len(under)} more, which noise cannot tell to be better than trial {member.record.name} in anything"
             )
             rows.append(("folded", [f"<details><summary>{text}</summary>{table}</details>"]))
     front = {member.record.number for member in run.members}
@@ -139,7 +139,7 @@ def _unquantized_cells(run: Run, scores: Scores, count: int) -> list[str]:
 
 
 def _member_cells(run: Run, member: FrontMember) -> list[str]:
-    name = f"<b>{member.record.number}</b>" + _marks(member)
+    name = f"<b>{member.record.name}</b>" + _marks(member)
     return [name, *front_cells(run, member), _chips(member.record.allocation)]
 
 
@@ -162,10 +162,10 @@ def front_markdown(run: Run, run_folder: Path | None) -> str:
     rows = []
     for member in run.shown:
         record = member.record
-        under = ", ".join(str(each.record.number) for each in run.folded(member))
+        under = ", ".join(each.record.name for each in run.folded(member))
         more = f"; as good within noise: {under}" if under else ""
         cells = [*front_cells(run, member), record.allocation.summary() + more]
-        rows.append([f"**{record.number}**{_marks(member)}", *map(markdown.plain, cells)])
+        rows.append([f"**{record.name}**{_marks(member)}", *map(markdown.plain, cells)])
     text = markdown.table([markdown.plain(name) for name in front_head(run)], rows)
     noise = f" {NOISY_MARK} timed on a noisy machine." if any(member.noisy for member in run.members) else ""
     legend = f"★ recommended, ☆ nearest to it, ◇ knee of the front.{noise} Export a member with"

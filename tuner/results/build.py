@@ -11,7 +11,8 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from objectives.quantization.materialize import Artifact, Materializer
+from objectives.quantization.artifact import Artifact
+from objectives.quantization.materialize import Materializer
 from objectives.runtimes.engine_builder import BuildError, EngineBuilder
 from objectives.runtimes.registry import open_runtime
 from objectives.runtimes.settings import RuntimeSettings
@@ -22,6 +23,7 @@ from search_spaces.limits import step
 from search_spaces.model_graph import ModelGraph
 from tuner.prepare.calibration import read_calibration
 from tuner.prepare.materializers import batched_graph
+from tuner.prepare.refinements import read_refined
 from tuner.prepare.weights import read_weights, weight_settings
 from tuner.results.loaded import LoadedRun
 from tuner.search.records import TrialRecord
@@ -91,6 +93,7 @@ class SchemeSource:
             builder.dialect(),
             weight_settings(loaded.config.weights),
             read_weights(loaded.run),
+            read_refined(loaded.run),
         )
         return materializer.materialize(self._record.allocation)
 
@@ -116,7 +119,7 @@ def schemes_of(loaded: LoadedRun, trials: Sequence[int]) -> list[Scheme]:
     if graph.digest != expected:
         raise InputError(f"{graph.path}: not the model of this run (sha256 {expected}); restore it")
     graph = batched_graph(graph, loaded.config.runtime.batch)
-    return [(f"trial-{record.number}", SchemeSource(graph, loaded, record)) for record in records]
+    return [(f"trial-{record.name}", SchemeSource(graph, loaded, record)) for record in records]
 
 
 def build_engines(

@@ -66,7 +66,7 @@ class Detector:
         if allocation is None:
             model = reference_model(runtime, parts.graph, lambda: parts.materializer)
         elif self._inputs.runtime.emulated:
-            made = float_materializer(self._inputs, parts.graph, parts.calibration, parts.weights)
+            made = float_materializer(self._inputs, parts.graph, parts.calibration, parts.weights, parts.refined)
             model = made.materialize(allocation).engine_model
         else:
             model = parts.materializer.materialize(allocation).engine_model
@@ -84,7 +84,7 @@ class Detector:
         """
         images = ensure_images(self._inputs, self._run, self._records, self._steps)
         runtime, parts = default_runtime(self._inputs.config.runtime.batch), self._parts
-        made = float_materializer(self._inputs, parts.graph, parts.calibration, parts.weights)
+        made = float_materializer(self._inputs, parts.graph, parts.calibration, parts.weights, parts.refined)
         model = made.materialize(allocation).data
         with self._steps(title, len(images)) as done, open_model(runtime, model, parts.graph) as runner:
             return detect(runtime, runner, images, data_of(self._inputs).contract, done)

@@ -15,6 +15,7 @@ from search_spaces.errors import InputError
 from search_spaces.model_graph import ModelGraph
 from tuner.prepare.calibration import read_calibration
 from tuner.prepare.materializers import batched_graph, make_materializer
+from tuner.prepare.refinements import read_refined
 from tuner.prepare.weights import read_weights
 from tuner.results.exported import DESCRIPTION, Exported, check_free, write_folder
 from tuner.results.front_files import rescored
@@ -51,8 +52,8 @@ class Exporter:
     def _materializer(self) -> Materializer:
         loaded = self.loaded
         version = loaded.manifest["identity"].get(self._runtime.version_key)
-        weights = read_weights(loaded.run)
-        return make_materializer(loaded.config, self._graph, read_calibration(loaded.run), weights, version)
+        weights, refined = read_weights(loaded.run), read_refined(loaded.run)
+        return make_materializer(loaded.config, self._graph, read_calibration(loaded.run), weights, version, refined)
 
     @property
     def runtime(self) -> Runtime:
@@ -101,7 +102,7 @@ class Exporter:
             found = artifact.digest
             if found != record.scores.artifact:
                 raise InputError(
-                    f"trial {record.number}: its model comes out as sha256 {found[:16]}, but "
+                    f"trial {record.name}: its model comes out as sha256 {found[:16]}, but "
                     f"{record.scores.artifact[:16]} was scored; use the versions that the manifest names"
                 )
             files["model.onnx"] = artifact.data
@@ -113,7 +114,7 @@ class Exporter:
                 plan, timed = files.get(PLAN), record.scores.engine
                 if plan is not None and timed and hashlib.sha256(plan).hexdigest() != timed:
                     del files[PLAN]  # two builds of one model differ by a few per cent
-                    say(f"note: trial {record.number}: the engine in the cache is not the one that was timed; left out")
+                    say(f"note: trial {record.name}: the engine in the cache is not the one that was timed; left out")
                 scheme[engine.tool] = engine.command
             scheme["sha256"] |= {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
         return Exported(files, scheme)
@@ -123,8 +124,9 @@ class Exporter:
         recorded, accuracy = self.loaded.manifest["identity"], self.loaded.config.objective_set.maximised
         return {
             "study": self.loaded.config.name,
-            "trial": record.number,
+            "trial": record.trial,
             "origin": record.origin,
+            **({"refined": record.allocation.numbers} if record.refined else {}),
             "allocation": record.allocation.formats,
             "allocation_digest": record.allocation.digest,
             "sha256": {

@@ -16,7 +16,7 @@ from search_spaces.markdown import plain
 from tuner.results.selection import latency_of
 from tuner.search.front import drop, recommendation
 from tuner.search.recommendation import Recommendation, no_answer
-from tuner.search.records import FrontMember, Rescore, TrialRecord, noise_of
+from tuner.search.records import FrontMember, Rescore, TrialRecord, noise_of, scheme_name
 from tuner.study.run_folder import RunFolder
 from tuner.terminal import units
 
@@ -41,6 +41,8 @@ def row(member: FrontMember, reference: Scores, objectives: ObjectiveSet) -> dic
         intervals = {"full": full, "unseen": unseen}
     return {
         "trial": record.number,
+        "name": record.name,
+        "refined": record.refined,
         "scheme": record.allocation.formats,
         accuracy.name: accuracy.value(scores),
         "latency_ms": scores.latency_ms,
@@ -129,7 +131,7 @@ def write_front(
         *(objective.name for objective in objectives.further),
     ]
     columns += ["latency_ms_rescored", "recommended", "knee", "origin", "summary", "digest"]
-    columns += ["noisy", "latency_ratio_low", "latency_ratio_high", "nearest", "folded_under"]
+    columns += ["noisy", "latency_ratio_low", "latency_ratio_high", "nearest", "folded_under", "refined"]
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -183,13 +185,14 @@ def _markdown(
             full = entry["intervals"]["full"]
             loss += f" ({units.interval(full['low'], full['high'])})"
         marks = "".join(f" **{mark}**" for mark in ("recommended", "nearest", "knee", "noisy") if entry[mark])
+        marks += f" **{entry['origin']}**" if entry["refined"] else ""
         latency = latency_of(entry)
         speed = units.speedup(reference.latency_ms / latency) if latency else ""
         times = [milliseconds(latency), milliseconds(entry["latency_ms"]), speed] if timed else []
         size = [units.mib(entry["weight_bytes"]), units.bits(entry["average_weight_bits"])]
         more = [objective.text(entry[objective.name]) for objective in further]
         scores = [units.accuracy(entry[accuracy.name]), loss, *times, *size, *more]
-        cells = [str(entry["trial"]), *scores, f"{plain(entry['summary'])}{marks}"]
+        cells = [entry["name"], *scores, f"{plain(entry['summary'])}{marks}"]
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", *folded_lines(rows)]
     lines += ["Knee: the scheme farthest below the line between the front's ends. The front is chosen on what was"]
@@ -217,5 +220,6 @@ def folded_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             over.setdefault(entry["folded_under"], []).append(entry["trial"])
     if not over:
         return []
-    text = "; ".join(f"under {trial}: {', '.join(map(str, under))}" for trial, under in over.items())
+    parts = (f"under {scheme_name(trial)}: {', '.join(map(scheme_name, under))}" for trial, under in over.items())
+    text = "; ".join(parts)
     return [f"Folded, for noise cannot tell that they are better in anything: {text}. front.json has them all.", ""]

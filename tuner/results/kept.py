@@ -28,7 +28,7 @@ def kept_scheme(
     Returns:
         ``{file name: content}`` and the description; None where the run has no such export.
     """
-    folder = loaded.run.schemes / str(record.number)
+    folder = loaded.run.schemes / record.name
     if record.scores is None or not (folder / _DESCRIPTION).is_file():
         return None
     scheme = read_json(folder / _DESCRIPTION, dict[str, Any])

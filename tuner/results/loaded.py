@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from objectives.objective_set import ObjectiveSet
 from objectives.scores import Scores
 from search_spaces.errors import InputError
 from search_spaces.space import SearchSpace
+from tuner.prepare.refinements import kept_refinements
 from tuner.search.front import front_of, recommendation
 from tuner.search.recommendation import Recommendation
 from tuner.search.records import FrontMember, Rescore, TrialRecord
@@ -37,6 +38,7 @@ class LoadedRun:
         records: All trials, in order.
         reference: Scores of the unquantized model; None before they are known.
         rescores: ``{allocation digest: rescore}``.
+        refined: Schemes whose numbers were refined, beside the trials.
     """
 
     run: RunFolder
@@ -47,6 +49,12 @@ class LoadedRun:
     records: Sequence[TrialRecord]
     reference: Scores | None
     rescores: Mapping[str, Rescore]
+    refined: Sequence[TrialRecord] = ()
+
+    @property
+    def measured(self) -> list[TrialRecord]:
+        """The trials, and what was refined from them."""
+        return [*self.records, *self.refined]
 
     @property
     def front(self) -> list[FrontMember]:
@@ -57,7 +65,7 @@ class LoadedRun:
         """The front with the marks of another budget than the study's; empty before the reference is known."""
         if self.reference is None:
             return []
-        return front_of(self.records, objectives, self.reference, rescores=self.rescores)
+        return front_of(self.measured, objectives, self.reference, rescores=self.rescores)
 
     @property
     def recommendation(self) -> Recommendation | None:
@@ -78,6 +86,20 @@ class LoadedRun:
         path, run = self.manifest["linked"]["path"], self.manifest["linked"]["run"]
         reused = sum(record.scores is not None and record.scores.reused != "" for record in self.records)
         return f"{path} (id {run[:8]}), accuracy of {reused} trials reused"
+
+    def named(self, name: str) -> TrialRecord:
+        """The trial ``12``, or ``12-refined``, which was refined from it.
+
+        Raises:
+            InputError: There is none, or it has no scores.
+        """
+        found = next((record for record in self.refined if record.name == name), None)
+        if found is not None:
+            return found
+        if not name.isdecimal():
+            known = ", ".join(record.name for record in self.refined) or "none was refined so far"
+            raise InputError(f"--trial {name!r}: is no trial's number, nor refined ({known}); `tuner front` lists all")
+        return self.record(int(name))
 
     def record(self, number: int) -> TrialRecord:
         """The trial of that number.
@@ -116,4 +138,19 @@ def load_run(path: Path) -> LoadedRun:
         trials = Trials(optuna.load_study(study_name=config.name, storage=storage), space, config, run)
         records = trials.records()
     reference = read_json(run.reference, Scores) if run.reference.exists() else None
-    return LoadedRun(run, config, manifest, space, trials, records, reference, read_rescores(run))
+    refined = refined_records(run, records)
+    return LoadedRun(run, config, manifest, space, trials, records, reference, read_rescores(run), refined)
+
+
+def refined_records(run: RunFolder, records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """What was refined from trials and measured, of each trial the last."""
+    found: dict[int, TrialRecord] = {}
+    for kept in kept_refinements(run):
+        if kept.trial >= len(records):
+            raise InputError(f"{kept.folder(run)}: refined from trial {kept.trial}, which the run has not; delete it")
+        allocation = replace(records[kept.trial].allocation, numbers=kept.numbers)
+        scores = run.evaluation(allocation)
+        if isinstance(scores, Scores):
+            origin = f"refined from trial {kept.trial}"
+            found[kept.trial] = TrialRecord(~kept.trial, "COMPLETE", origin, allocation, scores)
+    return list(found.values())

@@ -150,7 +150,7 @@ def _table(progress: Progress) -> Table:
             continue
         speed = progress.reference.latency_ms / scores.latency_ms if scores.latency_ms else 0.0
         table.add_row(
-            str(member.record.number),
+            member.record.name,
             units.accuracy(accuracy.value(scores)),
             units.change(-drop(member, progress.reference, accuracy)),
             *([milliseconds(scores.latency_ms) + NOISY_MARK * member.noisy, units.speedup(speed)] if timed else []),

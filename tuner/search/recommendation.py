@@ -59,15 +59,16 @@ class Recommendation:
             found += f" (95 % interval {interval(-bounds[1], -bounds[0])})"
         if self.verdict is Verdict.SURE:
             tied = f" Of those that noise cannot tell apart in {objectives.axis.label}, it is the most accurate."
-            sure = f"Trial {self.trial} is the {best} scheme that is surely {budget}: {found}."
+            sure = f"Trial {self.member.record.name} is the {best} scheme that is surely {budget}: {found}."
             return sure + tied * objectives.axis.timed
         if self.verdict is Verdict.ESTIMATED:
             return (
-                f"Trial {self.trial} is the {best} scheme {budget} by the figures of the search images: {found}. "
+                f"Trial {self.member.record.name} is the {best} scheme {budget} by the figures of the search images: "
+                f"{found}. "
                 "How sure that is, is not known: it was not scored on all images."
             )
         crossed = f", and its interval crosses the budget of {change(-self.max_drop)}" if self._crosses else ""
-        return f"No scheme is surely {budget}. The nearest is trial {self.trial}: {found}{crossed}."
+        return f"No scheme is surely {budget}. The nearest is trial {self.member.record.name}: {found}{crossed}."
 
     @property
     def _crosses(self) -> bool:

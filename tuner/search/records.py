@@ -33,12 +33,17 @@ def noise_of(latency: Latency | None, unit: float) -> str:
     return f"noisy, {milliseconds(unit * low)} to {milliseconds(unit * high)} ms"
 
 
+def scheme_name(number: int) -> str:
+    """How a scheme is called: ``12`` of a trial, ``12-refined`` of ``~12``, which was refined from it."""
+    return str(number) if number >= 0 else f"{~number}-refined"
+
+
 @dataclass(frozen=True)
 class TrialRecord:
     """One trial of the study.
 
     Attributes:
-        number: Optuna's trial number.
+        number: Optuna's trial number; ``~12`` of what was refined from trial 12.
         state: ``COMPLETE``, ``PRUNED`` (it was screened), ``FAIL``, ``RUNNING`` or ``WAITING``.
         origin: What proposed it: ``reference``, ``uniform:int8``, ``ladder:int8:20``, ``knapsack:3``, ``sampler``.
         allocation: The scheme.
@@ -54,6 +59,21 @@ class TrialRecord:
     scores: Scores | None = None
     failure: Failure | None = None
     screened: Screened | None = None
+
+    @property
+    def refined(self) -> bool:
+        """Whether its numbers are refined: a scheme beside the trials, of the formats of one of them."""
+        return self.allocation.numbers != ""
+
+    @property
+    def trial(self) -> int:
+        """Number of the trial that it is, or was refined from."""
+        return self.number if self.number >= 0 else ~self.number
+
+    @property
+    def name(self) -> str:
+        """``12`` of a trial, ``12-refined`` of what was refined from it."""
+        return scheme_name(self.number)
 
     @property
     def noisy(self) -> bool:

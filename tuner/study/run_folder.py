@@ -69,6 +69,7 @@ class RunFolder:
         self.recovered = self.cache / "weights.npz"
         self.rescores = self.cache / "rescores"
         self.retimed = self.cache / "retimed.json"
+        self.refinements = path / "refined"
         self.probe = path / "probe.json"
         self.blocked = path / "blocked.json"
         self.workers = path / "workers"

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from objectives.quantization.artifact import Artifact
 from objectives.quantization.dialect import Dialect
-from objectives.quantization.materialize import Artifact
 from objectives.quantization.weights import WeightSettings
 from objectives.runners.runner import RuntimeUnavailable
 from objectives.runtimes.engine_builder import BuildError, EngineBuilder, EngineExport

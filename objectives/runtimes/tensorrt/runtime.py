@@ -11,9 +11,9 @@ from typing import Any
 
 from objectives.devices.gpu import Gpu, GpuState, find_gpu, gpu_facts, read_state
 from objectives.devices.lock import give_way
+from objectives.quantization.artifact import Artifact
 from objectives.quantization.decoding import decoding
 from objectives.quantization.dialect import Dialect
-from objectives.quantization.materialize import Artifact
 from objectives.quantization.weights import WeightSettings
 from objectives.runners.runner import RuntimeUnavailable
 from objectives.runtimes.engine_builder import PLAN, BuildError, EngineBuilder, EngineExport

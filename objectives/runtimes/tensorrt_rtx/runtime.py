@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from objectives.devices.gpu import Gpu, GpuState, find_gpu, gpu_facts, read_state
+from objectives.quantization.artifact import Artifact
 from objectives.quantization.dialect import Dialect
-from objectives.quantization.materialize import Artifact
 from objectives.quantization.weights import WeightSettings
 from objectives.runners.runner import RuntimeUnavailable
 from objectives.runtimes.engine_builder import PLAN, EngineBuilder, EngineExport

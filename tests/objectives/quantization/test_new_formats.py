@@ -12,8 +12,9 @@ from dialects import DIALECTS
 from onnx import TensorProto
 from tiny_detectors import build_detector, write_calibration
 
+from objectives.quantization.artifact import Artifact
 from objectives.quantization.calibration import CalibrationTable, calibrate
-from objectives.quantization.materialize import Artifact, Materializer
+from objectives.quantization.materialize import Materializer
 from objectives.quantization.recovery import load_recovered, recover, save_recovered
 from objectives.quantization.weights import WeightSettings
 from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner

@@ -131,6 +131,27 @@ def test_the_best_for_a_budget() -> None:
     assert best(Budget(max_drop=0.7)) == 1 and best(Budget(max_drop=0.6, max_weight_mib=1.0)) is None
 
 
+def test_a_refined_scheme_stands_beside_its_trial(tmp_path: Path) -> None:
+    """Of the same formats, and another scheme all the same: it has numbers, and figures, of its own."""
+    trial = RECORDS[2]
+    own = replace(trial.allocation, numbers="0123456789abcdef")
+    refined = TrialRecord(~2, "COMPLETE", "refined from trial 2", own, scores(0.499, 50.5))
+    members = front_of([*RECORDS, refined], TWO, REFERENCE)
+    assert [member.record.name for member in members] == ["3", "2", "2-refined", "0"]
+    rows = [row(member, REFERENCE, TWO) for member in members]
+    assert [(entry["trial"], entry["refined"]) for entry in rows] == [(3, False), (2, False), (~2, True), (0, False)]
+    assert refined.trial == 2 and rows[2]["name"] == "2-refined"
+    assert rows[1]["scheme"] == rows[2]["scheme"] and rows[1]["digest"] != rows[2]["digest"]
+    assert Budget(max_latency_ms=55.0).best(members, REFERENCE, TWO) == ~2
+    assert Budget(max_latency_ms=50.0).best(members, REFERENCE, TWO) == 2
+    run = RunFolder(tmp_path)
+    write_front(run, "study", members, REFERENCE, TWO)
+    lines = (tmp_path / "front.md").read_text().splitlines()
+    assert next(line for line in lines if "**refined from trial 2**" in line).startswith("| 2-refined |")
+    with (tmp_path / "front.csv").open() as file:
+        assert [line["refined"] for line in csv.DictReader(file)] == ["False", "False", "True", "False"]
+
+
 def test_constraints_and_third_objective() -> None:
     bounded = ObjectiveSet.of(TWO.names, {"min_map": 0.45, "max_latency_ms": 70.0})
     assert [m.record.number for m in front_of(RECORDS, bounded, REFERENCE)] == [2, 1]

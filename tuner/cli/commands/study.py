@@ -1,4 +1,4 @@
-"""Commands that look at a run: status, front, export, report, dashboard."""
+"""Commands that look at a run: status, front, export, refine, report, dashboard."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import typer
 
 from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
+from tuner.cli.commands.refine import refine
 from tuner.cli.options import STUDY, Json, Run
 from tuner.results.targets.registry import TARGETS
 from tuner.terminal.console import say, show, show_table
@@ -20,7 +21,7 @@ from tuner.terminal.console import say, show, show_table
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (status, front, export, report, dashboard):
+    for command in (status, front, export, refine, report, dashboard):
         app.command(rich_help_panel=STUDY)(command)
 
 
@@ -110,7 +111,7 @@ def front(
     from tuner.results.selection import Budget, latency_of
     from tuner.search.front import recommendation
     from tuner.search.recommendation import no_answer
-    from tuner.search.records import NOISY_MARK
+    from tuner.search.records import NOISY_MARK, scheme_name
     from tuner.terminal import units
 
     loaded = load_run(run)
@@ -140,7 +141,7 @@ def front(
     head += [*(objective.title for objective in further), "formats"]
     table = [
         [
-            str(entry["trial"]) + ("*" if entry["recommended"] else "") + ("^" if entry["knee"] else ""),
+            entry["name"] + ("*" if entry["recommended"] else "") + ("^" if entry["knee"] else ""),
             units.accuracy(entry[accuracy.name]),
             units.change(-entry["drop"]),
             *(
@@ -166,12 +167,14 @@ def front(
     if any(entry["noisy"] for entry in rows):
         print(f"{NOISY_MARK} timed on a noisy machine; --json has the interval")
     if budget.stated:
-        print("no member keeps this budget" if best is None else f"best for this budget: trial {best}")
+        print("no member keeps this budget" if best is None else f"best for this budget: trial {scheme_name(best)}")
 
 
 def export(
     run: Run,
-    trial: Annotated[int, typer.Option("--trial", metavar="N", help="Trial number, see `tuner front`.")],
+    trial: Annotated[
+        str, typer.Option("--trial", metavar="N", help="Trial as `tuner front` names it: 12, 12-refined.")
+    ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder.")],
     target: Annotated[
         str | None,
@@ -187,11 +190,13 @@ def export(
     from tuner.results.ship import ship
 
     loaded = load_run(run)
-    shipped = ship(loaded, loaded.record(trial), out, target)
+    record = loaded.named(trial)
+    shipped = ship(loaded, record, out, target)
     for note in shipped.notes:
         say(f"note: {note}")
     if as_json:
-        show({"out": str(out), "trial": trial, "sha256": shipped.scheme["sha256"]["model.onnx"]})
+        name = record.name if record.refined else record.number
+        show({"out": str(out), "trial": name, "sha256": shipped.scheme["sha256"]["model.onnx"]})
     else:
         say(f"trial {trial} is in {out}")
 

@@ -1,0 +1,1 @@
+"""Refinement: one scheme's numbers learnt against the unquantized model itself, without labels."""

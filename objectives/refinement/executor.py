@@ -1,0 +1,141 @@
+"""Runs an ONNX graph in PyTorch, node by node, so that anything it reads can be learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from objectives.refinement.operators import OPERATORS, NotSupported
+from search_spaces.errors import InputError
+from search_spaces.model_graph import ModelGraph
+from search_spaces.subgraphs import reads
+
+Values = dict[Any, Tensor]  # by the tensor's name; a reader may keep more in it, under keys of its own
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operator of a graph.
+
+    Attributes:
+        name: Of the node.
+        kind: Operator type.
+        inputs: Names; empty of one that is left out.
+        outputs: Names.
+        attributes: By name.
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any]
+
+
+#: Gives the value of one input: the node, which of its inputs, and what was computed so far.
+Reader = Callable[[Node, int, Values], "Tensor | None"]
+
+
+class Executor:
+    """A model that runs in PyTorch; its graph is written for one image, and takes several all the same.
+
+    Args:
+        graph: The model, for one image.
+        device: A PyTorch device.
+    """
+
+    def __init__(self, graph: ModelGraph, device: str) -> None:
+        self.graph = graph
+        self.device = torch.device(device)
+        self.constants = {
+            name: self._constant(np.asarray(value))
+            for name, value in graph.initializers.items()
+            if value.dtype.kind in "fiub"
+        }
+        self._nodes = {node.name: _node(node) for node in graph.nodes()}
+
+    def _constant(self, value: NDArray[Any]) -> Tensor:
+        """Whole numbers are shapes, axes and indices, which are read on the CPU."""
+        tensor = torch.from_numpy(np.array(value))
+        return tensor.to(self.device) if value.dtype.kind == "f" else tensor
+
+    def nodes(self, wanted: Iterable[str], given: Iterable[str]) -> list[Node]:
+        """The nodes that compute some tensors from others, in order.
+
+        Raises:
+            InputError: One of them is of an operator that is not supported.
+        """
+        needed, known, found = set(wanted), set(given), []
+        for node in reversed(list(self.graph.nodes())):
+            if any(name in needed and name not in known for name in node.output):
+                found.append(self._nodes[node.name])
+                needed.update(reads(node))
+                if node.op_type not in OPERATORS or node.domain not in ("", "ai.onnx"):
+                    known_ones = ", ".join(sorted(OPERATORS))
+                    raise InputError(
+                        f"{self.graph.path}: node {node.name!r}: refinement does not know the operator "
+                        f"{node.op_type}; it knows {known_ones}"
+                    )
+        return found[::-1]
+
+    def plain(self, node: Node, index: int, values: Values) -> Tensor | None:
+        """Reads an input as the unquantized model has it."""
+        name = node.inputs[index]
+        if not name:
+            return None
+        return values[name] if name in values else self.constants[name]
+
+    def run(self, nodes: Sequence[Node], values: Values, wanted: Sequence[str], read: Reader | None = None) -> Values:
+        """Computes tensors.
+
+        Args:
+            nodes: As `nodes` gave them.
+            values: What is known: tensors of n images each; changed.
+            wanted: Names of tensors.
+            read: How inputs are read; as in the unquantized model by default.
+
+        Returns:
+            ``{name: tensor}`` of the wanted.
+        """
+        read = read or self.plain
+        last = {name: place for place, node in enumerate(nodes) for name in node.inputs}
+        kept = {*wanted, *values}
+        for place, node in enumerate(nodes):
+            inputs = [read(node, index, values) for index in range(len(node.inputs))]
+            attributes = {**node.attributes, "batch": self._batch(node, inputs), "outputs": len(node.outputs)}
+            try:
+                made = OPERATORS[node.kind](attributes, inputs)
+            except NotSupported as missing:
+                raise InputError(
+                    f"{self.graph.path}: node {node.name!r}: refinement knows no {node.kind} of {missing}"
+                ) from None
+            for name, value in zip(node.outputs, made if isinstance(made, tuple) else (made,), strict=False):
+                values[name] = value
+            for name in node.inputs:
+                if last.get(name) == place and name not in kept:
+                    for key in [key for key in values if key == name or (isinstance(key, tuple) and key[0] == name)]:
+                        del values[key]
+        return {name: values[name] for name in wanted}
+
+    def _batch(self, node: Node, inputs: Sequence[Tensor | None]) -> int:
+        """How many times as many rows the first input has as the graph says: the images."""
+        shape = self.graph.shapes.get(node.inputs[0], ()) if node.inputs else ()
+        first = inputs[0] if inputs else None
+        return first.shape[0] // shape[0] if shape and shape[0] and first is not None and first.ndim else 1
+
+    def feed(self, images: NDArray[np.float32]) -> Values:
+        """The image input of the graph, ``(n, 3, H, W)``."""
+        return {self.graph.input: torch.from_numpy(np.ascontiguousarray(images)).to(self.device)}
+
+
+def _node(node: onnx.NodeProto) -> Node:
+    attributes = {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
+    texts = {key: value.decode() if isinstance(value, bytes) else value for key, value in attributes.items()}
+    return Node(node.name, node.op_type, tuple(node.input), tuple(node.output), texts)
