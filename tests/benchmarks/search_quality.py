@@ -33,7 +33,7 @@ from true_front import true_front, volume
 from tuner.samplers import make_sampler
 from tuner.samplers.acquisition import nondominated
 from tuner.samplers.history import History
-from tuner.samplers.opening import knapsack_opening, uniform_opening
+from tuner.samplers.opening import knapsack_opening, learns, taught_opening, uniform_opening
 from tuner.samplers.optuna_compat import propose
 from tuner.samplers.posterior import JointPosterior
 from tuner.samplers.problem import Floats, Ints, Problem
@@ -46,7 +46,10 @@ def seeds(problem: Problem, sampler: str) -> list[Ints]:
     """What a study of that sampler runs first; the first format is the unquantized one."""
     reference, *uniform = (np.full(problem.groups, index) for index in range(len(problem.formats)))
     kept = uniform_opening(problem, sampler, uniform)
-    return [reference, *(uniform[index] for index in kept), *knapsack_opening(problem, sampler)]
+    found = [reference, *(uniform[index] for index in kept), *knapsack_opening(problem, sampler)]
+    if problem.taught and learns(sampler):
+        return [found[index] for index in taught_opening(problem, found)]
+    return found
 
 
 def search(

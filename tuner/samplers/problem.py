@@ -90,6 +90,7 @@ class Problem:
             two different ones.
         blocks: Number of the module that each group belongs to, shape ``(groups,)``.
         blocked: Pairs ``(group, format)`` that the target cannot build.
+        taught: Whether earlier studies taught `harm`: it then is the loss ``-ln(accuracy / reference)`` of each choice.
     """
 
     parameters: Mapping[str, tuple[str, ...]]
@@ -100,6 +101,7 @@ class Problem:
     domains: Ints
     blocks: Ints
     blocked: frozenset[tuple[str, str]] = frozenset()
+    taught: bool = False
 
     @cached_property
     def formats(self) -> tuple[str, ...]:

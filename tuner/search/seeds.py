@@ -10,7 +10,7 @@ from search_spaces.durable import write_durably
 from search_spaces.formats import UNQUANTIZED
 from search_spaces.priors import ladders
 from tuner.prepare.prepared import PreparedStudy
-from tuner.samplers.opening import knapsack_opening, uniform_opening
+from tuner.samplers.opening import knapsack_opening, learns, taught_opening, uniform_opening
 from tuner.samplers.problem import Problem
 from tuner.study.run_folder import read_json
 
@@ -74,5 +74,8 @@ def study_seeds(study: PreparedStudy, problem: Problem) -> list[Seed]:
     for origin, choices in found:
         unique.setdefault(tuple(choices.values()), (origin, choices))
     seeds = list(unique.values())
+    if problem.taught and learns(study.inputs.config.search.sampler):
+        order = taught_opening(problem, [problem.encode(choices) for _, choices in seeds])
+        seeds = [seeds[index] for index in order]
     write_durably(path, json.dumps(seeds))
     return seeds

@@ -23,25 +23,26 @@ def transferred(problem: Problem, knowledge: Knowledge, keys: GroupKeys) -> Prob
         knowledge: What is known.
         keys: Of the problem's groups.
     """
-    harm, objectives = problem.harm, problem.objectives
-    if knowledge.effects is not None:
-        harm = _harm(problem, knowledge.effects, keys)
+    objectives = problem.objectives
+    harm = None if knowledge.effects is None else _harm(problem, knowledge.effects, keys)
     if knowledge.costs is not None:
         known = knowledge.costs
         objectives = tuple(_target(problem, o, known, keys) if o.reformat else o for o in objectives)
-    return replace(problem, harm=harm, objectives=objectives)
+    if harm is None:
+        return replace(problem, objectives=objectives)
+    return replace(problem, harm=harm, objectives=objectives, taught=True)
 
 
-def _harm(problem: Problem, effects: ModelEffects, keys: GroupKeys) -> Floats:
-    """Sensitivities in the unit of the problem's, the learned ones where they are known."""
+def _harm(problem: Problem, effects: ModelEffects, keys: GroupKeys) -> Floats | None:
+    """Losses of choices: the learned ones, and sensitivities brought to their unit; None where too few are known."""
     known = np.array(
         [[effects.groups.get(key, {}).get(name, np.nan) for name in problem.formats] for key in keys.names]
     )
     both = np.isfinite(known) & (known > 0) & (problem.harm > 0)
-    if not both.any():
-        return problem.harm
-    unit = float(np.exp(np.median(np.log(problem.harm[both] / known[both]))))
-    return np.asarray(np.where(both, unit * known, problem.harm))
+    if both.sum() < _MOST * (problem.allowed & (problem.harm > 0)).sum():
+        return None
+    unit = float(np.exp(np.median(np.log(known[both] / problem.harm[both]))))
+    return np.asarray(np.where(both, known, unit * problem.harm))
 
 
 def _target(problem: Problem, target: Target, costs: DeviceCosts, keys: GroupKeys) -> Target:

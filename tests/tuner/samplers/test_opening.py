@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from objectives.objective import LATENCY_MS, MAP_50_95
@@ -9,7 +11,7 @@ from search_spaces.costs import CostTable
 from search_spaces.groups import Group
 from search_spaces.sensitivity import SensitivityEntry, SensitivityTable
 from search_spaces.space import SearchSpace
-from tuner.samplers.opening import knapsack_opening, uniform_opening
+from tuner.samplers.opening import knapsack_opening, taught_opening, uniform_opening
 from tuner.samplers.problem import Problem, build_problem
 
 NAMES = tuple(f"layer{index}" for index in range(20))
@@ -35,3 +37,18 @@ def test_only_a_sampler_that_learns_from_the_priors_begins_with_few() -> None:
     assert uniform_opening(found, "model", uniform) == [0, 1]
     assert uniform_opening(found, "model", uniform[:3]) == [0, 1, 2]
     assert len(knapsack_opening(found, "model")) <= 4 < 10 < len(knapsack_opening(found, "tpe"))
+
+
+def test_what_is_taught_is_begun_with_by_what_it_adds() -> None:
+    """Half of the layers lose half the accuracy in int8: the best mix comes first, what adds nothing is left out."""
+    fragile = np.arange(len(NAMES)) % 2 == 0
+    harm = np.zeros((len(NAMES), len(FORMATS)))
+    harm[:, 1] = np.where(fragile, 0.07, 0.0005)
+    harm[:, 2:] = [0.05, 0.2, 0.2]
+    known = replace(problem(), harm=harm, taught=True)
+    assert len(knapsack_opening(known, "model")) > 4
+    mixed = np.where(fragile, 0, 1)
+    schemes = [np.full(len(NAMES), 0), np.full(len(NAMES), 3), np.full(len(NAMES), 1), np.full(len(NAMES), 4), mixed]
+    order = taught_opening(known, schemes)
+    assert order[:2] == [0, 4]
+    assert 1 not in order  # slower and less accurate than the mix

@@ -126,8 +126,9 @@ def test_what_is_unknown_of_a_model_is_scaled_to_what_is_known(graph: ModelGraph
     own = problem_of(space, harm, np.full((count, 3), 0.9 / count))
     effects = ModelEffects("same", 20, {key: {"int8": 0.01 * (1 + row)} for row, key in enumerate(keys.names)})
     found = transferred(own, Knowledge(effects=effects), keys).harm
-    assert np.allclose(found[:, 2], 4.0) and np.isclose(np.median(found[:, 1]), 2.0, rtol=0.01)
-    assert (np.diff(found[:, 1]) > 0).all()
+    assert np.allclose(found[:, 1], 0.01 * np.arange(1, count + 1))  # learned: losses
+    median = np.exp(np.log(found[:, 1]).mean())
+    assert np.allclose(found[:, 2] / found[0, 2], 1.0) and 1.5 < found[0, 2] / median < 2.5  # twice as harmful, as told
 
 
 def test_few_trials_teach_nothing(graph: ModelGraph) -> None:
