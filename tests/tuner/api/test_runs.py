@@ -55,9 +55,9 @@ def test_the_figure_is_that_of_the_report(run: tuner.Run) -> None:
     figure = run.plot()
     assert isinstance(figure, go.Figure)
     drawn = {trace.name: len(trace.x) for trace in figure.data if trace.name and trace.x is not None}
-    assert {"reference (unquantized)"} <= drawn.keys()
+    assert {"unquantized"} <= drawn.keys()
     page = figure.to_html(include_plotlyjs=False)
-    assert "reference (unquantized)" in page
+    assert "unquantized" in page
 
 
 def test_the_front_is_a_data_frame_too(run: tuner.Run) -> None:

@@ -32,10 +32,10 @@ def refine(
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Also exports it there; new folder.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Learns better numbers of one trial's scheme against the unquantized model itself, without labels.
+    """Learns better numbers of one scheme, without labels.
 
-    Formats, size and graph stay. What gains on held-back images is measured as the trials are and stands beside them
-    as N-refined; what does not is dropped. Needs PyTorch.
+    They are learned against the unquantized model. Formats, size and graph stay. What gains on held-back images is
+    measured as the trials are and stands beside them as N-refined; what does not is dropped. Needs PyTorch.
 
     Example: tuner refine runs/demo --trial 12 --minutes 20
     """

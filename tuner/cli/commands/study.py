@@ -182,7 +182,7 @@ def export(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Exports one scheme: model.onnx, scheme.json and a model card, or a folder that runs on a server.
+    """Exports one scheme with a model card, or laid out for a server.
 
     Example: tuner export runs/demo --trial 12 --for triton --out best
     """
