@@ -31,6 +31,7 @@ from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
 from search_spaces.limits import memory_limit, memory_used, pause, too_much
 from search_spaces.regular import open_appending, open_regular
+from search_spaces.spawned import without_main
 
 __all__ = ["Evaluator", "EvaluatorSettings"]
 
@@ -208,7 +209,8 @@ class _Child:
             seen = DupFd(told()) if sys.platform != "win32" else None
             given = (theirs, self._settings, os.getpid(), seen)
             self._process = context.Process(target=_serve, args=given, name=f"tuner-{self._task}", daemon=True)
-            self._process.start()
+            with without_main():
+                self._process.start()
             theirs.close()
         return self._pipe
 

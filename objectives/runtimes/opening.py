@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures import wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from objectives.runtimes.settings import RuntimeSettings
 from search_spaces.errors import InputError
 from search_spaces.limits import renew, step
 from search_spaces.model_graph import ModelGraph
+from search_spaces.spawned import SpawnedPool
 
 
 @contextmanager
@@ -73,7 +73,7 @@ def _build_apart(runtime: Runtime, graph: ModelGraph | None, model: bytes) -> No
     Raises:
         InputError: It cannot be built, or its builder died.
     """
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with SpawnedPool() as pool:
         job, end = pool.submit(_build, runtime.settings, graph, model), time.monotonic() + runtime.settings.limit_s
         while not job.done():
             # The builder may wait behind a measurement that waits for an engine that we hold open.

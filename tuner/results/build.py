@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from search_spaces.durable import durable_folder, write_durably
 from search_spaces.errors import InputError
 from search_spaces.limits import step
 from search_spaces.model_graph import ModelGraph
+from search_spaces.spawned import SpawnedPool
 from tuner.prepare.calibration import read_calibration
 from tuner.prepare.materializers import batched_graph
 from tuner.prepare.refinements import read_refined
@@ -155,7 +154,7 @@ def build_engines(
 
 def _build_all(schemes: Sequence[Scheme], targets: Sequence[RuntimeSettings], folder: Path) -> Iterator[Built]:
     """In a process of its own, which a crash of the builder may end."""
-    pool: ProcessPoolExecutor | None = None
+    pool: SpawnedPool | None = None
     for name, source in schemes:
         (folder / name).mkdir()
         for settings in targets:
@@ -171,7 +170,7 @@ def _build_all(schemes: Sequence[Scheme], targets: Sequence[RuntimeSettings], fo
                 continue
             model = artifact.engine_model
             write_durably(folder / name / "model.onnx", model)
-            pool = pool or ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+            pool = pool or SpawnedPool()
             try:
                 with step(name, f"building it for {target}", settings.limit_s):
                     plan, seconds, error_text = pool.submit(_build, settings, model).result()

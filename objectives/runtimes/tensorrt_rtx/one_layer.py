@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,6 +28,7 @@ from search_spaces.formats import FORMATS
 from search_spaces.layers import Layer
 from search_spaces.limits import scratch
 from search_spaces.model_graph import ModelGraph
+from search_spaces.spawned import SpawnedPool
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ class SupportTable:
                 ranges = {name: (-1.0, 1.0) for name in (layer.input, layer.output)}
                 table = CalibrationTable(alone.digest, "max", 0, {"max": ranges})
                 made = Materializer(alone, table, self._dialect, weights).materialize(Allocation.of({layer.name: fmt}))
-                pool = pool or ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+                pool = pool or SpawnedPool()
                 try:
                     yield key, pool.submit(_reason, made.engine_model, self._capability).result()
                 except BrokenProcessPool:
