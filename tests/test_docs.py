@@ -96,14 +96,17 @@ def test_the_parser_of_commands_refuses_what_is_wrong() -> None:
 def test_studies_are_valid(page: Path) -> None:
     for block in blocks(page, "yaml"):
         given = yaml.safe_load(block)
-        StudyConfig.model_validate({**BASE, **given})
+        study = StudyConfig.model_validate({**BASE, **given})
+        assert given.keys() <= type(study).model_fields.keys()
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name not in OWN_TESTS], ids=lambda page: page.name)
 def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     found: dict[str, object] = {}
-    for block in blocks(page, "python"):
+    wanted = list(blocks(page, "python"))
+    assert len(wanted) == len(re.findall(r"^ *```python", page.read_text(encoding="utf-8"), re.M))
+    for block in wanted:
         exec(compile(block, str(page), "exec"), found)
 
 

@@ -41,7 +41,7 @@ def _tuner(*arguments: str | Path, **environment: str) -> subprocess.CompletedPr
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=environment)
 
 
-def _line(done: subprocess.CompletedProcess[str], *parts: str) -> None:
+def assert_one_line(done: subprocess.CompletedProcess[str], *parts: str) -> None:
     assert done.returncode == 2 and done.stdout == "", done
     lines = done.stderr.splitlines()
     assert len(lines) == 1 and lines[0].startswith("tuner: error: "), done.stderr
@@ -80,17 +80,19 @@ def _doubling(path: Path, depth: int) -> Path:
 def test_a_native_crash_names_the_file_and_what_was_done_with_it(tmp_path: Path, attributes: dict[str, object]) -> None:
     path = _model(tmp_path / "m.onnx", "MaxPool", **attributes)
     for command in ("layers", "bench"):
-        _line(_tuner(command, path), str(path), "reading its graph", "SIGFPE", "export")
+        assert_one_line(_tuner(command, path), str(path), "reading its graph", "SIGFPE", "export")
 
 
-def test_endless_recursion_in_native_code_is_one_line(tmp_path: Path) -> None:
+def test_endless_recursion_in_native_code_is_oneassert_one_line(tmp_path: Path) -> None:
     path = _doubling(tmp_path / "m.onnx", -1)
-    _line(_tuner("layers", path), str(path), "SIGSEGV", "export")
+    assert_one_line(_tuner("layers", path), str(path), "SIGSEGV", "export")
 
 
 def test_a_model_without_end_is_given_up(tmp_path: Path) -> None:
     path = _doubling(tmp_path / "m.onnx", 40)
-    _line(_tuner("layers", path, TUNER_STEP_SECONDS="3"), str(path), "not done after 3 s", "TUNER_STEP_SECONDS")
+    assert_one_line(
+        _tuner("layers", path, TUNER_STEP_SECONDS="3"), str(path), "not done after 3 s", "TUNER_STEP_SECONDS"
+    )
 
 
 def test_a_study_reads_its_model_under_the_same_watch(tmp_path: Path) -> None:
@@ -99,7 +101,7 @@ def test_a_study_reads_its_model_under_the_same_watch(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     data = "data: {images: ., annotations: a.json, calibration: c.txt}"
     (tmp_path / "s.yaml").write_text(f"name: s\nmodel: {{path: m.onnx}}\n{data}\n")
-    _line(_tuner("run", tmp_path / "s.yaml", "--run", tmp_path / "run"), "m.onnx", "SIGFPE")
+    assert_one_line(_tuner("run", tmp_path / "s.yaml", "--run", tmp_path / "run"), "m.onnx", "SIGFPE")
     assert not (tmp_path / "run").exists()
 
 
@@ -107,18 +109,18 @@ def test_memory_beyond_the_limit_is_given_up_and_nothing_is_left(tmp_path: Path)
     body = "held = []; folder = scratch()\n    with step('m.onnx', 'loading it'):\n        "
     body += "while True: held.append(bytearray(b'1') * (16 << 20))"
     done = _python(body, TUNER_MEMORY_GIB="0.5", TMPDIR=str(tmp_path))
-    _line(done, "m.onnx: loading it took 0.", "0.5 GiB is the limit", "TUNER_MEMORY_GIB")
+    assert_one_line(done, "m.onnx: loading it took 0.", "0.5 GiB is the limit", "TUNER_MEMORY_GIB")
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("signum", [signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGBUS, signal.SIGKILL])
 def test_signals_of_a_crash(signum: signal.Signals) -> None:
-    _line(_python(f"os.kill(os.getpid(), {signum.value})"), signum.name)
+    assert_one_line(_python(f"os.kill(os.getpid(), {signum.value})"), signum.name)
 
 
 def test_a_hang_that_holds_the_interpreter_is_ended() -> None:
     body = "with step('m.onnx', 'running it', 0.5): ctypes.PyDLL(None).sleep(1000)"
-    _line(_python(body), "m.onnx: running it is not done after")
+    assert_one_line(_python(body), "m.onnx: running it is not done after")
 
 
 def test_signs_of_life_are_believed() -> None:
@@ -134,7 +136,7 @@ def test_results_and_errors_pass_through() -> None:
 
 
 def test_a_limit_that_is_no_number_is_refused() -> None:
-    _line(_python("", TUNER_MEMORY_GIB="much"), "TUNER_MEMORY_GIB='much'")
+    assert_one_line(_python("", TUNER_MEMORY_GIB="much"), "TUNER_MEMORY_GIB='much'")
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
