@@ -60,6 +60,10 @@ def guarded(work: Callable[[], None]) -> int:
         return INTERRUPTED
     except BrokenPipeError:  # as of `| head`
         return DONE
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # Click's own way with it
+            return DONE
+        raise
     except Exception as error:
         code = _code(error)
         if code is None:  # a fault of ours, which a report of it should show whole

@@ -171,10 +171,23 @@ def test_a_model_of_nan_is_one_line(tuner: Tuner, tmp_path: Path) -> None:
     assert done.stderr.splitlines()[-1].startswith(said)
 
 
-@pytest.mark.parametrize("arguments", [("run",), ("nonsense",), ("front",), ("run", "x", "--trials", "zero")])
-def test_usage_errors_exit_with_2(tuner: Tuner, arguments: tuple[str, ...]) -> None:
-    done = tuner(*arguments)
-    assert done.returncode == 2 and done.stdout == "" and "Traceback" not in done.stderr
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("run",), "MODEL"),
+        (("nonsense",), "No such command 'nonsense'"),
+        (("front",), "Missing argument 'RUN'"),
+        (("front", "--seting", "x" * 200), "No such option: --seting"),
+        (("run", "x", "--trials", "zero"), "'--trials'"),
+    ],
+)
+def test_usage_errors_are_one_line_of_any_length(tuner: Tuner, arguments: tuple[str, ...], said: str) -> None:
+    assert_refused(tuner(*arguments), said)
+
+
+def test_no_command_at_all_shows_the_help(tuner: Tuner) -> None:
+    done = tuner()
+    assert done.returncode == 2 and "Usage:" in done.stdout and not done.stderr
 
 
 def test_repeated_failures_exit_with_4(tuner: Tuner, study_file: StudyFile, tmp_path: Path) -> None:

@@ -97,8 +97,7 @@ def test_what_another_user_keeps_to_himself_is_one_line(run: RunFolder) -> None:
     assert_one_line(call(*other, "status", run.path), "reference.json", "ermission denied")
     run.path.chmod(0)
     try:
-        done = call(*other, "status", run.path)  # the command line's own refusal, with its usage
-        assert done.returncode == 2 and "is not readable" in done.stderr and "Traceback" not in done.stderr
+        assert_one_line(call(*other, "status", run.path), str(run.path), "is not readable")
     finally:
         run.path.chmod(0o755)
 
@@ -149,7 +148,7 @@ def test_a_reader_that_leaves_is_no_error(run: RunFolder) -> None:
         script = f"{sys.executable} -m tuner {name} {run.path} {last} | head -c 10; echo ${{PIPESTATUS[0]}}"
         done = call("bash", "-c", script)
         assert not done.stderr, done.stderr
-        assert done.stdout.strip()[-1] in "01", done.stdout
+        assert done.stdout.strip()[-1] == "0", done.stdout
     closed = call("bash", "-c", f"{sys.executable} -m tuner status {run.path} >&- 2>&-")
     assert closed.returncode == 0 and not closed.stdout
     full = call("bash", "-c", f"{sys.executable} -m tuner status {run.path} > /dev/full")
