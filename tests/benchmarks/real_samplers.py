@@ -7,8 +7,6 @@ run. What one of them evaluated, the others read: an equal scheme is measured on
 with the same reference. Interrupted, it goes on where it stopped. Prints the hypervolume after some trials.
 
 With ``--cores N`` all go on side by side, each on N cores of its own; then they share only what the base evaluated.
-With ``--second N`` a further study of N trials, from nothing but what the first run of `model` taught, comes last,
-with another seed; it shows after how many trials it has 95 % of what that run ended with.
 """
 
 from __future__ import annotations
@@ -108,26 +106,6 @@ def temporary(run: Path) -> Path:
     return run.with_name(run.name + "-tmp")
 
 
-def second_study(study: Path, first: Path, trials: int) -> dict[str, list[float]]:
-    """Runs the study again from what `first` taught, and likewise without; returns both curves."""
-    goal = 0.95 * float(curve(first, 10_000)[-1])
-    curves = {}
-    for name, told in (("second", "true"), ("second-untaught", "false")):
-        run = first.with_name(name)
-        if not run.exists():
-            keys = ("--set", "search.seed=7", "--set", f"search.transfer={told}", "--trials", str(trials))
-            tuner("run", str(study), "--run", str(run), *keys, temporary=temporary(first))
-        found = curve(run, trials)
-        curves[name] = found.tolist()
-        reached = np.flatnonzero(found >= goal)
-        print(
-            f"{name}: 95 % of {goal / 0.95:.4f} after {reached[0] + 1 if len(reached) else 'more'} trials", flush=True
-        )
-    reached = np.flatnonzero(curve(first, trials) >= goal)
-    print(f"first: after {reached[0] + 1 if len(reached) else 'more'} trials", flush=True)
-    return curves
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", type=Path)
@@ -138,7 +116,6 @@ def main() -> None:
     parser.add_argument(
         "--cores", type=int, default=0, help="cores of each run, all side by side; 0: one after another"
     )
-    parser.add_argument("--second", type=int, default=0, help="trials of a study that begins from what model-0 taught")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     base = options.out / "base"
@@ -163,8 +140,6 @@ def main() -> None:
     if options.cores:
         side_by_side(runs, options.trials, options.cores)
     curves = {run.name: curve(run, options.trials).tolist() for run in runs}
-    if options.second:
-        curves |= second_study(options.study, options.out / "model-0", options.second)
     (options.out / "curves.json").write_text(json.dumps(curves))
 
 
