@@ -79,6 +79,9 @@ def _fitted(folders: tuple[Path, ...]) -> Recorded:
     assert reference is not None, f"{folders[0]}: no reference yet"
     whole = own_problem(prepare_study(read_inputs(runs[0].config), runs[0].run), reference)
     histories = [read_history(run.trials.study, whole) for run in runs]
+    held = sum(len(history.schemes) for history in histories)
+    complete = sum(record.scores is not None for run in runs for record in run.records)
+    assert held == complete, f"{folders[0]}: {complete} complete trials, {held} of them in today's space"
     schemes, first = np.unique(np.concatenate([h.schemes for h in histories]), axis=0, return_index=True)
     values = np.concatenate([h.values for h in histories])[first]
     accuracy = next(index for index, target in enumerate(whole.objectives) if target.accuracy)
@@ -99,6 +102,10 @@ def _fitted(folders: tuple[Path, ...]) -> Recorded:
     costs, how_latency = _ridge(both, shares, np.concatenate([target.prior.ravel(), edges]))
     size = problem.harm.size
     print(f"{folders[0]}: {len(schemes)} schemes, explained {how_loss:.3f}, {how_latency:.3f}", file=sys.stderr)
+    if min(how_loss, how_latency) < 0.5:
+        sys.exit(
+            f"{folders[0]}: effects of layers explain too little of it; record on more images, or a quieter machine"
+        )
     shape = problem.harm.shape
     return Recorded(
         problem, effects.reshape(shape), costs[:size].reshape(shape), costs[size:], 0, (how_loss, how_latency)
