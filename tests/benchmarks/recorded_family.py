@@ -103,9 +103,7 @@ def _fitted(folders: tuple[Path, ...]) -> Recorded:
     size = problem.harm.size
     print(f"{folders[0]}: {len(schemes)} schemes, explained {how_loss:.3f}, {how_latency:.3f}", file=sys.stderr)
     if min(how_loss, how_latency) < 0.5:
-        sys.exit(
-            f"{folders[0]}: effects of layers explain too little of it; record on more images, or a quieter machine"
-        )
+        sys.exit(f"{folders[0]}: effects of layers explain too little of it; record more images or less noise")
     shape = problem.harm.shape
     return Recorded(
         problem, effects.reshape(shape), costs[:size].reshape(shape), costs[size:], 0, (how_loss, how_latency)
