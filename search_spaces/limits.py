@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -131,7 +132,7 @@ def memory_limit() -> int:
     Raises:
         InputError: The variable is no positive number.
     """
-    return int(_number(MEMORY_VARIABLE, MEMORY_SHARE * _machine_bytes() / GIB) * GIB)
+    return int(min(_number(MEMORY_VARIABLE, MEMORY_SHARE * _machine_bytes() / GIB) * GIB, sys.maxsize))  # inf: no limit
 
 
 def memory_used(pid: int) -> int:

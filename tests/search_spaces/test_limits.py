@@ -44,6 +44,9 @@ def test_the_limit_is_a_share_of_the_machine_or_what_the_user_says(monkeypatch: 
     assert 0 < memory_limit() < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     monkeypatch.setenv("TUNER_MEMORY_GIB", "1.5")
     assert memory_limit() == 1.5 * GIB
+    for unlimited in ("inf", "1e400", "1e300"):
+        monkeypatch.setenv("TUNER_MEMORY_GIB", unlimited)
+        assert memory_limit() > 2**62
     for wrong in ("0", "-1", "nan", "all"):
         monkeypatch.setenv("TUNER_MEMORY_GIB", wrong)
         with pytest.raises(InputError, match="TUNER_MEMORY_GIB"):

@@ -60,8 +60,9 @@ def detach_password(url: str | None) -> str | None:
     parsed = _parsed(url)
     if (bare := _without_secrets(parsed)) == parsed:
         return url
-    secret = parsed.password or next(parsed.query[name] for name in _SECRETS if name in parsed.query)
-    os.environ[PASSWORD] = secret if isinstance(secret, str) else secret[-1]
+    found = parsed.password or next((parsed.query[name] for name in _SECRETS if name in parsed.query), "")
+    if secret := found if isinstance(found, str) else found[-1]:  # an empty one hides none that the environment holds
+        os.environ[PASSWORD] = secret
     return bare.render_as_string(hide_password=False)
 
 

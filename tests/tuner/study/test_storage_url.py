@@ -36,6 +36,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
             "s3@cret",
         ),
         (BARE, BARE, ""),
+        ("postgresql+psycopg://tuner:@db.example:5432/studies", BARE, ""),
         ("sqlite:///a b/%41?.db", "sqlite:///a b/%41?.db", ""),
     ],
 )
