@@ -86,6 +86,7 @@ def launch(
         RepeatedFailureError: The same failure ended five trials in a row.
         Interrupted: By a signal; the run can be resumed.
     """
+    _at_least_one(trials=trials, workers=workers)
     check_name(path)
     refuse_existing(path)
     config = config.model_copy(update={"storage": detach_password(config.storage)})
@@ -130,6 +131,7 @@ def resume(
         overrides: ``section.key=VALUE`` of keys that may change, see `tuner.study.changes`; the run keeps them.
         callbacks: As there.
     """
+    _at_least_one(trials=trials, workers=workers)
     run = RunFolder.open(path)
     changes = checked_changes(overrides)
     config = read_run_study(run, changes)
@@ -144,6 +146,12 @@ def resume(
             _keep(run, inputs)
         _work(run, inputs, total, workers, start, steps, extended, Callbacks(callbacks))
     return run
+
+
+def _at_least_one(**counts: int | None) -> None:
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise InputError(f"{name} {count}: must be at least 1")
 
 
 def _keep(run: RunFolder, inputs: Inputs) -> None:

@@ -32,7 +32,7 @@ class Scheme:
     """One member of a front.
 
     Attributes:
-        trial: Its number.
+        trial: Its number; ``~12`` of what was refined from trial 12.
         formats: ``{layer: format}``.
         accuracy: Of the study's accuracy, e.g. mAP50-95, in [0, 1], as the search measured it.
         drop: Points of the accuracy lost against the unquantized model, on all images where it was measured again;
@@ -109,7 +109,7 @@ class Run:
         from tuner.results.reporting import read_baselines, run_summary
 
         loaded = self.loaded
-        view = View.of(run_summary(loaded), loaded.records, loaded.front, read_baselines(loaded.run))
+        view = View.of(run_summary(loaded), loaded.records, loaded.front, read_baselines(loaded.run), loaded.rescores)
         return pareto_figure(view)
 
     def export(self, trial: int, out: str | Path) -> dict[str, Any]:
@@ -221,4 +221,4 @@ def _path(path: str | Path | None) -> Path | None:
 
 
 def _overrides(settings: Mapping[str, Any] | None) -> list[str]:
-    return [f"{key}={json.dumps(value, default=str)}" for key, value in (settings or {}).items()]
+    return [f"{key}={json.dumps(value, ensure_ascii=False, default=str)}" for key, value in (settings or {}).items()]

@@ -122,6 +122,8 @@ def compose(model: Path, given: Given, root: Path) -> Composed:
         raise InputError(f"{model}: is neither {', '.join(_KINDS[:-1])} nor {_KINDS[-1]}")
     if not is_file(model):
         raise InputError(f"{model}: no such file")
+    if given.trials is not None and given.trials < 1:
+        raise InputError(f"--trials {given.trials}: must be at least 1")
     runtime = open_runtime(parse_settings({"name": RUNTIMES.check(given.runtime or DEFAULT_RUNTIME)}))
     if not runtime.artifacts:
         raise InputError(f"--runtime {runtime.name}: runs no model, so it needs a study file")
@@ -134,10 +136,10 @@ def compose(model: Path, given: Given, root: Path) -> Composed:
     if LATENCY_MS.name not in objectives:
         notes.append(f"{runtime.name} is not timed here: the search goes by {objectives[-1]}")
     many = data.pop("count") > _MANY
-    default = SearchSection().trials
+    trials = SearchSection().trials if given.trials is None else given.trials
     lines = [
         f"# A study of {_value(model.name)}, composed by tuner. `tuner run THIS_FILE` starts it.",
-        f"name: {_name(model)}",
+        f"name: {_value(_name(model))}",
         "model:",
         f"  path: {_path(model, root)}",
         "  # head, image_size and classes are read from the model",
@@ -155,7 +157,7 @@ def compose(model: Path, given: Given, root: Path) -> Composed:
         "constraints:",
         f"  max_drop: {_value(given.max_drop)}  # points of the accuracy that a scheme may lose; null: any",
         "search:",
-        f"  trials: {given.trials or default}  # `tuner resume RUN --trials N` adds more",
+        f"  trials: {trials}  # `tuner resume RUN --trials N` adds more",
         "  # hours: 1.0  # ends the search earlier",
         "",
     ]
@@ -185,6 +187,7 @@ def _data(given: Given) -> tuple[dict[str, Any], list[str]]:
     path = given.data
     if path is None and given.images is not None and given.images.suffix.lower() in YAML_SUFFIXES:
         path = given.images
+        given.refuse(("annotations",), f"{path} is a data yaml and names its labels itself; leave it out")
     elif path is not None:
         given.refuse(("images", "annotations"), "--data names the images and their labels already; give one or other")
     if path is not None:
@@ -244,5 +247,6 @@ def _path(path: Path, root: Path) -> str:
 
 def _value(value: Any) -> str:
     """One value as YAML, on one line."""
-    text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6)
+    style = '"' if isinstance(value, str) and value.splitlines() != [value] else None  # others keep breaks
+    text: str = yaml.safe_dump(value, default_style=style, default_flow_style=True, allow_unicode=True, width=10**6)
     return text.strip().removesuffix("...").strip()

@@ -83,8 +83,21 @@ def test_optunas_own_plots_have_readable_axes(run: tuner.Run) -> None:
 def test_a_run_goes_on(run: tuner.Run, tmp_path: Path) -> None:
     more = tuner.resume(tmp_path / "run", trials=18, settings={"search.hours": 2.0}, steps=tuner.silent)
     assert more.loaded.config.search.hours == 2.0 and len(more.study.trials) >= 18
+    for wrong in ({"trials": 0}, {"workers": 0}):
+        with pytest.raises(tuner.InputError, match="0: must be at least 1"):
+            tuner.resume(tmp_path / "run", steps=tuner.silent, **wrong)
     with pytest.raises(tuner.InputError, match="is fixed once a run has begun"):
         tuner.resume(tmp_path / "run", settings={"search.seed": 1}, steps=tuner.silent)
+
+
+def test_what_is_wrong_is_refused_before_anything_is_made(study_file: StudyFile, tmp_path: Path) -> None:
+    study = study_file()
+    for wrong in ({"trials": 0}, {"workers": 0}, {"settings": {"search.trials": 0}}):
+        with pytest.raises(tuner.InputError, match="0"):
+            tuner.run(study, folder=tmp_path / "run", steps=tuner.silent, **wrong)
+    with pytest.raises(tuner.InputError, match="\U0001f600"):  # no half of that character
+        tuner.run(study, settings={"model.path": Path("no/\U0001f600.onnx")}, steps=tuner.silent)
+    assert not (tmp_path / "run").exists()
 
 
 def test_importing_tuner_loads_nothing_heavy() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -96,6 +97,16 @@ def test_a_composed_file_is_commented_and_reads_as_the_study_itself(model: Path,
 
 
 @pytest.mark.parametrize(
+    "stem", ["2024-11-28", "123", "0x1F", "1.5", "null", "yes", "on", "a: b #c", "é\u2028\x85\n- x"]
+)
+def test_a_study_is_named_after_its_model_whatever_that_is_in_yaml(model: Path, tmp_path: Path, stem: str) -> None:
+    shutil.copy(model, tmp_path / f"{stem}.onnx")
+    config, _ = open_study(tmp_path / f"{stem}.onnx", Given(data=tmp_path / "yolo"))
+    assert config.name == {"a: b #c": "a-b-c", "é\u2028\x85\n- x": "x"}.get(stem, stem)
+    assert config.model.path == str(tmp_path / f"{stem}.onnx")
+
+
+@pytest.mark.parametrize(
     ("splits", "why"),
     [
         ({"val": "images/val"}, "names no train images"),
@@ -155,16 +166,22 @@ def test_a_study_file_takes_wishes_but_no_other_data(model: Path, tmp_path: Path
         ("best model.onnx", {"images": "images", "annotations": "gone"}, ["--annotations", "no such file"]),
         ("best model.onnx", {"data": "yolo", "calibration": "gone"}, ["--calibration", "no such list"]),
         ("best model.onnx", {"data": "yolo", "runtime": "tensorr"}, ["did you mean 'tensorrt'?"]),
+        (
+            "best model.onnx",
+            {"images": "yolo/data.yaml", "annotations": "labels.json"},
+            ["--annotations", "leave it out"],
+        ),
+        ("best model.onnx", {"data": "yolo", "trials": 0}, ["--trials 0: must be at least 1"]),
         ("best model.onnx", {"data": "yolo", "runtime": "replay"}, ["needs a study file"]),
         ("run", {}, ["is a run; `tuner resume"]),
     ],
 )
 def test_mistakes_are_one_line(
-    model: Path, tmp_path: Path, target: str, given: dict[str, str], parts: list[str]
+    model: Path, tmp_path: Path, target: str, given: dict[str, Any], parts: list[str]
 ) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "study.yaml").write_text("name: x\n")
-    named = {name: value if name == "runtime" else tmp_path / value for name, value in given.items()}
+    named = {name: value if name in ("runtime", "trials") else tmp_path / value for name, value in given.items()}
     with pytest.raises(InputError) as caught:
         open_study(tmp_path / target, Given(**named))
     message = str(caught.value)

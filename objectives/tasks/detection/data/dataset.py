@@ -152,6 +152,8 @@ def load_dataset(
     if annotations is None and is_folder(folder):
         annotations = next((folder / name for name in _EXPORTED if is_file(folder / name)), None)
     source = Path(annotations) if annotations is not None else folder
+    if source != folder and folder.suffix.lower() in YAML_SUFFIXES:
+        raise InputError(f"{folder}: a data yaml names its labels itself; leave {source} out, or give an image folder")
     if split not in SPLITS:
         raise InputError(f"split {split!r}: is not one of {', '.join(SPLITS)}{nearest(split, SPLITS)}")
     if source.suffix.lower() in YAML_SUFFIXES:

@@ -78,6 +78,8 @@ def test_bad_annotations_are_refused_by_name(coco, change, message):
 
 
 def test_other_files_are_refused(coco, tmp_path):
+    with pytest.raises(InputError, match=r"data\.yaml: a data yaml names its labels itself; leave .*labels\.json out"):
+        load_dataset(tmp_path / "data.yaml", tmp_path / "labels.json")
     with pytest.raises(InputError, match="no such folder"):
         load_dataset(tmp_path / "nowhere", coco[1])
     with pytest.raises(InputError, match="no such file"):
