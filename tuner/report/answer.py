@@ -14,7 +14,7 @@ from search_spaces import markdown
 from tuner.report.tables import export_command
 from tuner.report.view import Interval, Run, scored_on, scores_of, uniform_name
 from tuner.search.recommendation import Verdict, no_answer
-from tuner.search.records import NOISY_MARK, Baseline, FrontMember
+from tuner.search.records import NOISY_MARK, Baseline, FrontMember, scheme_name
 from tuner.search.telling_apart import Contender, surely_better
 from tuner.terminal import units
 
@@ -57,7 +57,7 @@ def headline(run: Run) -> str:
     facts = [gain, f"{units.change(found.change)} {run.goal.brief} points", weights]
     text = ", ".join(filter(None, facts))
     if answer.verdict is Verdict.NEAREST:
-        budget = f"{units.points(answer.max_drop)} {run.goal.brief} points"
+        budget = f"{units.budget(answer.max_drop)} {run.goal.brief} points"
         return f"No scheme is surely within {budget}. Nearest: trial {answer.member.record.name}, {text}"
     return f"{'Ship trial' if answer.verdict is Verdict.SURE else 'So far: trial'} {answer.member.record.name}: {text}"
 
@@ -250,7 +250,8 @@ def _place(run: Run, member: FrontMember) -> str:
     if member.record is run.reference:
         return "The unquantized model: all others are compared with it."
     if member.folded_under is not None:
-        return f"Not recommended: noise cannot tell it to be better than trial {member.folded_under} in anything."
+        over = scheme_name(member.folded_under)
+        return f"Not recommended: noise cannot tell it to be better than trial {over} in anything."
     if any(each.record.number == member.record.number for each in run.members):
         return "On the front, not recommended."
     if scores_of(member.record).broken:

@@ -291,7 +291,7 @@ def _lines(figure: go.Figure, run: Run, axes: _Axes) -> None:
         xref="paper",
         x=1,
         y=-100 * _budget(run),
-        text=f"budget {units.change(-_budget(run))}",
+        text=f"budget {units.lost(_budget(run))}",
         showarrow=False,
         xanchor="right",
         yanchor="bottom",

@@ -10,7 +10,7 @@ from typing import Any
 from objectives.objective_set import ObjectiveSet
 from tuner.search.records import FrontMember
 from tuner.search.telling_apart import Contender, best_of_the_cheapest
-from tuner.terminal.units import change, interval, points
+from tuner.terminal.units import budget, change, interval, lost
 
 #: Points of the accuracy that a recommended scheme may lose where the study does not say.
 DEFAULT_DROP = 1.0
@@ -53,22 +53,22 @@ class Recommendation:
     def sentence(self, objectives: ObjectiveSet) -> str:
         """Which scheme, by which rule, and how sure: plain words."""
         name, best = objectives.maximised.brief, cheapest(objectives)
-        budget = f"within {points(self.max_drop)} {name} points of the unquantized model"
+        bound = f"within {budget(self.max_drop)} {name} points of the unquantized model"
         found = f"{change(-self.drop)} points"
         if bounds := self.member.loss_interval:
             found += f" (95 % interval {interval(-bounds[1], -bounds[0])})"
         if self.verdict is Verdict.SURE:
             tied = f" Of those that noise cannot tell apart in {objectives.axis.label}, it is the most accurate."
-            sure = f"Trial {self.member.record.name} is the {best} scheme that is surely {budget}: {found}."
+            sure = f"Trial {self.member.record.name} is the {best} scheme that is surely {bound}: {found}."
             return sure + tied * objectives.axis.timed
         if self.verdict is Verdict.ESTIMATED:
             return (
-                f"Trial {self.member.record.name} is the {best} scheme {budget} by the figures of the search images: "
+                f"Trial {self.member.record.name} is the {best} scheme {bound} by the figures of the search images: "
                 f"{found}. "
                 "How sure that is, is not known: it was not scored on all images."
             )
-        crossed = f", and its interval crosses the budget of {change(-self.max_drop)}" if self._crosses else ""
-        return f"No scheme is surely {budget}. The nearest is trial {self.member.record.name}: {found}{crossed}."
+        crossed = f", and its interval crosses the budget of {lost(self.max_drop)}" if self._crosses else ""
+        return f"No scheme is surely {bound}. The nearest is trial {self.member.record.name}: {found}{crossed}."
 
     @property
     def _crosses(self) -> bool:
@@ -119,7 +119,7 @@ def recommend(contenders: Sequence[Contender], objectives: ObjectiveSet, referen
     Returns:
         None where no quantized scheme is on the front.
     """
-    budget = (DEFAULT_DROP if objectives.max_drop is None else objectives.max_drop) / 100
+    most = (DEFAULT_DROP if objectives.max_drop is None else objectives.max_drop) / 100
     quantized = [each for each in contenders if not each.member.record.allocation.unquantized]
     if not quantized:
         return None
@@ -133,7 +133,7 @@ def recommend(contenders: Sequence[Contender], objectives: ObjectiveSet, referen
         bounds = one.member.loss_interval
         return drop(one) if bounds is None else bounds[1]
 
-    within = [each for each in quantized if worst(each) <= budget + 1e-9]
+    within = [each for each in quantized if worst(each) <= most + 1e-9]
     if sure := [each for each in within if each in scored]:
         chosen, verdict = best_of_the_cheapest(sure, objectives), Verdict.SURE
     elif within:
@@ -141,4 +141,4 @@ def recommend(contenders: Sequence[Contender], objectives: ObjectiveSet, referen
     else:
         chosen = min(scored or quantized, key=lambda each: (worst(each), objectives.axis.value(each.scores)))
         verdict = Verdict.NEAREST
-    return Recommendation(chosen.member, verdict, budget, drop(chosen))
+    return Recommendation(chosen.member, verdict, most, drop(chosen))

@@ -24,9 +24,14 @@ def accuracy(value: float) -> str:
     return f"{100 * value:.1f}" if value >= 0 else NONE
 
 
-def points(value: float) -> str:
-    """An amount of accuracy in points, without a sign."""
-    return f"{100 * value:.1f}"
+def budget(value: float) -> str:
+    """What of an accuracy may be lost, in points, to the digit that was asked for: ``0.25`` for 0.0025."""
+    return str(round(100 * value, 6))
+
+
+def lost(value: float) -> str:
+    """The same as the change that it allows, e.g. ``−0.25``."""
+    return f"{'−' if value else '±'}{budget(value)}"
 
 
 def change(value: float) -> str:

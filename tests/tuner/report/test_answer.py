@@ -12,7 +12,7 @@ from coco_figures import coco_accuracy
 
 from objectives.scores import Accuracy, Latency, Scores, Size
 from search_spaces.allocation import Allocation
-from tuner.report.answer import choices, headline, reasons, worth
+from tuner.report.answer import choices, headline, reasons, scheme_markdown, worth
 from tuner.report.html import page as write_page
 from tuner.report.pareto import pareto_figure
 from tuner.report.tables import front_html, front_markdown
@@ -142,6 +142,12 @@ def test_the_difference_to_the_best_uniform_scheme_has_its_paired_interval() -> 
         r"\+0\.3 mAP points, 95 % interval [+±](\d\.\d) to \+(\d\.\d); 1\.14x as fast, 1\.11x to 1\.17x", text
     )
     assert found and float(found[1]) >= 0.0 and float(found[2]) <= 0.6, "each alone is known to 0.4 points only"
+
+
+def test_what_is_folded_under_a_refined_scheme_names_it(tmp_path: Path) -> None:
+    run = made(("sampler", "int8", 0.4, 50.0))
+    note = scheme_markdown(run, replace(run.members[0], folded_under=~1), tmp_path)
+    assert "better than trial 1-refined in anything" in note.replace("\\", "") or run.members[0].recommended, note
 
 
 def test_none_within_the_budget_is_said_and_names_the_nearest(tmp_path: Path) -> None:
