@@ -36,8 +36,9 @@ def kept_scheme(
         record, loaded.rescores, loaded.reference, loaded.config.objective_set.maximised
     ):
         return None
-    hashes = scheme.get("sha256")
-    told = {**(hashes if isinstance(hashes, dict) else {}), "model.onnx": record.scores.artifact}
+    told = scheme.get("sha256")
+    if not isinstance(told, dict) or told.get("model.onnx") != record.scores.artifact:
+        return None
     plain = [name for name in told if Path(name).name == name and not (folder / name).is_symlink()]
     files = {name: read_regular(folder / name, None) for name in plain if (folder / name).is_file()}
     whole = all(hashlib.sha256(data).hexdigest() == told[name] for name, data in files.items())

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from search_spaces.durable import sync_folder, write_durably
 from search_spaces.errors import InputError
+from search_spaces.limits import scratch
 from search_spaces.regular import read_regular
 
 _BUSY_SECONDS = 60
@@ -50,7 +51,7 @@ def connect_reading(file: Path) -> sqlite3.Connection:
         return connection
     except sqlite3.OperationalError:
         connection.close()
-    with tempfile.TemporaryDirectory(prefix="tuner-") as folder:
+    with scratch() as folder:
         for part in ("", "-wal"):
             write_durably(Path(folder, f"copy{part}"), read_regular(Path(f"{file}{part}"), None))
         memory = sqlite3.connect(":memory:", check_same_thread=False)
@@ -101,11 +102,13 @@ def check_sqlite(path: Path) -> None:
     # Ours are made in another folder entry and write ahead, so none has such a journal.
     for beside in ("", "-wal", "-shm", "-journal"):
         part = path.with_name(path.name + beside)
-        if not os.path.lexists(part):
+        try:
+            found = part.lstat()
+        except FileNotFoundError:  # the last to close a database removes what lies beside it
             continue
-        if beside == "-journal" and part.lstat().st_size:
+        if beside == "-journal" and found.st_size:
             raise InputError(f"{part}: a rollback journal, which no study leaves; {advice}")
-        if not stat.S_ISREG(part.lstat().st_mode):
+        if not stat.S_ISREG(found.st_mode):
             raise InputError(f"{part}: not a regular file; {advice}")
     if not path.exists():
         if os.path.lexists(f"{path}-wal"):  # it would be played back into another database
@@ -118,9 +121,9 @@ def check_sqlite(path: Path) -> None:
     try:
         connection = connect(path, "ro") if writable(path) else connect_reading(path)
         try:
-            found = connection.execute("SELECT type, name FROM sqlite_master").fetchall()
-            tables = {name for kind, name in found if kind == "table"}
-            code = [name for kind, name in found if kind in ("view", "trigger")]
+            named = connection.execute("SELECT type, name FROM sqlite_master").fetchall()
+            tables = {name for kind, name in named if kind == "table"}
+            code = [name for kind, name in named if kind in ("view", "trigger")]
             state = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         finally:
             connection.close()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,6 +114,21 @@ def test_mistakes_are_one_line_and_write_nothing(run: Path, tmp_path: Path, capf
         assert call("export", run, "--trial", "1", "--out", tmp_path / "out", *words) == 2
         error = capfd.readouterr().err
         assert said in error and len(error.strip().splitlines()) == 1 and not (tmp_path / "out").exists()
+
+
+def test_a_kept_export_that_tells_too_little_is_made_anew(
+    run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    copy, number = Path(shutil.copytree(run, tmp_path / "copy")), load_run(run).front[0].record.number
+    described = copy / "schemes" / str(number) / "scheme.json"
+    told = json.loads(described.read_text())
+    for hashes in (None, {}, {"model.onnx": ""}):
+        described.write_text(json.dumps({**told, "sha256": hashes}))
+        out = tmp_path / f"out {hashes}"
+        capfd.readouterr()
+        assert call("export", copy, "--trial", number, "--out", out, "--json") == 0
+        digest = hashlib.sha256((out / "model.onnx").read_bytes()).hexdigest()
+        assert json.loads(capfd.readouterr().out)["sha256"] == digest == told["sha256"]["model.onnx"]
 
 
 def test_a_run_whose_model_is_gone_reads_the_schemes_own(run: Path, tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ def status(run: Run, as_json: Json = False) -> None:
     volume = None
     if reference is not None:
         volume = hypervolume(loaded.records, config.objective_set, reference)
+    members = len(loaded.front)
     left = seconds_left(loaded.trials.study, total - done)
     screening = summarize(loaded.records)
     data = {
@@ -52,7 +53,7 @@ def status(run: Run, as_json: Json = False) -> None:
         "states": {name: states.get(name, 0) for name in ("COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING")},
         "trials": total,
         "done": done,
-        "front": len(loaded.front),
+        "front": members,
         "hypervolume": volume,
         "eta_seconds": left,
         "linked": loaded.manifest.get("linked"),
@@ -79,7 +80,7 @@ def status(run: Run, as_json: Json = False) -> None:
         print(
             f"noisy: {data['noisy']} trials{also} were timed on a disturbed machine; `tuner front --json` has intervals"
         )
-    print(f"front: {len(loaded.front)} schemes, hypervolume {volume:.4f}" if volume else "front: empty")
+    print(f"front: {members} schemes, hypervolume {volume or 0.0:.4f}" if members else "front: empty")
     if note := not_begun(loaded):
         print(note)
 

@@ -54,8 +54,9 @@ class DeepStream:
         else:
             notes.append(f"{ENGINE} is not here: build it on the GPU that runs it: {build}")
             steps.append(build)
+        differs = []
         if how.fit is not Fit.STRETCHED and how.padding != _BLACK:
-            notes.append(
+            differs.append(
                 f"nvinfer fills up with black, the figures were measured with grey ({how.padding}): accuracy may "
                 "differ a little for images of another shape than the input"
             )
@@ -72,11 +73,11 @@ class DeepStream:
             "another engine than was measured. An engine runs on its own kind of GPU and with its own version of",
             "TensorRT only.",
             "",
-            *(f"- {note}" for note in notes if "black" in note),
+            *(f"- {note}" for note in differs),
             f"- Boxes are shown from a score of {_SHOWN} on (`pre-cluster-threshold`); mAP is measured with "
             f"{Thresholds().confidence}.",
         ]
-        return Laid(files, "\n".join(usage) + "\n", "model.onnx", tuple(notes))
+        return Laid(files, "\n".join(usage) + "\n", "model.onnx", (*notes, *differs))
 
 
 def _config(shipment: Shipment, how: Preprocessing, classes: int, suppressed: bool) -> str:
