@@ -45,4 +45,4 @@ def shipment_of(
     if isinstance(found, EngineBuilder):
         engine = found.export(artifact, graph, "10.13", quantized=True)
         files, command = {**files, **engine.files}, engine.command
-    return Shipment("mine", 7, files, detector, found, batch, fmt == "int8", command)
+    return Shipment("mine", "7", files, detector, found, batch, fmt == "int8", command)

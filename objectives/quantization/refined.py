@@ -13,6 +13,7 @@ from objectives.quantization.recovery import Recovered, load_recovered, save_rec
 from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
 from search_spaces.reading import parse_json, record_of
+from search_spaces.regular import read_regular
 
 _REMEDY = "refine the scheme again"
 
@@ -62,9 +63,9 @@ def load_refined(folder: Path) -> Refined:
     """
     path = folder / "ranges.json"
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({type(error).__name__}); {_REMEDY}") from None
-    held = record_of(_Pairs, parse_json(text, str(path), _REMEDY), str(path), _REMEDY)
+        data = read_regular(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {_REMEDY}") from None
+    held = record_of(_Pairs, parse_json(data, str(path), _REMEDY), str(path), _REMEDY)
     pairs = {(pair.tensor, pair.number): pair.params for pair in held.pairs}
     return Refined(load_recovered(folder / "weights.npz"), pairs, held.dialect)

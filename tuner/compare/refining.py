@@ -24,10 +24,9 @@ from tuner.results.finalize import measure_again, publish
 from tuner.results.front_files import row
 from tuner.results.loaded import LoadedRun, load_run
 from tuner.search.records import FrontMember, TrialRecord
-from tuner.study.identity import check_identity, identity
+from tuner.study.identity import check_identity, identity, read_run_study
 from tuner.study.inputs import Inputs, read_inputs
 from tuner.study.run_folder import RunFolder
-from tuner.study.study_file import read_study
 from tuner.terminal.console import say
 from tuner.terminal.progress import Steps, silent
 
@@ -85,8 +84,9 @@ def refine_trial(
     chosen = _device(device)
     loaded = open_scored(path)
     record, run = loaded.record(trial), loaded.run
-    inputs = read_inputs(read_study(run.study_file))
+    inputs = read_inputs(read_run_study(run))
     check_identity(run, loaded.manifest["identity"], identity(inputs.config, digests=inputs.digests))
+    inputs = inputs.as_recorded(loaded.manifest)
     data = data_of(inputs)
     unlabelled = load_calibration(images) if images is not None else data.calibration
     check_disjoint(unlabelled, data.full)

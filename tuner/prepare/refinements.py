@@ -9,6 +9,7 @@ from pathlib import Path
 
 from objectives.quantization.refined import Refined, load_refined, save_refined
 from search_spaces.durable import durable_folder, write_durably
+from search_spaces.errors import InputError
 from tuner.study.run_folder import RunFolder, read_json
 
 _FACTS = "refinement.json"
@@ -68,7 +69,12 @@ def kept_refinements(run: RunFolder) -> list[KeptRefinement]:
     Raises:
         InputError: A file is damaged.
     """
-    found = [read_json(path, KeptRefinement) for path in run.refinements.glob(f"[0-9]*/{_FACTS}")]
+    found = []
+    for path in run.refinements.glob(f"[0-9]*/{_FACTS}"):
+        kept = read_json(path, KeptRefinement)
+        if path.parent.name != f"{kept.trial}-{kept.made}":  # what is told would lead out of the run
+            raise InputError(f"{path}: not of the folder that it lies in; restore or delete it")
+        found.append(kept)
     return sorted(found, key=lambda kept: (kept.made, kept.trial))
 
 

@@ -36,7 +36,7 @@ def model_card(loaded: LoadedRun, record: TrialRecord, shipment: Shipment | None
         laid: What was made of it.
         refused: Why ONNX Runtime cannot run the ONNX file; empty where it can.
     """
-    parts = [f"# {plain(loaded.config.name)}, trial {record.number}", _what(loaded, record)]
+    parts = [f"# {plain(loaded.config.name)}, trial {record.name}", _what(loaded, record)]
     parts += ["## Figures", _figures(loaded, record), _measured(loaded, record)]
     if laid.usage:
         parts += ["## How to run it", laid.usage]
@@ -113,10 +113,11 @@ def _measured(loaded: LoadedRun, record: TrialRecord) -> str:
     lines = [
         f"Measured on {plain(machine)}, started {loaded.manifest['started']}, with {plain(runtime)}",
         f"({plain(versions)}), by",
-        "`tuner run study.yaml`; the run's own copy of that file holds every setting. Latency is the median of pairs",
-        "with the unquantized model, timed in turn in one process. The scheme was proposed by "
-        + f"{code(record.origin)} and exported with `tuner export RUN --trial {record.number}`.",
+        "`tuner run study.yaml`; the run's own copy of that file holds every setting. The scheme was proposed by",
+        f"{code(record.origin)} and exported with `tuner export RUN --trial {record.name}`.",
     ]
+    if record.scores is not None and record.scores.latency is not None:
+        lines.append("Latency is the median of pairs with the unquantized model, timed in turn in one process.")
     if facts.get("runtime.emulated"):
         lines.append("Accuracy is that of the same graph in ONNX Runtime: no engine ran on that machine.")
     return "\n".join(lines) + "\n"

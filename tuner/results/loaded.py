@@ -102,11 +102,14 @@ class LoadedRun:
         return self.record(int(name))
 
     def record(self, number: int) -> TrialRecord:
-        """The trial of that number.
+        """The trial of that number; ``~12`` is what was refined from trial 12, as ``front.json`` has it.
 
         Raises:
             InputError: There is none, or it has no scores.
         """
+        refined = next((record for record in self.refined if record.number == number), None)
+        if refined is not None:
+            return refined
         if not 0 <= number < len(self.records):
             last = len(self.records) - 1
             raise InputError(f"--trial {number}: the run holds trials 0 to {last}; `tuner front` lists the front")

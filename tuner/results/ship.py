@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from objectives.tasks.detection.detector import Detector, recognise
 from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
 from search_spaces.formats import FORMATS
+from search_spaces.limits import scratch
 from search_spaces.model_graph import ModelGraph
 from tuner.results.card import model_card
 from tuner.results.export import Exporter
@@ -82,7 +82,7 @@ def _shipment(loaded: LoadedRun, record: TrialRecord, exporter: Exporter, export
     build = str(exported.scheme.get(runtime.engine_tool, "")) if isinstance(runtime, EngineBuilder) else ""
     return Shipment(
         config.name,
-        record.number,
+        record.name,
         exported.files,
         _detector(config, exporter, exported),
         runtime,
@@ -94,7 +94,7 @@ def _shipment(loaded: LoadedRun, record: TrialRecord, exporter: Exporter, export
 
 def _detector(config: StudyConfig, exporter: Exporter, exported: Exported) -> Detector:
     """Read from the study's model, or, where that is gone, from the scheme's own."""
-    with tempfile.TemporaryDirectory(prefix="tuner-") as folder:
+    with scratch() as folder:
         try:
             graph = exporter.graph
         except InputError:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import sys
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -13,13 +14,17 @@ import pytest
 from tiny_detectors import write_calibration
 from tiny_study import write_tiny_study
 
+from objectives.quantization.refined import Refined
 from objectives.runners.runner import RuntimeUnavailable
 from search_spaces.errors import InputError
 from tuner.compare.refining import refine_trial
 from tuner.launch import launch, resume
-from tuner.prepare.refinements import kept_refinements
+from tuner.prepare.refinements import KeptRefinement, keep_refined, kept_refinements
 from tuner.results.export import Exporter
 from tuner.results.loaded import load_run
+from tuner.results.ship import ship
+from tuner.study.identity import read_run_study
+from tuner.study.run_folder import RunFolder
 from tuner.study.study_file import read_study
 
 W4 = 1  # the uniform scheme of the only quantized format
@@ -43,8 +48,8 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(searched: Path, tmp_path: Path) -> Path:
-    """A copy beside it, for a test to write into: its study file names its files by relative paths."""
-    return Path(shutil.copytree(searched, searched.parent / tmp_path.name))
+    """A copy elsewhere, for a test to write into: its study file names its files by relative paths."""
+    return Path(shutil.copytree(searched, tmp_path / "moved" / "run"))
 
 
 @pytest.fixture
@@ -74,6 +79,7 @@ def test_what_gains_is_measured_and_stands_beside_the_trials(few_steps: None, ru
     assert refined.scores is not None and trial.scores is not None
     assert refined.scores.size == trial.scores.size and refined.scores.artifact != trial.scores.artifact
     assert loaded.record(W4) == trial, "the trial itself stays"
+    assert loaded.record(refined.number) == refined, "which Python exports it by"
     again = loaded.rescores[refined.allocation.digest]
     assert again.interval[0] <= again.difference <= again.interval[1]
     assert [row["refined"] for row in found.rows] == [False, True]
@@ -96,6 +102,9 @@ def test_what_gains_is_measured_and_stands_beside_the_trials(few_steps: None, ru
         scheme = Exporter(loaded).export(record, out)
         assert hashlib.sha256((out / "model.onnx").read_bytes()).hexdigest() == record.scores.artifact
         assert scheme["trial"] == W4 and ("refined" in scheme) == record.refined
+    ship(loaded, refined, tmp_path / "shipped")
+    card = (tmp_path / "shipped" / "README.md").read_text()
+    assert "# tiny, trial 1-refined" in card and "--trial 1-refined" in card and "Latency" not in card
     kept = {name: data for name, data in before.items() if name.startswith("cache/")}
     assert {name: _snapshot(run)[name] for name in kept} == kept, "nothing of the trials is written again"
 
@@ -126,9 +135,21 @@ def test_images_of_ones_own(few_steps: None, run: Path, tmp_path: Path) -> None:
 
 
 def _evaluated(run: Path) -> Path:
-    images = read_study(run / "study.yaml").data.images
+    images = read_run_study(RunFolder(run)).data.images
     assert images is not None
     return Path(images)
+
+
+def test_refined_numbers_that_would_lie_outside_the_run_are_refused(searched: Path, tmp_path: Path) -> None:
+    """Their folder is removed when the trial is refined again."""
+    run = load_run(shutil.copytree(searched, tmp_path / "run")).run
+    facts = KeptRefinement(1, "20261128T142007Z", "reconstruction", 0.2, 0.1, 14, 2, "", 1.0, "cpu")
+    kept = keep_refined(run, Refined({}, {}, "onnxruntime"), facts)
+    assert kept_refinements(run) == [kept]
+    for told in ({"made": "x/../../../victim"}, {"trial": 2}, {"trial": -1}):
+        (kept.folder(run) / "refinement.json").write_text(json.dumps({**asdict(kept), **told}))
+        with pytest.raises(InputError, match="not of the folder that it lies in; restore or delete it"):
+            kept_refinements(run)
 
 
 def test_what_cannot_be_refined_is_refused_in_a_line(few_steps: None, run: Path) -> None:

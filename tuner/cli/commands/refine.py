@@ -39,14 +39,14 @@ def refine(
 
     Example: tuner refine runs/demo --trial 12 --minutes 20
     """
-    from search_spaces.errors import InputError
     from tuner.compare.refining import refine_trial
     from tuner.results.export import Exporter
+    from tuner.results.exported import check_free
     from tuner.results.loaded import load_run
     from tuner.terminal.progress import bar
 
-    if out is not None and out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError(f"--out {str(out)!r}: exists and is not empty; choose another folder")
+    if out is not None:
+        check_free(out)
     found = refine_trial(run, trial, minutes, images, device, bar)
     if found.kept is None:
         if as_json:
@@ -74,16 +74,24 @@ def refine(
 
 def _table(found: Refining, objectives: ObjectiveSet) -> None:
     """The trial and what was refined from it, side by side."""
-    from objectives.objective import MIB, milliseconds
+    from objectives.objective import milliseconds
     from tuner.results.selection import latency_of
+    from tuner.terminal import units
 
     accuracy = objectives.maximised
-    head = ["trial", accuracy.label, "loss, points (95 %)", *(["ms"] if objectives.timed else []), "MiB", "bits"]
+    head = [
+        "trial",
+        f"{accuracy.label}, points",
+        "change, points (95 %)",
+        *(["ms"] if objectives.timed else []),
+        "MiB",
+        "bits",
+    ]
     lines = []
     for entry in found.rows:
         full = entry["intervals"]["full"]
-        loss = f"{100 * entry['drop']:.2f} ({-100 * full['high']:.2f} to {-100 * full['low']:.2f})"
-        cells = [entry["name"], accuracy.text(full[accuracy.name]), loss]
+        change = f"{units.change(-entry['drop'])} ({units.interval(full['low'], full['high'])})"
+        cells = [entry["name"], units.accuracy(full[accuracy.name]), change]
         cells += [milliseconds(latency_of(entry))] if objectives.timed else []
-        lines.append([*cells, f"{entry['weight_bytes'] / MIB:.2f}", f"{entry['average_weight_bits']:.2f}"])
+        lines.append([*cells, units.mib(entry["weight_bytes"]), units.bits(entry["average_weight_bits"])])
     show_table([*head], lines, left=set())

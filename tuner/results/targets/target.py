@@ -22,7 +22,7 @@ class Shipment:
 
     Attributes:
         name: Of its study.
-        trial: Its number.
+        trial: What it is called: ``12``, ``12-refined``.
         files: ``{file name: content}`` of its plain export.
         detector: How images become input, and what the outputs mean.
         runtime: The one that it was measured on.
@@ -32,7 +32,7 @@ class Shipment:
     """
 
     name: str
-    trial: int
+    trial: str
     files: Mapping[str, bytes]
     detector: Detector
     runtime: Runtime
