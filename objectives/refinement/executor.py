@@ -13,9 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from objectives.refinement.operators import OPERATORS, NotSupported
+from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
 from search_spaces.errors import InputError
 from search_spaces.model_graph import ModelGraph
+from search_spaces.plugins import without_plugins
 from search_spaces.subgraphs import reads
+
+_ALIKE = 0.02  # of a tensor's deviation: what rounding, TF32's on a GPU too, may make of it
 
 Values = dict[Any, Tensor]  # by the tensor's name; a reader may keep more in it, under keys of its own
 
@@ -123,6 +127,42 @@ class Executor:
                     for key in [key for key in values if key == name or (isinstance(key, tuple) and key[0] == name)]:
                         del values[key]
         return {name: values[name] for name in wanted}
+
+    def check(self, nodes: Sequence[Node], wanted: Sequence[str], image: Tensor) -> None:
+        """Compares tensors of the unquantized model with those of ONNX Runtime, on one image.
+
+        Args:
+            nodes: As `nodes` gave them.
+            wanted: Names of tensors.
+            image: ``(1, 3, H, W)``.
+
+        Raises:
+            InputError: A node cannot be computed here, or an operator means something else in this model.
+        """
+        probe = onnx.ModelProto()
+        probe.CopyFrom(without_plugins(self.graph.model))
+        known = {value.name for value in probe.graph.output}
+        probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted if name not in known)
+        with OnnxRuntimeRunner(probe.SerializeToString()) as runner:
+            expected = dict(zip(runner.output_names, runner.infer(image.cpu().numpy()), strict=True))
+        try:
+            with torch.no_grad():
+                found = self.run(nodes, {self.graph.input: image}, wanted)
+        except (TypeError, ValueError, IndexError, KeyError, RuntimeError) as error:
+            if isinstance(error, InputError | torch.OutOfMemoryError):
+                raise
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(
+                f"{self.graph.path}: refinement cannot run this model ({reason}); export it anew"
+            ) from None
+        for name in wanted:
+            own, theirs = found[name].cpu().numpy(), expected[name].astype(np.float64)
+            off = float(np.sqrt(np.square(own - theirs).mean())) if own.shape == theirs.shape else np.inf
+            if not off <= _ALIKE * float(theirs.std()) + 1e-6:
+                raise InputError(
+                    f"{self.graph.path}: refinement computes tensor {name!r} otherwise than ONNX Runtime does: it does "
+                    "not know all that this model's operators are set to, and cannot refine it"
+                )
 
     def _batch(self, node: Node, inputs: Sequence[Tensor | None]) -> int:
         """How many times as many rows the first input has as the graph says: the images."""

@@ -29,6 +29,9 @@ class Judge:
         held: Numbers of the images to judge by.
         last: The tensors of the last layers.
 
+    Raises:
+        InputError: The executor does not compute what ONNX Runtime does.
+
     Attributes:
         layout: Of those tensors.
     """
@@ -41,6 +44,7 @@ class Judge:
         tensors = self._dense.tensors if self._dense is not None else ()
         self._names = tuple(dict.fromkeys((*tensors, *last)))
         self._nodes = executor.nodes(self._names, [executor.graph.input])
+        executor.check(self._nodes, self._names, image(held[0]))
         exact = [self._outputs(number, None) for number in held]
         self._ends = [[one[name] for name in last] for one in exact]
         self._targets = [targets(self._dense, self._arrays(one)) for one in exact] if self._dense is not None else []

@@ -1,7 +1,7 @@
 """ONNX operators in PyTorch, as far as detectors use them up to their dense outputs.
 
 Each takes its attributes and inputs and returns its outputs. Source of their meaning: the ONNX operator schemas; that
-these compute the same is checked on every model against ONNX Runtime (`executor.check`).
+these compute the same is checked on every model against ONNX Runtime (`Executor.check`).
 """
 
 from __future__ import annotations
@@ -60,8 +60,9 @@ def _conv_transpose(attributes: Attributes, inputs: Inputs) -> Tensor:
     bias = inputs[2] if len(inputs) > 2 else None
     spatial = x.ndim - 2
     pads = list(attributes.get("pads", [0] * 2 * spatial))
-    if pads[:spatial] != pads[spatial:] or "output_shape" in attributes or spatial != 2:
-        raise NotSupported("uneven pads, output_shape or other than two dimensions")
+    chosen = "output_shape" in attributes or attributes.get("auto_pad", "NOTSET") != "NOTSET"
+    if pads[:spatial] != pads[spatial:] or chosen or spatial != 2:
+        raise NotSupported("uneven pads, auto_pad, output_shape or other than two dimensions")
     strides, more = attributes.get("strides", [1, 1]), attributes.get("output_padding", [0, 0])
     dilations, group = attributes.get("dilations", [1, 1]), attributes.get("group", 1)
     return functional.conv_transpose2d(x, weight, bias, strides, pads[:spatial], more, group, dilations)
@@ -90,6 +91,8 @@ def _average_pool(attributes: Attributes, inputs: Inputs) -> Tensor:
     pads, kernel = list(attributes.get("pads", [0] * 4)), attributes["kernel_shape"]
     if len(kernel) != 2 or pads[:2] != pads[2:] or attributes.get("auto_pad", "NOTSET") != "NOTSET":
         raise NotSupported("uneven pads, auto_pad or other than two dimensions")
+    if any(side != 1 for side in attributes.get("dilations", ())):
+        raise NotSupported("dilations")
     strides, ceil = attributes.get("strides", [1, 1]), bool(attributes.get("ceil_mode", 0))
     return functional.avg_pool2d(inputs[0], kernel, strides, pads[:2], ceil, counts)
 
@@ -105,6 +108,10 @@ def _pad(attributes: Attributes, inputs: Inputs) -> Tensor:
 
 def _resize(attributes: Attributes, inputs: Inputs) -> Tensor:
     x = inputs[0]
+    if "axes" in attributes or attributes.get("keep_aspect_ratio_policy", "stretch") != "stretch":
+        raise NotSupported("chosen axes, or a kept aspect ratio")
+    if attributes.get("antialias", 0) or attributes.get("exclude_outside", 0):
+        raise NotSupported("antialias or exclude_outside")
     given = [entry if entry is not None and entry.numel() else None for entry in [*inputs, None, None, None][:4]]
     if given[3] is not None:
         size = _ints(given[3])[2:]
@@ -115,7 +122,8 @@ def _resize(attributes: Attributes, inputs: Inputs) -> Tensor:
     mode, where = attributes.get("mode", "nearest"), attributes.get("coordinate_transformation_mode", "half_pixel")
     whole = all(new % old == 0 for new, old in zip(size, x.shape[2:], strict=True))
     rounding = attributes.get("nearest_mode", "round_prefer_floor")
-    if mode == "nearest" and whole and (where == "half_pixel" or (where == "asymmetric" and rounding == "floor")):
+    middle = where == "half_pixel" and rounding.startswith("round_prefer")
+    if mode == "nearest" and whole and (middle or (where == "asymmetric" and rounding == "floor")):
         return functional.interpolate(x, size=size, mode="nearest")
     if mode == "linear" and x.ndim == 4 and where in ("half_pixel", "pytorch_half_pixel", "align_corners"):
         return functional.interpolate(x, size=size, mode="bilinear", align_corners=where == "align_corners")
