@@ -15,7 +15,7 @@ from typing import Any
 from search_spaces.errors import InputError
 from search_spaces.passwords import without_passwords
 from tuner.terminal.signals import Interrupted
-from tuner.terminal.words import DISK, OWN_LIMITS, of_system, of_text, one_line
+from tuner.terminal.words import DISK, OWN_LIMITS, of_system, of_text, one_line, shown
 
 DONE, CRASHED, BAD_INPUT, ENVIRONMENT, FAILURES, STORAGE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
@@ -23,7 +23,12 @@ DONE, CRASHED, BAD_INPUT, ENVIRONMENT, FAILURES, STORAGE, INTERRUPTED = 0, 1, 2,
 def say(text: str) -> None:
     """Writes a line for people, to stderr."""
     with suppress(BrokenPipeError):  # nobody listens any more
-        print(text, file=sys.stderr, flush=True)
+        print(shown(text), file=sys.stderr, flush=True)
+
+
+def tell(text: str) -> None:
+    """Writes a line for people to stdout, of an answer that holds names from elsewhere."""
+    print(shown(text))
 
 
 def show(data: Any) -> None:
@@ -33,10 +38,11 @@ def show(data: Any) -> None:
 
 def show_table(head: list[str], rows: list[list[str]], left: set[str] | None = None) -> None:
     """Writes a table for people to stdout, as wide as it needs to be where stdout is no terminal."""
-    widths = [max(len(str(line[i])) for line in [head, *rows]) for i in range(len(head))]
-    for line in [head, *rows]:
+    lines = [[" ".join(shown(str(cell)).split()) for cell in line] for line in [head, *rows]]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    for line in lines:
         cells = [
-            str(cell).ljust(width) if name in (left or set()) else str(cell).rjust(width)
+            cell.ljust(width) if name in (left or set()) else cell.rjust(width)
             for name, cell, width in zip(head, line, widths, strict=True)
         ]
         print("  ".join(cells).rstrip())

@@ -24,10 +24,14 @@ _REMEDIES = {
 }
 
 
+def shown(text: str) -> str:
+    """A text that a terminal shows as it is, and does not obey: a name in a model may hold codes that drive it."""
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+
+
 def one_line(text: str) -> str:
     """A message as one line of a terminal."""
-    text = without_passwords(text)
-    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
+    line = shown(" ".join(without_passwords(text).split()))
     return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
 
 

@@ -190,6 +190,19 @@ def test_no_command_at_all_shows_the_help(tuner: Tuner) -> None:
     assert done.returncode == 2 and "Usage:" in done.stdout and not done.stderr
 
 
+def test_a_name_in_a_model_does_not_drive_the_terminal(tuner: Tuner, tmp_path: Path) -> None:
+    model = onnx.load(build_detector(tmp_path / "m.onnx"))
+    first = next(node for node in model.graph.node if node.op_type == "Conv")
+    first.name = "\x1b]0;title\x07\x1b[31mred\nline \u202e"
+    onnx.save(model, tmp_path / "m.onnx")
+    plain = tuner("layers", tmp_path / "m.onnx")
+    assert plain.returncode == 0 and r"\x1b]0;title\x07\x1b[31mred line \u202e" in plain.stdout
+    whole = tuner("layers", tmp_path / "m.onnx", "--json")
+    assert first.name in [layer["name"] for layer in json.loads(whole.stdout)["layers"]]
+    for done in (plain, whole):
+        assert all(line.isprintable() for text in (done.stdout, done.stderr) for line in text.splitlines())
+
+
 def test_repeated_failures_exit_with_4(tuner: Tuner, study_file: StudyFile, tmp_path: Path) -> None:
     done = tuner("run", study_file(replay={"failures": {"*": "build"}}), "--run", tmp_path / "run")
     assert done.returncode == 4 and "replayed build" in done.stderr and "Traceback" not in done.stderr

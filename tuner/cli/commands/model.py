@@ -29,7 +29,7 @@ from tuner.cli.options import (
     parse_runtime,
     parse_size,
 )
-from tuner.terminal.console import say, show, show_table
+from tuner.terminal.console import say, show, show_table, tell
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,7 +74,7 @@ def layers(model: Model, image_size: ImageSize = None, as_json: Json = False) ->
     others = [layer for layer in graph.layers if not layer.quantizable]
     print(f"\n{len(rows)} quantizable layers, {sum(x.parameters for x in graph.quantizable):,} parameters")
     for layer in others:
-        print(f"not quantizable: {layer.name} ({layer.op}): {layer.reason}")
+        tell(f"not quantizable: {layer.name} ({layer.op}): {layer.reason}")
 
 
 def evaluate(

@@ -16,7 +16,7 @@ from search_spaces.errors import InputError
 from tuner.cli.commands.refine import refine
 from tuner.cli.options import STUDY, Json, Run
 from tuner.results.targets.registry import TARGETS
-from tuner.terminal.console import say, show, show_table
+from tuner.terminal.console import say, show, show_table, tell
 
 
 def register(app: typer.Typer) -> None:
@@ -67,14 +67,14 @@ def status(run: Run, as_json: Json = False) -> None:
         return
     print(f"{config.name}: {done} of {total} trials done, {duration(left)} left")
     if loaded.link:
-        print(f"linked to {loaded.link}")
+        tell(f"linked to {loaded.link}")
     print(
         "states: " + ", ".join(f"{'SCREENED' if name == 'PRUNED' else name} {count}" for name, count in states.items())
     )
     for line in failures(loaded.records):
-        print(f"failed: {line}")
+        tell(f"failed: {line}")
     if screening:
-        print(f"screening: {screening}")
+        tell(f"screening: {screening}")
     if data["noisy"] or data["noisy_reference"]:
         also = " and the reference" if data["noisy_reference"] else ""
         print(
