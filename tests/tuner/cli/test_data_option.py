@@ -87,3 +87,6 @@ def test_a_study_file_is_written_to_edit(tuner: Tuner, tmp_path: Path) -> None:
     assert not (tmp_path / "other.yaml").exists()
     code, _, errors = tuner("sensitivity", "best.onnx", "--data", "data.yaml", "--set", "space.granularity=stage")
     assert code == 0 and (tmp_path / "runs/best-sensitivity/layer-sensitivity-report.md").is_file(), errors
+    refused(tuner("sensitivity", "best.onnx"), "give --data DATA.yaml, or --images DIR with --annotations FILE")
+    refused(tuner("sensitivity", "study.yaml", "--images", "images"), "is a study file and names its own")
+    refused(tuner("compare", "best.onnx"), "give the path of a study file")

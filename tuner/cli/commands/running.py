@@ -16,6 +16,7 @@ from tuner.cli.options import (
     Data,
     Images,
     MaxDrop,
+    Model,
     OtherRuntime,
     Override,
     Ray,
@@ -77,9 +78,7 @@ def run(
 
 
 def init(
-    model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="ONNX detector, or checkpoint (.pt).", show_default=False)
-    ],
+    model: Model,
     *,
     data: Data = None,
     images: Images = None,

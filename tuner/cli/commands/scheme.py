@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +18,16 @@ from search_spaces.reading import MAX_TEXT_BYTES, read_sized
 from tuner.cli.options import (
     COMPARE,
     MODEL,
+    Annotations,
+    Calibration,
     Classes,
     Data,
     Head,
+    Images,
     ImageSize,
     Json,
     Model,
+    Override,
     Runtime,
     Study,
     Target,
@@ -31,9 +35,10 @@ from tuner.cli.options import (
     parse_classes,
     parse_size,
 )
-from tuner.terminal.console import say, show
+from tuner.terminal.console import say, show, tell
 
 if TYPE_CHECKING:
+    from tuner.study.config import StudyConfig
     from tuner.study.inputs import Inputs
     from tuner.study.run_folder import RunFolder
 
@@ -56,10 +61,7 @@ def materialize(
     model: Model,
     *,
     data: Data = None,
-    calibration: Annotated[
-        Path | None,
-        typer.Option("--calibration", metavar="LIST", help="Image list, folder, or data yaml (its train split)."),
-    ] = None,
+    calibration: Calibration = None,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="ONNX file to write.")],
     uniform: Uniform = None,
     scheme: Annotated[Path | None, typer.Option("--scheme", metavar="FILE", help="A scheme.json.")] = None,
@@ -137,15 +139,15 @@ def sensitivity(
     study: Target,
     *,
     data: Data = None,
+    images: Images = None,
+    annotations: Annotations = None,
     method: Annotated[
         str | None, typer.Option("--method", metavar="onnx|modelopt|inc|file", help="Who measures it.")
     ] = None,
     folder: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Where to; default runs/NAME-sensitivity.")
     ] = None,
-    override: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key of the study.")
-    ] = None,
+    override: Override = None,
     as_json: Json = False,
 ) -> None:
     """Measures how much each layer and format hurts.
@@ -156,11 +158,15 @@ def sensitivity(
 
     Example: tuner sensitivity best.pt --data data.yaml
     """
-    changes = [*(override or ()), *([f"sensitivity.method={method}"] if method else [])]
     from tuner.prepare.sensitivity import ensure_sensitivity
+    from tuner.study.composed import Given, open_study
     from tuner.terminal.progress import bar
 
-    with _opened(study, changes, folder, "sensitivity", data) as (inputs, run):
+    changes = [*(override or ()), *([f"sensitivity.method={method}"] if method else [])]
+    config, notes = open_study(study, Given(data, images, annotations), changes)
+    for note in notes:
+        say(f"note: {note}")
+    with _opened(config, folder, "sensitivity") as (inputs, run):
         table = ensure_sensitivity(inputs, run, bar)
     path = run.path / "layer-sensitivity-report.md"
     if as_json:
@@ -183,9 +189,7 @@ def compare(
     folder: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Where to; default runs/NAME-compare.")
     ] = None,
-    override: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key of the study.")
-    ] = None,
+    override: Override = None,
     as_json: Json = False,
 ) -> None:
     """Compares sensitivity methods with measured losses of layers.
@@ -195,33 +199,28 @@ def compare(
     Example: tuner compare studies/demo.yaml --method onnx --method modelopt-gradient --layers 20
     """
     from tuner.compare.sensitivity_methods import compare_methods
+    from tuner.study.study_file import read_study
     from tuner.terminal.progress import bar
 
-    with _opened(study, override or (), folder, "compare") as (inputs, run):
+    with _opened(read_study(study, override or ()), folder, "compare") as (inputs, run):
         found = compare_methods(inputs, run, method or ["onnx", "modelopt-gradient"], fmt, layers, bar)
         path = run.path / "comparison.md"
     if as_json:
         show({"report": str(path), **found.to_json()})
     else:
-        print(found.to_markdown())
+        tell(found.to_markdown())
         say(f"comparison: {path}")
 
 
 @contextmanager
-def _opened(
-    study: Path, changes: Sequence[str], folder: Path | None, suffix: str, data: Path | None = None
-) -> Iterator[tuple[Inputs, RunFolder]]:
+def _opened(config: StudyConfig, folder: Path | None, suffix: str) -> Iterator[tuple[Inputs, RunFolder]]:
     """A study and a folder of its own, held, which is refused where it belongs to another identity."""
-    from tuner.study.composed import Given, open_study
     from tuner.study.identity import check_identity, identity
     from tuner.study.inputs import read_inputs
     from tuner.study.run_entries import check_entries
     from tuner.study.run_folder import RunFolder, read_json
 
-    config, notes = open_study(study, Given(data=data), changes)
     inputs = read_inputs(config)
-    for note in notes:
-        say(f"note: {note}")
     run = RunFolder(folder or Path("runs") / f"{inputs.config.name}-{suffix}")
     now = identity(inputs.config, digests=inputs.digests)
     try:
