@@ -54,22 +54,24 @@ def _target(problem: Problem, target: Target, costs: DeviceCosts, keys: GroupKey
     assert target.prior is not None
     names = problem.formats
     known = np.array([[costs.choices.get(key, {}).get(name, np.nan) for name in names] for key in keys.shapes])
-    whole = np.isfinite(known).all(axis=1)
+    told = np.isfinite(known)
+    whole = (told | ~problem.allowed).all(axis=1)
     factor, prior = 1.0 / target.reference, target.prior
     if UNQUANTIZED in names:
         plain = names.index(UNQUANTIZED)
-        spent = float(known[whole, plain].sum())
-        factor = float(prior[whole, plain].sum()) / spent if spent > 0 else factor
+        both = whole & told[:, plain]
+        spent = float(known[both, plain].sum())
+        factor = float(prior[both, plain].sum()) / spent if spent > 0 else factor
         logs = [[costs.kinds.get(kind, {}).get(name, 0.0) for name in names] for kind in keys.kinds]
         prior = prior * np.exp(np.array(logs))
-    prior = np.where(whole[:, None], factor * known, prior)
+    prior = np.where(whole[:, None] & told, factor * known, prior)
     if whole.mean() < _MOST:
         return replace(target, prior=prior)
     return replace(target, prior=prior, learned=_edges(problem, target, costs, keys, factor))
 
 
 def _edges(problem: Problem, target: Target, costs: DeviceCosts, keys: GroupKeys, factor: float) -> EdgeCosts:
-    usual = edge_costs(replace(problem), replace(target, reformat=1.0)).reformats
+    usual = edge_costs(problem, replace(target, reformat=1.0)).reformats
     found = []
     for (source, end), size in zip(problem.edges, usual, strict=True):
         unknown = (costs.reformat_ms * float(size), costs.break_ms * float(size))

@@ -83,6 +83,20 @@ def test_a_second_search_begins_from_what_the_first_found(graph: ModelGraph) -> 
     assert second.objectives[0] == own.objectives[0]
 
 
+def test_layers_that_cannot_have_a_format_are_known_all_the_same(graph: ModelGraph) -> None:
+    """What a space leaves out is never measured: a depthwise layer in blocks, say."""
+    space = space_of(graph)
+    space = replace(space, formats=tuple(FORMATS[:2] if row else FORMATS for row in range(len(space.groups))))
+    keys, count = GroupKeys.of(graph, space), len(space.groups)
+    own = problem_of(space, np.ones((count, 3)), np.full((count, 3), 0.9 / count))
+    rows = {key: {UNQUANTIZED: 2.0, "int8": 1.0} for key in keys.shapes}
+    rows[keys.shapes[0]]["w8a16"] = 2.0
+    timed = transferred(own, Knowledge(DeviceCosts("x", 20, rows, {}, {}, 0.1, 0.01)), keys).objectives[1]
+    assert timed.prior is not None and np.isfinite(timed.prior).all()
+    assert np.allclose(timed.prior[:, 0].sum(), 0.9) and np.allclose(timed.prior[:, 1], timed.prior[:, 0] / 2)
+    assert timed.learned is not None
+
+
 def test_a_slower_day_changes_no_share(graph: ModelGraph) -> None:
     space = space_of(graph)
     keys, count = GroupKeys.of(graph, space), len(space.groups)
