@@ -48,14 +48,19 @@ def read_regular(path: Path, limit: int | None = MAX_BYTES) -> bytes:
         limit: Bytes that it may hold; None for files that may be as large as models are.
 
     Raises:
-        InputError: As `open_regular`; or it is larger, which is asked before it is read.
+        InputError: As `open_regular`; or it is larger, which is asked before it is read, or grows beyond meanwhile.
         OSError: As `open_regular`.
     """
     with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        if limit is not None and size > limit:
-            raise InputError(f"{path}: {size} bytes is too large (at most {limit}); restore or delete it")
-        return file.read()
+        if limit is None:
+            return file.read()
+        size, data = os.fstat(file.fileno()).st_size, b""
+        if size <= limit:
+            data = file.read(limit + 1)
+            size = len(data)
+    if size > limit:
+        raise InputError(f"{path}: {size} bytes is too large (at most {limit}); restore or delete it")
+    return data
 
 
 def open_appending(path: Path) -> BinaryIO:

@@ -92,3 +92,10 @@ def test_a_huge_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
         file.truncate(1 << 40)
     with pytest.raises(InputError, match="is too large"):
         read_regular(path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="no file here holds more than it says")
+def test_a_file_that_holds_more_than_it_says_is_refused() -> None:
+    assert Path("/proc/self/maps").stat().st_size == 0
+    with pytest.raises(InputError, match="is too large"):
+        read_regular(Path("/proc/self/maps"), 16)
