@@ -122,13 +122,23 @@ def _rows(table: Any) -> dict[str, dict[Any, Prior]]:
         if not rows[layer]:
             raise InputError(f"table: layer {layer!r} has no choice; give each at least one")
         for choice, prior in rows[layer].items():
-            costs = prior[1] if isinstance(prior[1], Sequence) else (prior[1],)
-            values = [float(value) for value in (prior[0], *costs) if value is not None]
-            if not all(np.isfinite(value) and value >= 0 for value in values):
-                raise InputError(f"table: {layer!r}, {choice!r}: {prior}; sensitivity and cost are numbers from 0 on")
+            if not _usable(prior):
+                raise InputError(
+                    f"table: {layer!r}, {choice!r}: {prior!r}; give (sensitivity, cost): numbers from 0 on, or None"
+                )
     if not rows:
         raise InputError("table: is empty; give layers with their choices")
     return rows
+
+
+def _usable(prior: Any) -> bool:
+    try:
+        sensitivity, cost = prior
+        known = [] if sensitivity is None else [float(sensitivity)]
+        known += [] if cost is None else np.ravel(np.asarray(cost, np.float64)).tolist()
+    except (TypeError, ValueError):
+        return False
+    return all(np.isfinite(value) and value >= 0 for value in known)
 
 
 def _number(value: Any) -> Any:
