@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+_hidden = threading.RLock()  # two threads that hid it at once would leave it hidden
 _SHOWN = ("__file__", "__spec__")  # what `multiprocessing.spawn` finds the main module by
 
 
@@ -22,14 +24,15 @@ def without_main() -> Iterator[None]:
     over there. What our children run lies in modules of ours.
     """
     names = sys.modules["__main__"].__dict__
-    kept = {name: names[name] for name in _SHOWN if name in names}
-    names.update(dict.fromkeys(_SHOWN))
-    try:
-        yield
-    finally:
-        for name in _SHOWN:
-            names.pop(name, None)
-        names.update(kept)
+    with _hidden:
+        kept = {name: names[name] for name in _SHOWN if name in names}
+        names.update(dict.fromkeys(_SHOWN))
+        try:
+            yield
+        finally:
+            for name in _SHOWN:
+                names.pop(name, None)
+            names.update(kept)
 
 
 class SpawnedPool(ProcessPoolExecutor):
