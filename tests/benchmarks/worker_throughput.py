@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "faults"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from kill_workers import prepare
+from audited import prepare
 from private_postgres import binaries, private_postgres
 
 from tuner.results.loaded import load_run

@@ -19,7 +19,7 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from kill_workers import prepare
+from audited import prepare
 from tiny_detectors import NAMES, build_detector, write_calibration, write_dataset
 
 from objectives.torch_models.packages import SAFE_SETTINGS

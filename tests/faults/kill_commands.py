@@ -8,31 +8,21 @@
 - resume: anything of a study that was begun before;
 - two: a second command works on, or waits for, the same run at the same time.
 
-Each study is then resumed to its end, and audited as `kill_workers` audits it. Besides, counted:
+Each study is then resumed to its end. What is counted: see `audited`.
 
-- unresumable: a folder that is there and cannot be resumed, or a launch that leaves a folder no other can be made in.
-
-    python tests/faults/kill_commands.py --kills 200 [--aim creation ...] [--storage postgresql+psycopg://...]
+    python tests/faults/kill_commands.py --kills 200 [--aim creation ...] [--postgres]
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import random
 import signal
 import sys
-import tempfile
 import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
-# The root before tests/: the folder tests/tuner must never be taken for the package.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from kill_workers import Tally, audit, write_study
+from audited import Tally, audit, forked, harmed, parser_of, report, write_study
 
 from search_spaces.errors import InputError
 from tuner.launch import launch, resume
@@ -49,41 +39,20 @@ AIMS = {
 TRIALS = 8
 
 
-@dataclass
-class Aimed(Tally):
-    """As of `kill_workers`, and what a killed command leaves behind."""
-
-    unresumable: int = 0
-
-
-def fork_command(folder: Path, study: Path, run: Path) -> int:
-    """Starts what a person would: `tuner run`, or `tuner resume` where there is a run; returns its process id."""
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 1
-    try:
-        output = os.open(folder / "commands.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
-        if (run / "study.yaml").exists():
-            resume(run, trials=TRIALS)
-        else:
-            launch(read_study(study), run)
-        code = 0
-    except InputError as error:  # as of the other command of two
-        print(f"refused: {error}", file=sys.stderr)
-        code = 2
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
+def begin(study: Path, run: Path) -> None:
+    """What a person would: `tuner run`, or `tuner resume` where there is a run."""
+    if (run / "study.yaml").exists():
+        resume(run, trials=TRIALS)
+    else:
+        launch(read_study(study), run)
 
 
-def killed(folder: Path, study: Path, run: Path, aim: str, draw: random.Random) -> int:
+def killed(study: Path, run: Path, aim: str, draw: random.Random) -> int:
     """Starts what the aim asks for and kills it; returns how many kills met a living process."""
     mark, window = AIMS[aim]
     before = _stamp(run / mark) if mark else 0
-    started = [fork_command(folder, study, run) for _ in range(2 if aim == "two" else 1)]
+    log = study.with_name("commands.log")
+    started = [forked(lambda: begin(study, run), log) for _ in range(2 if aim == "two" else 1)]
     end = time.monotonic() + 60
     while mark and _stamp(run / mark) == before and time.monotonic() < end and _living(started):
         time.sleep(0.001)
@@ -110,7 +79,7 @@ def _living(pids: list[int]) -> bool:
 
 def kill_commands(
     folder: Path, kills: int, aims: list[str], *, storage: str | None = None, seed: int = 0, show: bool = False
-) -> Aimed:
+) -> Tally:
     """Kills so many commands of as many studies as it takes, a few of each.
 
     Args:
@@ -121,41 +90,28 @@ def kill_commands(
         seed: Of the moments.
         show: Whether to print each study's figures.
     """
-    tally, draw, start = Aimed(), random.Random(seed), time.monotonic()
-    while tally.kills < kills:
-        aim = aims[tally.studies % len(aims)]
-        place = folder / str(tally.studies)
-        study = write_study(place, f"{folder.name}-{tally.studies}", TRIALS, 0.01, storage)
-        run = place / "run"
+    draw, tally = random.Random(seed), Tally()
+
+    def harm(place: Path, name: str, tally: Tally) -> None:
+        study, run = write_study(place, name, TRIALS, 0.01, storage), place / "run"
         for _ in range(draw.randint(2, 6)):
-            tally.kills += killed(place, study, run, aim, draw)
-        try:
-            if not run.exists():
+            tally.kills += killed(study, run, aims[tally.studies % len(aims)], draw)
+        if not run.exists():
+            try:
                 launch(read_study(study), run)
-            audit(run, TRIALS, tally)
-        except (InputError, AssertionError, OSError) as error:
-            tally.unresumable += 1
-            print(f"{aim}: {place}: {error}", file=sys.stderr, flush=True)
-        tally.studies += 1
-        tally.seconds = round(time.monotonic() - start, 1)
-        if show:
-            print(aim, json.dumps(asdict(tally)), file=sys.stderr, flush=True)
+            except InputError as error:
+                tally.unresumable += 1
+                print(f"{run}: {error}", file=sys.stderr, flush=True)
+                return
+        audit(run, TRIALS, tally)
+
+    harmed(folder, kills, harm, tally, show)
     return tally
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=200)
+    parser = parser_of(__doc__, 200)
     parser.add_argument("--aim", nargs="*", choices=list(AIMS), default=list(AIMS))
-    parser.add_argument("--storage")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--keep", type=Path, help="Where the studies are made; by default a folder that is removed.")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="kill-") as scratch:
-        place = (options.keep or Path(scratch)).absolute()
-        found = kill_commands(
-            place / f"{Path(scratch).name}", options.kills, options.aim,
-            storage=options.storage, seed=options.seed, show=True,
-        )  # fmt: skip
-    print(json.dumps(asdict(found)))
-    sys.exit(any((found.lost, found.twice, found.running, found.unsound, found.unresumable)))
+    own = {"seed": options.seed, "show": True}
+    sys.exit(report(options, lambda place, url: kill_commands(place, options.kills, options.aim, storage=url, **own)))

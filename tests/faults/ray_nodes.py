@@ -3,7 +3,7 @@
 Two nodes run on this machine, on loopback in a network namespace of their own, for whoever reaches a Ray cluster can
 run anything on it; four workers replay scores, two a node. In the middle one node dies: all of its processes at once
 (`--how machine`), or its raylet alone (`--how raylet`), whose workers must then end by themselves. Or the command that
-placed them is ended (`--how sigterm`, `--how sigkill`), and all workers must be gone. `kill_workers.audit` resumes a
+placed them is ended (`--how sigterm`, `--how sigkill`), and all workers must be gone. `audited.audit` resumes a
 study that has not ended, without Ray, and counts as it does there; besides:
 
 - victims: workers that had to go, and seconds until none of them was left;
@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # The root before tests/: the folder tests/tuner must never be taken for the package.
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests/faults")]
 
-from kill_workers import Tally, audit, prepare  # noqa: E402
+from audited import Tally, audit, prepare  # noqa: E402
 from private_postgres import private_postgres  # noqa: E402
 
 from tuner.results.loaded import load_run  # noqa: E402

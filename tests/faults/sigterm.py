@@ -8,7 +8,7 @@ work, the others from its start, when it imports and reads its inputs. Each sign
 - without a traceback, in its own words and in its workers';
 - with no trial left RUNNING, and no process left behind.
 
-At the end of each study, `kill_workers.audit` counts the acknowledged evaluations that were lost or repeated.
+At the end of each study, `audited.audit` counts the acknowledged evaluations that were lost or repeated.
 
     python tests/faults/sigterm.py --signals 30 --seed 1
 """
@@ -25,12 +25,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# The root before tests/: the folder tests/tuner must never be taken for the package.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 import psutil
-from kill_workers import Tally, audit, write_study
+from audited import Tally, audit, harmed, write_study
 
 from search_spaces.errors import InputError
 from tuner.results.loaded import load_run
@@ -57,7 +53,7 @@ class Signals(Tally):
     @property
     def clean(self) -> bool:
         """Whether nothing went wrong."""
-        return not (self.wrong or self.lost or self.twice or self.running or self.unsound)
+        return not self.wrong and super().clean
 
     def row(self) -> str:
         """One line of a Markdown table, with its head."""
@@ -148,16 +144,16 @@ def sigterms(
         share: Of the signals that wait until the command is at work.
         seed: Of the moments.
     """
-    found, draw, start = Signals(), random.Random(seed), time.monotonic()
-    while found.kills < count:
-        place = folder / str(found.studies)
-        study, run = write_study(place, f"{folder.name}-{found.studies}", trials, 0.1, None), place / "run"
+    found, draw = Signals(), random.Random(seed)
+
+    def harm(place: Path, name: str, _: Tally) -> None:
+        study, run = write_study(place, name, trials, 0.1, None), place / "run"
         while found.kills < count and not terminate(study, run, draw, draw.random() < share, longest, found):
             print(f"{found.kills} signals", *found.wrong[-1:], file=sys.stderr, flush=True)
         if run.exists():
             audit(run, trials, found)
-        found.studies += 1
-    found.seconds = round(time.monotonic() - start, 1)
+
+    harmed(folder, count, harm, found)
     return found
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kill_workers import prepare
+from audited import prepare
 
 from tuner.results.loaded import load_run
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kill_workers import kill_workers, prepare
+from audited import prepare
+from kill_workers import kill_workers
 from private_postgres import binaries, private_postgres
 
 from tuner.results.loaded import load_run

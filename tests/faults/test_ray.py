@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from kill_workers import prepare
+from audited import prepare
 from private_postgres import binaries
 from ray_nodes import own_network
 

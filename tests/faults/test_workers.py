@@ -15,7 +15,8 @@ from pathlib import Path
 import optuna
 import psutil
 import pytest
-from kill_workers import kill_workers, prepare
+from audited import prepare
+from kill_workers import kill_workers
 
 from tuner.launch import resume
 from tuner.results.loaded import load_run
