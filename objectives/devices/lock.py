@@ -40,15 +40,13 @@ class _Place(threading.local):
 _place = _Place()
 
 
-class DeviceTimeout(Timeout):
-    """Others kept a device for longer than one is ready to wait."""
+class DeviceTimeout(TimeoutError):
+    """Others kept a device for longer than one is ready to wait; says who."""
 
-    def __init__(self, waiting: Waiting) -> None:
-        super().__init__(str(waiting.files[0]))
-        self._text = f"gave up waiting for {waiting}; end it, or try again when it is done"
-
-    def __str__(self) -> str:
-        return self._text
+    @classmethod
+    def of(cls, waiting: Waiting) -> DeviceTimeout:
+        """The error of a wait that is given up."""
+        return cls(f"gave up waiting for {waiting}; end it, or try again when it is done")
 
 
 @contextmanager
@@ -157,7 +155,7 @@ def _wait(file: int, mode: int, end: float, waiting: Waiting) -> None:
             return
         except BlockingIOError:
             if time.monotonic() >= end:
-                raise DeviceTimeout(waiting) from None
+                raise DeviceTimeout.of(waiting) from None
             waiting.say()
             renew()
             time.sleep(_POLL_SECONDS)
@@ -172,7 +170,7 @@ def _acquire(lock: FileLock, device: str, end: float) -> None:
             return
         except Timeout:
             if time.monotonic() >= end:
-                raise DeviceTimeout(waiting) from None
+                raise DeviceTimeout.of(waiting) from None
             waiting.say()
 
 

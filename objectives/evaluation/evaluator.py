@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
 import sys
-import threading
-import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
 from multiprocessing.reduction import DupFd
 from types import TracebackType
 from typing import Any
@@ -29,9 +23,8 @@ from objectives.tasks.detection.predict import NonFiniteOutputError
 from search_spaces.allocation import Allocation
 from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
-from search_spaces.limits import memory_limit, memory_used, pause, too_much
 from search_spaces.regular import open_appending, open_regular
-from search_spaces.spawned import without_main
+from search_spaces.spawned import NoAnswer, Spawned
 
 __all__ = ["Evaluator", "EvaluatorSettings"]
 
@@ -56,8 +49,8 @@ class Evaluator:
 
     def __init__(self, settings: EvaluatorSettings) -> None:
         self._settings = settings
-        self._bench = _Child(settings, "evaluating")
-        self._builder = _Child(settings, "building") if builds_engines(settings.runtime) else None
+        self._bench = _child(settings, "evaluating")
+        self._builder = _child(settings, "building") if builds_engines(settings.runtime) else None
 
     def __enter__(self) -> Evaluator:
         return self
@@ -105,13 +98,24 @@ class Evaluator:
 
     def _call(self, verb: str, allocation: Allocation | None, *more: object) -> Answer:
         begin = self._log_size()
-        built = self._builder.ask("build", allocation) if self._builder is not None else None
-        result = built if isinstance(built, Failure) else self._bench.ask(verb, allocation, *more)
+        built = self._ask(self._builder, "build", allocation) if self._builder is not None else None
+        result = built if isinstance(built, Failure) else self._ask(self._bench, verb, allocation, *more)
         if isinstance(built, Built) and isinstance(result, Scores | Screened):
             steps = {**result.seconds, "build": round(built.seconds + result.seconds["build"], 4)}
             result = replace(result, seconds=steps, engine_bytes=built.bytes, engine=built.digest)
         if isinstance(result, Failure) and allocation is not None:
             return self._with_log(result, allocation, begin)
+        return result
+
+    def _ask(self, child: Spawned, *question: Any) -> Answer:
+        """A child's answer, or why there is none."""
+        try:
+            result: Answer = child.ask(*question, seconds=self._settings.runtime.limit_s)
+        except NoAnswer as error:
+            return Failure(error.kind, str(error))
+        assert isinstance(result, Answer), result
+        if isinstance(result, Failure) and result.kind in _FATAL:
+            child.close()
         return result
 
     def _log_size(self) -> int:
@@ -131,133 +135,46 @@ class Evaluator:
         return replace(failure, log=f"{folder.name}/{kept.name}")
 
 
-class _Child:
-    """One process that answers questions about allocations; started when it is needed.
+def _child(settings: EvaluatorSettings, task: str) -> Spawned:
+    """A process that answers with a bench of its own."""
 
-    Args:
-        settings: Of the study.
-        task: What it does, for messages.
-    """
+    def given() -> tuple[Any, ...]:
+        return settings, DupFd(told()) if sys.platform != "win32" else None
 
-    def __init__(self, settings: EvaluatorSettings, task: str) -> None:
-        self._settings = settings
-        self._task = task
-        self._process: SpawnProcess | None = None
-        self._pipe: Connection | None = None
-
-    def close(self) -> None:
-        """Ends it."""
-        if self._pipe is not None:
-            self._pipe.close()
-        if self._process is not None:
-            self._process.join(0.2)
-            if self._process.is_alive():
-                self._process.kill()
-            self._process.join()
-        self._process = self._pipe = None
-
-    def ask(self, verb: str, allocation: Allocation | None, *more: object) -> Answer:
-        """Its answer, or why there is none."""
-        pipe = self._started()
-        try:
-            pipe.send((verb, allocation, *more))
-            failed = self._waited(pipe)
-            if failed is not None:
-                self.close()
-                return failed
-            result: Answer = pipe.recv()
-        except (EOFError, OSError):
-            return self._crashed()
-        except BaseException:
-            # An interrupt leaves an answer underway that no later question may receive.
-            self.close()
-            raise
-        assert isinstance(result, Answer), result
-        if isinstance(result, Failure) and result.kind in _FATAL:
-            self.close()
-        return result
-
-    def _waited(self, pipe: Connection) -> Failure | None:
-        """Waits for an answer; returns why there will be none, where time or memory is over."""
-        assert self._process is not None and self._process.pid is not None
-        seconds, limit, used = self._settings.runtime.limit_s, memory_limit(), 0
-        end = time.monotonic() + seconds
-        while not pipe.poll(min(pause(used, limit), max(0.0, end - time.monotonic()))):
-            used = memory_used(self._process.pid)
-            if used > limit:
-                return Failure("memory", f"the {self._task} process {too_much(used, limit)}")
-            if time.monotonic() >= end:
-                return Failure("timeout", f"no result after {seconds:.0f} s; the child was ended")
-        return None
-
-    def _crashed(self) -> Failure:
-        assert self._process is not None
-        self._process.join(5.0)
-        code = self._process.exitcode
-        self.close()
-        if code is not None and code < 0:
-            name = signal.Signals(-code).name
-            kind = "memory" if name == "SIGKILL" else "crash"
-            return Failure(kind, f"the {self._task} process was ended by {name}")
-        return Failure("crash", f"the {self._task} process exited with {code}")
-
-    def _started(self) -> Connection:
-        if self._pipe is None or self._process is None or not self._process.is_alive():
-            self.close()
-            context = multiprocessing.get_context("spawn")
-            self._pipe, theirs = context.Pipe()
-            seen = DupFd(told()) if sys.platform != "win32" else None
-            given = (theirs, self._settings, os.getpid(), seen)
-            self._process = context.Process(target=_serve, args=given, name=f"tuner-{self._task}", daemon=True)
-            with without_main():
-                self._process.start()
-            theirs.close()
-        return self._pipe
+    return Spawned(task, _benched, given)
 
 
-def _serve(pipe: Connection, settings: EvaluatorSettings, parent: int, seen: Any) -> None:
-    """The child: answers ``(verb, allocation, ...) -> Answer`` until the pipe closes or the parent is gone."""
-    for kind in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(kind, signal.SIG_IGN)  # the terminal signals the whole group; only the parent decides
+def _benched(settings: EvaluatorSettings, seen: Any) -> Callable[..., Answer]:
+    """In the child: answers ``(verb, allocation, ...)``; the bench is made for the first question."""
     if seen is not None:
         os.environ[TOLD] = str(seen.detach())  # its own stderr is a log from here on
     if settings.log is not None:
         with open_appending(settings.log) as log:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
-    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
-    bench: Bench | None = None
-    while True:
+    made: list[Bench] = []
+
+    def answer(verb: str, *given: Any) -> Answer:
         try:
-            verb, *given = pipe.recv()
-        except (EOFError, OSError):
-            return
-        try:
-            bench = bench or Bench(settings)
-            result = bench.reference() if verb == "reference" else getattr(bench, verb)(*given)
+            if not made:
+                made.append(Bench(settings))
+            bench = made[0]
+            result: Answer = bench.reference() if verb == "reference" else getattr(bench, verb)(*given)
+            return result
         except MemoryError as error:
-            result = Failure("memory", str(error) or "out of memory while evaluating")
+            return Failure("memory", str(error) or "out of memory while evaluating")
         except BuildError as error:
-            result = Failure("memory" if error.memory else "build", str(error), layer=error.layer)
+            return Failure("memory" if error.memory else "build", str(error), layer=error.layer)
         except UnstableError as error:
-            result = Failure("unstable", str(error))
+            return Failure("unstable", str(error))
         except NonFiniteOutputError as error:  # of the reference: a scheme's comes back as a value
-            result = Failure("nan", str(error))
+            return Failure("nan", str(error))
         except (InputError, RuntimeUnavailable) as error:
-            result = Failure("build", str(error))
+            return Failure("build", str(error))
         except Exception as error:
             traceback.print_exc()
             # Told apart by name: importing the class would need CUDA's bindings everywhere.
             fault = "device" if type(error).__name__ == "CudaError" else "error"
-            result = Failure(fault, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
-        try:
-            pipe.send(result)
-        except OSError:
-            return
+            return Failure(fault, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
 
-
-def _end_with_parent(parent: int) -> None:
-    """Ends this process soon after its parent was killed, so that it does not disturb a resumed study's timing."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
+    return answer

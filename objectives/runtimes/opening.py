@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from concurrent.futures import wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +15,7 @@ from objectives.runtimes.settings import RuntimeSettings
 from search_spaces.errors import InputError
 from search_spaces.limits import renew, step
 from search_spaces.model_graph import ModelGraph
-from search_spaces.spawned import SpawnedPool
+from search_spaces.spawned import NoAnswer, Spawned, calling
 
 
 @contextmanager
@@ -73,18 +70,18 @@ def _build_apart(runtime: Runtime, graph: ModelGraph | None, model: bytes) -> No
     Raises:
         InputError: It cannot be built, or its builder died.
     """
-    with SpawnedPool() as pool:
-        job, end = pool.submit(_build, runtime.settings, graph, model), time.monotonic() + runtime.settings.limit_s
-        while not job.done():
-            # The builder may wait behind a measurement that waits for an engine that we hold open.
-            give_way(runtime.lock_name)
-            if time.monotonic() < end:
-                renew()
-            wait([job], 0.05)
+
+    def meanwhile() -> None:
+        # The builder may wait behind a measurement that waits for an engine that we hold open.
+        give_way(runtime.lock_name)
+        renew()
+
+    with Spawned("building", calling) as builder:
         try:
-            problem = job.result()
-        except BrokenProcessPool:
-            problem = "the building process died; too little memory?"
+            what = (_build, runtime.settings, graph, model)
+            problem = builder.ask(*what, seconds=runtime.settings.limit_s, meanwhile=meanwhile)
+        except NoAnswer as error:
+            problem = str(error)
     if problem:
         raise InputError(f"{runtime.title} cannot build the model: {problem}")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from objectives.devices.gpu import GpuState
-from objectives.devices.lock import device_lock
+from objectives.devices.lock import DeviceTimeout, device_lock
 from objectives.latency import TimingProtocol, measure
 from objectives.scores import Failure, Latency
 
@@ -150,13 +150,11 @@ def test_the_interval_knows_that_neighbours_are_alike() -> None:
 def test_one_measurement_at_a_time() -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    from filelock import Timeout
-
     def enter() -> str:
         try:
             with device_lock("test-device", timeout=0.1):
                 return "entered"
-        except Timeout:
+        except DeviceTimeout:
             return "refused"
 
     with ThreadPoolExecutor(1) as other, device_lock("test-device"):

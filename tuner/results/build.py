@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from search_spaces.durable import durable_folder, write_durably
 from search_spaces.errors import InputError
 from search_spaces.limits import step
 from search_spaces.model_graph import ModelGraph
-from search_spaces.spawned import SpawnedPool
+from search_spaces.spawned import NoAnswer, Spawned, calling
 from tuner.prepare.calibration import read_calibration
 from tuner.prepare.materializers import batched_graph
 from tuner.prepare.refinements import read_refined
@@ -154,39 +153,37 @@ def build_engines(
 
 def _build_all(schemes: Sequence[Scheme], targets: Sequence[RuntimeSettings], folder: Path) -> Iterator[Built]:
     """In a process of its own, which a crash of the builder may end."""
-    pool: SpawnedPool | None = None
-    for name, source in schemes:
-        (folder / name).mkdir()
-        for settings in targets:
-            builder = open_runtime(settings)
-            if not isinstance(builder, EngineBuilder):
-                raise InputError(f"--runtime {settings.name}: builds no engines")
-            builder.check()
-            target = builder.target
-            try:
-                artifact = source.artifact(builder)
-            except InputError as error:
-                yield Built(name, target, error=str(error))
-                continue
-            model = artifact.engine_model
-            write_durably(folder / name / "model.onnx", model)
-            pool = pool or SpawnedPool()
-            try:
-                with step(name, f"building it for {target}", settings.limit_s):
-                    plan, seconds, error_text = pool.submit(_build, settings, model).result()
-            except BrokenProcessPool:
-                pool, plan, seconds, error_text = None, None, 0.0, "the builder's process died of it"
-            if plan is None:
-                yield Built(name, target, model_bytes=len(model), error=error_text)
-                continue
-            data = plan.read_bytes()
-            file = f"{name}/engine-sm{target.replace('.', '')}.plan"
-            write_durably(folder / file, data)
-            digest = hashlib.sha256(data).hexdigest()
-            command = builder.command(file.split("/")[1])
-            yield Built(name, target, file, len(data), len(model), round(seconds, 3), digest, command)
-    if pool is not None:
-        pool.shutdown()
+    with Spawned("building", calling) as builds:
+        for name, source in schemes:
+            (folder / name).mkdir()
+            for settings in targets:
+                builder = open_runtime(settings)
+                if not isinstance(builder, EngineBuilder):
+                    raise InputError(f"--runtime {settings.name}: builds no engines")
+                builder.check()
+                target = builder.target
+                try:
+                    artifact = source.artifact(builder)
+                except InputError as error:
+                    yield Built(name, target, error=str(error))
+                    continue
+                model = artifact.engine_model
+                write_durably(folder / name / "model.onnx", model)
+                try:
+                    with step(name, f"building it for {target}"):
+                        asked = builds.ask(_build, settings, model, seconds=settings.limit_s)
+                    plan, seconds, error_text = asked
+                except NoAnswer as error:
+                    plan, seconds, error_text = None, 0.0, str(error)
+                if plan is None:
+                    yield Built(name, target, model_bytes=len(model), error=error_text)
+                    continue
+                data = plan.read_bytes()
+                file = f"{name}/engine-sm{target.replace('.', '')}.plan"
+                write_durably(folder / file, data)
+                digest = hashlib.sha256(data).hexdigest()
+                command = builder.command(file.split("/")[1])
+                yield Built(name, target, file, len(data), len(model), round(seconds, 3), digest, command)
 
 
 def _build(settings: RuntimeSettings, model: bytes) -> tuple[Path | None, float, str]:

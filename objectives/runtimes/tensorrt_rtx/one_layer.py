@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -24,11 +23,12 @@ from objectives.runtimes.engine_builder import BuildError
 from objectives.runtimes.tensorrt_rtx.capability import Capability, capability_text
 from search_spaces.allocation import Allocation
 from search_spaces.durable import write_durably
+from search_spaces.errors import InputError
 from search_spaces.formats import FORMATS
 from search_spaces.layers import Layer
-from search_spaces.limits import scratch
+from search_spaces.limits import STEP_SECONDS, scratch
 from search_spaces.model_graph import ModelGraph
-from search_spaces.spawned import SpawnedPool
+from search_spaces.spawned import NoAnswer, Spawned, calling
 
 
 @dataclass(frozen=True)
@@ -115,21 +115,18 @@ class SupportTable:
         weights: WeightSettings,
     ) -> Iterator[tuple[str, str]]:
         """``(key, reason)`` of each; in a process of its own, which a crash of the builder may end."""
-        pool = None
-        with scratch() as folder:
+        with scratch() as folder, Spawned("building", calling) as builder:
             for key, (layer, fmt) in missing.items():
                 alone = one_layer(graph, layer, nodes[layer.name], Path(folder) / "layer.onnx")
                 ranges = {name: (-1.0, 1.0) for name in (layer.input, layer.output)}
                 table = CalibrationTable(alone.digest, "max", 0, {"max": ranges})
                 made = Materializer(alone, table, self._dialect, weights).materialize(Allocation.of({layer.name: fmt}))
-                pool = pool or SpawnedPool()
                 try:
-                    yield key, pool.submit(_reason, made.engine_model, self._capability).result()
-                except BrokenProcessPool:
-                    yield key, "the builder's process died of it"
-                    pool = None
-        if pool is not None:
-            pool.shutdown()
+                    yield key, builder.ask(_reason, made.engine_model, self._capability, seconds=STEP_SECONDS)
+                except NoAnswer as error:
+                    if error.kind != "crash":  # of this machine at this moment, which no table may keep
+                        raise InputError(f"{graph.path}: layer {layer.name} alone in {fmt}: {error}") from None
+                    yield key, str(error)
 
 
 def one_layer(graph: ModelGraph, layer: Layer, node: onnx.NodeProto, path: Path) -> ModelGraph:
