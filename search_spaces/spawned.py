@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from multiprocessing.pool import ExceptionWithTraceback  # type: ignore[attr-defined]
+from multiprocessing.reduction import DupFd
 from types import TracebackType
 from typing import Any
 
@@ -139,6 +140,28 @@ class Spawned:
                 self._process.start()
             theirs.close()
         return self._pipe
+
+
+class Descriptor:
+    """Among what is given to a process: one of this process's open files, which arrives there as its number.
+
+    `DupFd` does that while a process is started. At any other moment it opens a socket in the folder for temporary
+    files, and a socket's path has 108 characters at most (unix(7)).
+
+    Args:
+        number: Here.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __reduce__(self) -> tuple[Callable[[Any], int], tuple[Any]]:
+        return _arrived, (DupFd(self._number),)
+
+
+def _arrived(sent: Any) -> int:
+    number: int = sent.detach()
+    return number
 
 
 def calling() -> Answering:

@@ -7,7 +7,6 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from multiprocessing.reduction import DupFd
 from types import TracebackType
 from typing import Any
 
@@ -24,7 +23,7 @@ from search_spaces.allocation import Allocation
 from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
 from search_spaces.regular import open_appending, open_regular
-from search_spaces.spawned import NoAnswer, Spawned
+from search_spaces.spawned import Descriptor, NoAnswer, Spawned
 
 __all__ = ["Evaluator", "EvaluatorSettings"]
 
@@ -139,15 +138,15 @@ def _child(settings: EvaluatorSettings, task: str) -> Spawned:
     """A process that answers with a bench of its own."""
 
     def given() -> tuple[Any, ...]:
-        return settings, DupFd(told()) if sys.platform != "win32" else None
+        return settings, Descriptor(told()) if sys.platform != "win32" else None
 
     return Spawned(task, _benched, given)
 
 
-def _benched(settings: EvaluatorSettings, seen: Any) -> Callable[..., Answer]:
+def _benched(settings: EvaluatorSettings, seen: int | None) -> Callable[..., Answer]:
     """In the child: answers ``(verb, allocation, ...)``; the bench is made for the first question."""
     if seen is not None:
-        os.environ[TOLD] = str(seen.detach())  # its own stderr is a log from here on
+        os.environ[TOLD] = str(seen)  # its own stderr is a log from here on
     if settings.log is not None:
         with open_appending(settings.log) as log:
             os.dup2(log.fileno(), 1)

@@ -56,7 +56,8 @@ LINE = 1200  # characters of an error
 _RECYCLE = 200  # inputs of one child
 #: What may stand before the error: announcements of steps, and what libpng and libjpeg print on their own.
 _BEFORE = re.compile(
-    r"[a-z ]+: \d+|note: .*|left out of the space: .*|libpng (error|warning): .*|Corrupt JPEG data: .*|"
+    r"[a-z ]+(: (\d+|.* (so far|left)))?|note: .*|left out of the space: .*|"
+    r"libpng (error|warning): .*|Corrupt JPEG data: .*|"
     r"Premature end of JPEG file|Invalid SOS parameters.*|Unsupported marker type .*|Inconsistent progression .*|"
     r"Warning: unknown JFIF revision number .*"
 )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pickle
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -19,10 +21,14 @@ import pytest
 from objectives.devices.lock import DeviceTimeout
 from objectives.devices.waiting import Waiting
 from search_spaces.limits import MEMORY_VARIABLE
-from search_spaces.spawned import NoAnswer, Spawned, calling, without_main
+from search_spaces.spawned import Descriptor, NoAnswer, Spawned, calling, without_main
 
 # What the children do lies in modules that can be imported there by name: Python's own.
 HOLD = "x = b'1' * (1 << 30); import time; time.sleep(60)"
+
+
+def writing(number: int):
+    return functools.partial(os.write, number)
 
 
 @pytest.fixture
@@ -70,6 +76,21 @@ def test_it_hears_no_signal_of_the_terminal(spawned: Spawned) -> None:
     for kind in (signal.SIGINT, signal.SIGTERM):
         os.kill(pid, kind)
     assert spawned.ask(os.getpid, seconds=60) == pid
+
+
+def test_an_open_file_arrives_whatever_the_temporary_folder_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A socket there would have a path beyond what the system takes."""
+    long = tmp_path / ("x" * 120)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    reader, writer = os.pipe()
+    with Spawned("building", writing, lambda: (Descriptor(writer),)) as process:
+        process.ask(b"heard", seconds=60)
+    assert os.read(reader, 9) == b"heard"
+    os.close(reader)
+    os.close(writer)
 
 
 def test_it_ends_with_a_parent_that_was_killed(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ import os
 import sqlite3
 import sys
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from search_spaces.errors import InputError
@@ -52,10 +53,11 @@ def guarded(work: Callable[[], None]) -> int:
     """Runs a command and turns its errors into one line on stderr and an exit code."""
     try:
         _escape_what_is_unknown()
-        try:
-            work()
-        finally:
-            _flush()
+        with _without_arithmetic():
+            try:
+                work()
+            finally:
+                _flush()
     except InputError as error:
         return _fail(BAD_INPUT, error)
     except Interrupted as error:
@@ -77,6 +79,18 @@ def guarded(work: Callable[[], None]) -> int:
             return CRASHED
         return _fail(code, error)
     return DONE
+
+
+@contextmanager
+def _without_arithmetic() -> Iterator[None]:
+    """Leaves out numpy's warnings of overflow and NaN: a model's numbers are looked at where they matter, in words.
+
+    `python -W` and PYTHONWARNINGS bring them back.
+    """
+    with warnings.catch_warnings():
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore", RuntimeWarning)
+        yield
 
 
 def _flush() -> None:
