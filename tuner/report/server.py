@@ -26,10 +26,18 @@ _LOOPBACK = "127.0.0.1"
 # Any port: the page may be looked at through `ssh -L`. Names alone keep out DNS rebinding.
 _HOST = re.compile(r"(localhost|127\.0\.0\.1)(:\d{1,5})?", re.IGNORECASE)
 _READS = ("GET", "HEAD", "OPTIONS")
+_REPLACED = ("access-control-allow-origin", "content-security-policy")  # headers of the dashboard's own
 # Our report is a page of its own with inline scripts; `sandbox` keeps it from the dashboard's origin.
 _REPORT_POLICY = (
     "sandbox allow-scripts allow-downloads; default-src 'none'; script-src 'unsafe-inline'; "
     "style-src 'unsafe-inline'; img-src data: blob:"
+)
+# The dashboard's page: its one script, which makes WebGL figures by `eval`, styles that its components write, pictures
+# that its figures make of themselves. Names and notes come from anybody: nothing in them is run, fetched or framed.
+_PAGE_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-eval'; style-src 'self' data: 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
 )
 
 
@@ -54,10 +62,10 @@ class Guard:
                 return _refuse(start_response, "403 Forbidden", "writes are accepted from localhost only")
 
         def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
-            kept = [(k, v) for k, v in headers if k.lower() != "access-control-allow-origin"]
-            kept.append(("X-Content-Type-Options", "nosniff"))
-            if environ.get("PATH_INFO", "").startswith("/artifacts/"):
-                kept.append(("Content-Security-Policy", _REPORT_POLICY))
+            kept = [(k, v) for k, v in headers if k.lower() not in _REPLACED]
+            handed_out = environ.get("PATH_INFO", "").startswith("/artifacts/")
+            kept.append(("Content-Security-Policy", _REPORT_POLICY if handed_out else _PAGE_POLICY))
+            kept += [("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer")]
             return start_response(status, kept, *rest)
 
         return self._application(environ, start)
@@ -66,6 +74,7 @@ class Guard:
 def _refuse(start_response: StartResponse, status: str, reason: str) -> Iterable[bytes]:
     body = json.dumps({"reason": reason}).encode()
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    headers.append(("Content-Security-Policy", _PAGE_POLICY))
     if status.startswith("405"):
         headers.append(("Allow", ", ".join(_READS)))
     start_response(status, headers)

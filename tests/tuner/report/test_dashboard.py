@@ -133,6 +133,15 @@ def test_the_report_is_served_in_a_sandbox(client: Client) -> None:
     assert "Access-Control-Allow-Origin" not in headers
 
 
+@pytest.mark.parametrize("path", ["/dashboard", "/dashboard/studies/1", "/api/studies/1", "/static/bundle.js", "/no"])
+def test_every_page_runs_the_dashboards_own_script_alone(client: Client, path: str) -> None:
+    headers = client("GET", path)[2]
+    policy = dict(rule.split(maxsplit=1) for rule in headers["Content-Security-Policy"].split("; "))
+    assert policy["default-src"] == "'self'" and policy["script-src"] == "'self' 'unsafe-eval'"
+    assert policy["frame-ancestors"] == policy["base-uri"] == policy["form-action"] == "'none'"
+    assert client("POST", path)[2]["Content-Security-Policy"] == headers["Content-Security-Policy"]
+
+
 def test_attaching_again_changes_nothing_but_what_changed(run: Path) -> None:
     study = attach_to(run)
     before = dict(study._storage.get_study_system_attrs(study._study_id))
