@@ -48,6 +48,7 @@ def seeds(problem: Problem, sampler: str) -> list[Ints]:
     kept = uniform_opening(problem, sampler, uniform)
     found = [reference, *(uniform[index] for index in kept), *knapsack_opening(problem, sampler)]
     if problem.taught and learns(sampler):
+        found += [np.array(each.scheme) for each in problem.earlier]
         return [found[index] for index in taught_opening(problem, found)]
     return found
 

@@ -23,6 +23,7 @@ from tuner.samplers.history import History
 from tuner.samplers.optuna_compat import propose
 from tuner.samplers.posterior import JointPosterior
 from tuner.samplers.problem import EdgeCosts, Problem
+from tuner.transfer.teach import believed_front
 
 _SHARE = 0.95
 _OTHER_NOISE = 1_000
@@ -53,9 +54,9 @@ def taught(problem: Problem, history: History) -> Problem:
     edges = EdgeCosts(model.reformat_cost, model.broken_fusion_cost)
     accuracy, latency = problem.objectives
     harm = np.where(problem.harm > 0, posterior.accuracy.effects, 0.0)
-    return replace(
-        problem, harm=harm, taught=True, objectives=(accuracy, replace(latency, prior=model.effects, learned=edges))
-    )
+    objectives = (accuracy, replace(latency, prior=model.effects, learned=edges))
+    known = replace(problem, harm=harm, taught=True, objectives=objectives)
+    return replace(known, earlier=believed_front(problem, history, posterior))
 
 
 def reached(curve: Sequence[float], goal: float) -> str:

@@ -23,16 +23,15 @@ def teach(study: PreparedStudy, loaded: LoadedRun, problem: Problem, reference: 
         problem: As its sampler saw it.
         reference: Scores of the unquantized model.
     """
-    inputs, earlier = study.inputs, study.knowledge
+    inputs = study.inputs
     if inputs.data is None or not inputs.config.search.transfer:
         return
     keys, history = GroupKeys.of(inputs.graph, inputs.space), read_history(loaded.trials.study, problem)
-    before = (earlier.costs.trials if earlier.costs else 0, earlier.effects.trials if earlier.effects else 0)
-    found = taught(inputs.config.name, problem, own_problem(study, reference), history, keys, before)
+    found = taught(inputs.config.name, problem, own_problem(study, reference), history, keys, study.knowledge)
     if found is None:
         return
     files = KnowledgeFiles(inputs)
     try:
-        files.write(*found)
+        files.write(found)
     except OSError as error:
-        say(f"warning: {files.costs.parent}: cannot be written ({error.strerror}): later studies learn nothing of this")
+        say(f"warning: {files.folder}: cannot be written ({error.strerror}): later studies learn nothing of this")

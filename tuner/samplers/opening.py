@@ -39,7 +39,8 @@ def uniform_opening(problem: Problem, sampler: str, schemes: Sequence[Ints]) -> 
 def taught_opening(problem: Problem, schemes: Sequence[Ints]) -> list[int]:
     """Which schemes to begin with where earlier studies taught what to expect of them, as indices, the best first.
 
-    Each is the one that adds most to the hypervolume of those before it; they end where none adds a hundredth.
+    Each is the one that adds most to the hypervolume of those before it; they end where none adds a hundredth. What an
+    earlier search measured of a scheme counts in place of what the priors expect.
 
     Args:
         problem: Whose harm is taught.
@@ -48,6 +49,10 @@ def taught_opening(problem: Problem, schemes: Sequence[Ints]) -> list[int]:
     coordinates = predicted(problem, np.array(schemes))
     accuracy = np.array([target.accuracy for target in problem.objectives])
     outcomes = np.where(accuracy, -np.exp(-coordinates), coordinates)
+    known = {each.scheme: np.where(accuracy, -1, 1) * each.shares for each in problem.earlier}
+    outcomes = np.array(
+        [known.get(tuple(map(int, scheme)), row) for scheme, row in zip(schemes, outcomes, strict=True)]
+    )
     optimised = [target.optimised for target in problem.objectives]
     worst = np.array([(-1 if o.accuracy else 1) * o.worst / o.reference for o in problem.objectives])
     outcomes, worst = outcomes[:, optimised], worst[optimised]

@@ -76,6 +76,19 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """A scheme that an earlier search of the same model found good on the same device.
+
+    Attributes:
+        scheme: Format numbers, one for each group.
+        shares: Its values over the reference's, one for each objective.
+    """
+
+    scheme: tuple[int, ...]
+    shares: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Problem:
     """A categorical search over groups.
 
@@ -91,6 +104,7 @@ class Problem:
         blocks: Number of the module that each group belongs to, shape ``(groups,)``.
         blocked: Pairs ``(group, format)`` that the target cannot build.
         taught: Whether earlier studies taught `harm`: it then is the loss ``-ln(accuracy / reference)`` of each choice.
+        earlier: The front of an earlier search.
     """
 
     parameters: Mapping[str, tuple[str, ...]]
@@ -102,6 +116,7 @@ class Problem:
     blocks: Ints
     blocked: frozenset[tuple[str, str]] = frozenset()
     taught: bool = False
+    earlier: tuple[Measured, ...] = ()
 
     @cached_property
     def formats(self) -> tuple[str, ...]:

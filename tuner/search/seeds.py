@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 
+import numpy as np
+
 from search_spaces.allocation import Allocation
 from search_spaces.durable import write_durably
 from search_spaces.formats import UNQUANTIZED
@@ -36,6 +38,11 @@ def _ladders(study: PreparedStudy, problem: Problem) -> list[Seed]:
     space = study.inputs.space
     steps = [seed for name in _quantized(problem) for seed in ladders(space, study.sensitivity, name)]
     return [(seed.origin, space.choices(seed.allocation)) for seed in steps]
+
+
+def _earlier(problem: Problem) -> list[Seed]:
+    """What an earlier study of the same model found good on the same device."""
+    return [(f"earlier:{rank}", problem.decode(np.array(each.scheme))) for rank, each in enumerate(problem.earlier)]
 
 
 def _quantized(problem: Problem) -> list[str]:
@@ -70,11 +77,14 @@ def study_seeds(study: PreparedStudy, problem: Problem) -> list[Seed]:
     for kind, make in SEEDS.items():
         if kind in wanted:
             found += make(study, problem)
+    taught = problem.taught and learns(study.inputs.config.search.sampler)
+    if taught:
+        found += _earlier(problem)
     unique: dict[tuple[str, ...], Seed] = {}
     for origin, choices in found:
         unique.setdefault(tuple(choices.values()), (origin, choices))
     seeds = list(unique.values())
-    if problem.taught and learns(study.inputs.config.search.sampler):
+    if taught:
         order = taught_opening(problem, [problem.encode(choices) for _, choices in seeds])
         seeds = [seeds[index] for index in order]
     write_durably(path, json.dumps(seeds))

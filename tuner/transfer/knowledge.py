@@ -1,4 +1,4 @@
-"""What studies taught, as files in the user's cache: one per device and runtime, one per model.
+"""What studies taught, as files in the user's cache: one per device and runtime, one per model, one per both.
 
 They only steer: a search begins from them, and every figure that it reports is measured anew. A file that is
 damaged is left out and written again.
@@ -66,22 +66,56 @@ class ModelEffects:
 
 
 @dataclass(frozen=True)
+class KnownScheme:
+    """One scheme.
+
+    Attributes:
+        formats: ``{names of a group's layers: format}``.
+        shares: ``{objective: its value over the unquantized model's}``.
+    """
+
+    formats: Mapping[str, str]
+    shares: Mapping[str, Cost]
+
+
+@dataclass(frozen=True)
+class KnownFront:
+    """The front that a study of one model found on one device.
+
+    Attributes:
+        study: Name of that study.
+        trials: That it rests on.
+        schemes: Its members.
+    """
+
+    study: str
+    trials: int
+    schemes: tuple[KnownScheme, ...]
+
+
+@dataclass(frozen=True)
 class Knowledge:
     """What a study begins with; None where nothing is known.
 
     Attributes:
         costs: Of its device.
         effects: Of its model.
+        front: Of its model on its device.
     """
 
     costs: DeviceCosts | None = None
     effects: ModelEffects | None = None
+    front: KnownFront | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
         """A line for each part."""
         said = "search.transfer: false leaves it out"
-        parts = (("costs on this device", self.costs), ("effects on this model's accuracy", self.effects))
+        parts = (
+            ("costs on this device", self.costs),
+            ("effects on this model's accuracy", self.effects),
+            ("front of this model on this device", self.front),
+        )
         return tuple(
             f"prior: {what} from study {known.study!r}, {known.trials} trials ({said})"
             for what, known in parts
@@ -111,25 +145,36 @@ class KnowledgeFiles:
         settings = {"runtime": runtime.name, "threads": config.runtime.threads, "batch": config.runtime.batch}
         device = {**settings, **runtime.build_facts(), **runtime.device(), **runtime.versions()}
         model = {"model": inputs.graph.digest, "accuracy": config.objective_set.maximised.name}
-        folder = (home or cache_home()) / "transfer"
-        self.costs, self.effects = folder / f"costs-{_key(device)}.json", folder / f"effects-{_key(model)}.json"
+        both = {**device, **model, "objectives": [objective.name for objective in config.objective_set.objectives]}
+        self.folder = (home or cache_home()) / "transfer"
+        self._costs = self.folder / f"costs-{_key(device)}.json"
+        self._effects = self.folder / f"effects-{_key(model)}.json"
+        self._front = self.folder / f"front-{_key(both)}.json"
 
     def read(self) -> tuple[Knowledge, list[str]]:
         """What is known, and a line for each file that could not be read."""
         faults: list[str] = []
-        return Knowledge(_read(self.costs, DeviceCosts, faults), _read(self.effects, ModelEffects, faults)), faults
+        found = Knowledge(
+            _read(self._costs, DeviceCosts, faults),
+            _read(self._effects, ModelEffects, faults),
+            _read(self._front, KnownFront, faults),
+        )
+        return found, faults
 
-    def write(self, costs: DeviceCosts | None, effects: ModelEffects) -> None:
+    def write(self, taught: Knowledge) -> None:
         """Keeps what rests on no fewer trials than what is there.
 
         Raises:
             OSError: It cannot be written.
         """
         there, _ = self.read()
-        if costs is not None and (there.costs is None or costs.trials >= there.costs.trials):
-            write_durably(self.costs, json.dumps(asdict(costs), indent=1))
-        if there.effects is None or effects.trials >= there.effects.trials:
-            write_durably(self.effects, json.dumps(asdict(effects), indent=1))
+        for path, new, old in (
+            (self._costs, taught.costs, there.costs),
+            (self._effects, taught.effects, there.effects),
+            (self._front, taught.front, there.front),
+        ):
+            if new is not None and (old is None or new.trials >= old.trials):
+                write_durably(path, json.dumps(asdict(new), indent=1))
 
 
 def _key(facts: Mapping[str, object]) -> str:

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from search_spaces.formats import UNQUANTIZED
-from tuner.samplers.problem import EdgeCosts, Floats, Problem, Target, edge_costs
+from tuner.samplers.problem import EdgeCosts, Floats, Measured, Problem, Target, edge_costs
 from tuner.transfer.keys import GroupKeys
-from tuner.transfer.knowledge import DeviceCosts, Knowledge, ModelEffects
+from tuner.transfer.knowledge import DeviceCosts, Knowledge, KnownFront, ModelEffects
 
 #: Below this share of known groups, edges and common factors are not taken as known.
 _MOST = 0.5
@@ -30,7 +30,20 @@ def transferred(problem: Problem, knowledge: Knowledge, keys: GroupKeys) -> Prob
         objectives = tuple(_target(problem, o, known, keys) if o.reformat else o for o in objectives)
     if harm is None:
         return replace(problem, objectives=objectives)
-    return replace(problem, harm=harm, objectives=objectives, taught=True)
+    earlier = () if knowledge.front is None else _earlier(problem, knowledge.front, keys)
+    return replace(problem, harm=harm, objectives=objectives, taught=True, earlier=earlier)
+
+
+def _earlier(problem: Problem, front: KnownFront, keys: GroupKeys) -> tuple[Measured, ...]:
+    """Those of its members that the problem allows."""
+    numbers = {name: index for index, name in enumerate(problem.formats)}
+    found = []
+    for known in front.schemes:
+        scheme = [numbers.get(known.formats.get(key, ""), -1) for key in keys.names]
+        shares = [known.shares.get(target.name) for target in problem.objectives]
+        if min(scheme) >= 0 and problem.allowed[range(len(scheme)), scheme].all() and None not in shares:
+            found.append(Measured(tuple(scheme), tuple(share for share in shares if share is not None)))
+    return tuple(found)
 
 
 def _harm(problem: Problem, effects: ModelEffects, keys: GroupKeys) -> Floats | None:

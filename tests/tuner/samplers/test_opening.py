@@ -12,7 +12,7 @@ from search_spaces.groups import Group
 from search_spaces.sensitivity import SensitivityEntry, SensitivityTable
 from search_spaces.space import SearchSpace
 from tuner.samplers.opening import knapsack_opening, taught_opening, uniform_opening
-from tuner.samplers.problem import Problem, build_problem
+from tuner.samplers.problem import Measured, Problem, build_problem
 
 NAMES = tuple(f"layer{index}" for index in range(20))
 FORMATS = ("fp16", "int8", "w8a16", "w4a16", "fp8")
@@ -52,3 +52,12 @@ def test_what_is_taught_is_begun_with_by_what_it_adds() -> None:
     order = taught_opening(known, schemes)
     assert order[:2] == [0, 4]
     assert 1 not in order  # slower and less accurate than the mix
+
+
+def test_what_an_earlier_search_measured_counts_for_more_than_what_priors_expect() -> None:
+    known = replace(problem(), taught=True, harm=np.array([[0.0, 0.01, 0.01, 0.2, 0.2]] * len(NAMES)))
+    int8, w8a16 = (np.full(len(NAMES), index) for index in (1, 2))
+    schemes = [np.full(len(NAMES), 0), int8, w8a16]
+    assert taught_opening(known, schemes)[:2] == [0, 1]
+    spoilt = Measured(tuple(int8.tolist()), (0.4, 0.5))  # int8 broke the model
+    assert taught_opening(replace(known, earlier=(spoilt,)), schemes) == [0, 2]

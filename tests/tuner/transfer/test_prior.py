@@ -12,6 +12,7 @@ from search_spaces.formats import UNQUANTIZED
 from search_spaces.groups import group_layers
 from search_spaces.model_graph import ModelGraph
 from search_spaces.space import SearchSpace
+from tuner.samplers.acquisition import nondominated
 from tuner.samplers.history import History
 from tuner.samplers.problem import Ints, Problem, Target, edge_costs, summed
 from tuner.transfer.keys import GroupKeys
@@ -67,9 +68,9 @@ def test_a_second_search_begins_from_what_the_first_found(graph: ModelGraph) -> 
     values = outcomes(own, schemes, effects, latency, 0.03)
     history = History(schemes, values, np.full(80, np.nan), np.zeros((0, count), np.int64), frozenset())
     found = taught("first", own, own, history, keys)
-    assert found is not None and found[0] is not None and found[0].trials == 80
-    kept = Knowledge.from_json(Knowledge(*found).to_json(), "x")
-    assert kept == Knowledge(*found)
+    assert found is not None and found.costs is not None and found.costs.trials == 80
+    kept = Knowledge.from_json(found.to_json(), "x")
+    assert kept == found
 
     second = transferred(own, kept, keys)
     assert spearmanr(second.harm[:, 1:].ravel(), effects[:, 1:].ravel())[0] > 0.9
@@ -167,4 +168,33 @@ def test_a_study_of_sizes_teaches_no_latency(graph: ModelGraph) -> None:
     values = outcomes(own, schemes, np.full((count, 3), 0.01), latency, 0.0)
     none = np.zeros((0, count), np.int64)
     found = taught("x", own, own, History(schemes, values, np.full(30, np.nan), none, frozenset()), keys)
-    assert found is not None and found[0] is None and len(found[1].groups) == count
+    assert found is not None and found.costs is None
+    assert found.effects is not None and len(found.effects.groups) == count and found.front is not None
+
+
+def test_the_front_of_an_earlier_search_is_known_where_it_may_be_chosen(graph: ModelGraph) -> None:
+    space, draw = space_of(graph), np.random.default_rng(0)
+    keys, count = GroupKeys.of(graph, space), len(space.groups)
+    effects = np.where(np.arange(3) > 0, np.exp(draw.normal(-4.5, 1.0, (count, 1))), 0.0)
+    latency = np.array([1.0, 0.4, 0.9]) * np.full((count, 1), 0.9 / count)
+    own = problem_of(space, np.where(effects > 0, 1.0, 0.0), latency)
+    schemes = draw.integers(0, 3, (40, count))
+    values = outcomes(own, schemes, effects, latency, 0.03)
+    history = History(schemes, values, np.full(40, np.nan), np.zeros((0, count), np.int64), frozenset())
+    found = taught("first", own, own, history, keys)
+    assert found is not None and found.front is not None
+    known = transferred(own, found, keys).earlier
+    front = nondominated(values * [-1, 1])
+    best = set(map(tuple, schemes[front].tolist()))
+    assert len(best & {member.scheme for member in known}) > len(best) / 2
+    for member in known:
+        row = schemes.tolist().index(list(member.scheme))
+        assert member.shares == pytest.approx((values[row] / [0.4, REFERENCE_MS]).tolist(), rel=0.02)
+
+    without = replace(space, formats=(FORMATS[:2],) * count)  # a study that leaves a format out
+    narrow = replace(own, parameters=without.parameters(), harm=own.harm[:, :2], domains=own.domains[:2])
+    narrow = replace(narrow, objectives=(own.objectives[0], replace(own.objectives[1], prior=latency[:, :2])))
+    assert all(max(member.scheme) < 2 for member in transferred(narrow, found, keys).earlier)
+    assert len(transferred(narrow, found, keys).earlier) < len(known)
+    renamed = replace(keys, names=tuple(f"other {name}" for name in keys.names))
+    assert transferred(own, found, renamed).earlier == ()

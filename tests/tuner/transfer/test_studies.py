@@ -45,7 +45,7 @@ def test_it_begins_from_them_and_says_so(tmp_path: Path, cache: Path, capsys: py
     assert knowledge(first) == Knowledge()
     assert "prior:" not in capsys.readouterr().err
     kept = sorted(path.name.split("-")[0] for path in cache.iterdir())
-    assert kept == ["costs", "effects"]
+    assert kept == ["costs", "effects", "front"]
 
     second = run(study(tmp_path / "b", "second"))
     said = capsys.readouterr().err
@@ -54,6 +54,15 @@ def test_it_begins_from_them_and_says_so(tmp_path: Path, cache: Path, capsys: py
     known = knowledge(second)
     assert known.costs is not None and known.effects is not None
     assert known.costs.trials == TRIALS
+    assert known.front is not None and f"prior: front of this model on this device from study 'first', {TRIALS}" in said
+    good = [
+        {layer: name for layers, name in each.formats.items() for layer in layers.split(", ")}
+        for each in known.front.schemes
+    ]
+    records = load_run(second.path).records
+    begun = [record for record in records if record.origin.startswith("earlier:")]
+    assert begun and all(dict(record.allocation.formats) in good for record in begun)
+    assert all(record.origin != "sampler" for record in records[: 1 + len(begun)]), "they come first"
     effects = json.loads(next(cache.glob("effects-*")).read_text())
     assert (effects["study"], effects["trials"]) == ("second", 2 * TRIALS)
 
