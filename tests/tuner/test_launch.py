@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -192,6 +193,18 @@ def test_a_damaged_manifest_is_refused_before_any_trial(study_file: StudyFile, t
     with pytest.raises(InputError, match="space: its groups, formats and layers do not fit together"):
         resume(tmp_path / "run", trials=5)
     assert run.database.read_bytes() == before
+
+
+def test_trials_that_are_not_numbered_as_optuna_does_it_are_refused(study_file: StudyFile, tmp_path: Path) -> None:
+    """A trial is looked up by its number: with two of one number a result would go to the wrong one."""
+    run = launch(read_study(study_file(search={"trials": 3})), tmp_path / "run")
+    with closing(sqlite3.connect(run.database)) as connection:
+        connection.execute("UPDATE trials SET number = 0, state = 'RUNNING' WHERE number = 2")
+        connection.commit()
+    with pytest.raises(InputError, match=r"a trial is numbered 3 in place of 2; restore its storage"):
+        resume(tmp_path / "run", trials=5)
+    with pytest.raises(InputError, match="restore its storage"):
+        load_run(tmp_path / "run")
 
 
 def test_identity_ignores_what_is_harmless(study_file: StudyFile, tmp_path: Path) -> None:

@@ -87,8 +87,19 @@ class Trials:
         return True
 
     def records(self) -> list[TrialRecord]:
-        """All trials, in order."""
-        return [self._ended.get(trial.number) or self._record(trial) for trial in self.study.get_trials(deepcopy=False)]
+        """All trials, in order.
+
+        Raises:
+            InputError: They are not numbered from 0 on, as Optuna does it: the storage was damaged.
+        """
+        trials = self.study.get_trials(deepcopy=False)
+        for place, trial in enumerate(trials):
+            if trial.number != place:
+                raise InputError(
+                    f"study {self.study.study_name!r}: a trial is numbered {trial.number} in place of {place}; restore "
+                    "its storage"
+                )
+        return [self._ended.get(trial.number) or self._record(trial) for trial in trials]
 
     def enqueue(self, seeds: Iterable[tuple[str, Mapping[str, str]]]) -> int:
         """Queues those ``(origin, choices)`` that the study does not hold in any state; returns how many."""
