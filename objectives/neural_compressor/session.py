@@ -25,6 +25,7 @@ from search_spaces.errors import InputError
 from search_spaces.formats import Number, find_format
 from search_spaces.model_graph import ModelGraph
 from search_spaces.sensitivity import SensitivityEntry, SensitivityTable
+from search_spaces.tools import within_memory
 
 #: How the environment is made; Python 3.10 because Neural Compressor 2.6 and its pins have wheels for it.
 INSTALL = (
@@ -216,7 +217,8 @@ def _started(python: Path, request: Path, folder: Path, log: IO[str]) -> Iterato
         text=True,
     )
     try:
-        yield child
+        with within_memory(child, "Neural Compressor"):
+            yield child
     finally:
         child.kill()
         child.communicate()

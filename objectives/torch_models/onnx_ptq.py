@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 from objectives.tasks.detection.data.preprocessed import PreprocessedImages
 from objectives.torch_models.packages import require
 from search_spaces.errors import InputError, nearest
+from search_spaces.tools import run_tool
 
 MODES = ("int8", "fp8")
 METHODS = ("max", "entropy")
@@ -75,9 +75,9 @@ def quantize_onnx(model: Path, images: PreprocessedImages, mode: str, method: st
     (folder / COMMAND).write_text(f"{command}\n", encoding="utf-8")
     started = time.perf_counter()
     with (folder / LOG).open("w", encoding="utf-8") as log:
-        done = subprocess.run(words, cwd=folder, stdout=log, stderr=subprocess.STDOUT, check=False)
+        code = run_tool(words, f"{model}: ModelOpt", folder, log)
     seconds = time.perf_counter() - started
-    if done.returncode != 0 or not (folder / MODEL).is_file():
+    if code != 0 or not (folder / MODEL).is_file():
         lines = (folder / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()[-_TAIL:]
         raise InputError(f"{model}: ModelOpt cannot quantize it to {mode} ({method}): {' | '.join(lines)}")
     return OnnxPtq(folder / MODEL, command, seconds)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from objectives.torch_models.checkpoint import Checkpoint
 from objectives.torch_models.packages import SAFE_SETTINGS, require
 from search_spaces.errors import InputError
 from search_spaces.limits import scratch
+from search_spaces.tools import run_tool
 
 CHECKPOINT, CALIBRATION, COMMAND, MODEL, LOG = "checkpoint.pt", "calibration", "command.txt", "model.onnx", "log.txt"
 LEAST_PIXELS = 10  # a side of fewer is left out of a data set by Ultralytics
@@ -87,13 +87,16 @@ def yolo_export(
     with scratch() as settings, (folder / LOG).open("w", encoding="utf-8") as log:
         # Its settings file is the user's own: neither read nor written.
         environment = {**os.environ, **SAFE_SETTINGS, "YOLO_VERBOSE": "true", "YOLO_CONFIG_DIR": settings}
-        done = subprocess.run(
-            [sys.executable, "-c", _RUN, *words], cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT,
-            check=False,
-        )  # fmt: skip
+        code = run_tool(
+            [sys.executable, "-c", _RUN, *words],
+            f"{checkpoint.path}: Ultralytics' export",
+            folder,
+            log,
+            env=environment,
+        )
     seconds = time.perf_counter() - started
     made = list(folder.glob("*.onnx"))  # the name tells the number format, or does not
-    if done.returncode != 0 or len(made) != 1:
+    if code != 0 or len(made) != 1:
         lines = (folder / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()[-_TAIL:]
         raise InputError(f"{checkpoint.path}: Ultralytics cannot export it with quantize=8: {' | '.join(lines)}")
     if not any(node.op_type == "QuantizeLinear" for node in onnx.load(made[0]).graph.node):

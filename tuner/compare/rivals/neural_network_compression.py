@@ -18,6 +18,7 @@ from objectives.runners.onnxruntime_runner import OnnxRuntimeRunner
 from objectives.tasks.detection.metrics.scoring import score
 from objectives.tasks.detection.predict import predict
 from search_spaces.errors import InputError, nearest
+from search_spaces.tools import within_memory
 from tuner.compare.rivals.rival import Question, Rival
 from tuner.prepare.images import data_of, ensure_images
 
@@ -98,6 +99,7 @@ class Nncf(Rival):
         with (
             _Judge(question) as judge,
             subprocess.Popen(command, env=own, stdin=pipe, stdout=pipe, stderr=log, text=True) as worker,
+            within_memory(worker, "NNCF"),
         ):
             assert worker.stdin is not None and worker.stdout is not None
             for line in worker.stdout:
