@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -73,10 +74,43 @@ def open_appending(path: Path) -> BinaryIO:
     return os.fdopen(_opened(path, os.O_RDWR | os.O_APPEND | os.O_CREAT), "ab+")
 
 
-def _opened(path: Path, flags: int) -> int:
+def open_shared(path: Path) -> int:
+    """Opens a regular file that all users of the machine may write, and makes it where it is missing.
+
+    Returns:
+        Its descriptor.
+
+    Raises:
+        InputError: Something else has its name.
+        OSError: It cannot be written.
+    """
+    handle = _opened(path, os.O_RDWR | os.O_CREAT, 0o666)
+    if hasattr(os, "fchmod") and os.fstat(handle).st_uid == os.getuid():
+        os.fchmod(handle, 0o666)  # whatever the umask is
+    return handle
+
+
+def shared_folder(path: Path) -> Path:
+    """Makes a folder that all users of the machine may write, where it is missing; returns it.
+
+    Raises:
+        InputError: Something else has its name.
+        OSError: It cannot be made.
+    """
+    with suppress(FileExistsError):
+        path.mkdir()
+    state = path.lstat()
+    if (found := kind_of(state.st_mode)) != FOLDER:
+        raise InputError(f"{path}: is {found} where a folder belongs; remove it")
+    if hasattr(os, "getuid") and state.st_uid == os.getuid():
+        path.chmod(0o777)
+    return path
+
+
+def _opened(path: Path, flags: int, mode: int = 0o644) -> int:
     _refuse_odd(path)  # opening alone makes some devices act
     try:
-        handle = os.open(path, flags | _NO_WAY_OUT | _BINARY, 0o644)
+        handle = os.open(path, flags | _NO_WAY_OUT | _BINARY, mode)
     except OSError:
         _refuse_odd(path)  # it came in between
         raise

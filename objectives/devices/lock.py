@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from objectives.devices.waiting import Waiting
 from search_spaces.limits import renew
+from search_spaces.regular import open_shared, read_regular, shared_folder
 
 if sys.platform != "win32":
     import fcntl
@@ -38,6 +39,7 @@ class _Place(threading.local):
 
 
 _place = _Place()
+_registered: set[Path] = set()
 
 
 class DeviceTimeout(TimeoutError):
@@ -74,7 +76,7 @@ def device_lock(device: str, timeout: float = 3600.0, *, shared: bool = False) -
             lock.release()
         return
     if device not in _place.open:
-        _place.open[device] = (_open(_path(device, "lock")), [])
+        _place.open[device] = (open_shared(_path(device, "lock")), [])
     file, modes = _place.open[device]
     try:
         if not modes or (not shared and all(modes)):
@@ -108,7 +110,7 @@ def give_way(device: str, timeout: float = 3600.0) -> None:
     file, modes = _place.open.get(device, (-1, []))
     if not modes or not all(modes):
         return
-    turnstile = _open(_path(device, "turnstile"))
+    turnstile = open_shared(_path(device, "turnstile"))
     try:
         fcntl.flock(turnstile, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -124,9 +126,9 @@ def device_users(device: str) -> frozenset[int]:
         device: As `device_lock` names it.
     """
     found = set()
-    for path in _path(device, "users").glob("*"):
+    for path in shared_folder(_path(device, "users")).glob("*"):
         try:
-            if psutil.Process(int(path.name)).create_time() == float(path.read_text()):
+            if psutil.Process(int(path.name)).create_time() == float(read_regular(path, 64)):
                 found.add(int(path.name))
                 continue
         except (psutil.Error, ValueError, OSError):
@@ -139,7 +141,7 @@ def _take(file: int, device: str, timeout: float, shared: bool) -> None:
     """Waits at the turnstile, then for the device itself."""
     end = time.monotonic() + timeout
     fcntl.flock(file, fcntl.LOCK_UN)
-    turnstile = _open(_path(device, "turnstile"))
+    turnstile = open_shared(_path(device, "turnstile"))
     waiting = Waiting(device, _path(device, "lock"), _path(device, "turnstile"))
     try:
         _wait(turnstile, fcntl.LOCK_EX, end, waiting)
@@ -176,26 +178,14 @@ def _acquire(lock: FileLock, device: str, end: float) -> None:
 
 def _register(device: str) -> None:
     """Leaves this process's id beside the lock; its start time tells it from a later process of the same id."""
-    folder = _path(device, "users")
-    path = folder / str(os.getpid())
-    if path.exists():
+    path = shared_folder(_path(device, "users")) / str(os.getpid())
+    if path in _registered and path.exists():
         return
-    folder.mkdir(exist_ok=True)
-    _let_others_write(folder, 0o777)
-    path.write_text(repr(psutil.Process().create_time()))
+    _registered.add(path)
+    path.unlink(missing_ok=True)  # of a process that had this id before, or a link that somebody left
+    with path.open("x") as file:
+        file.write(repr(psutil.Process().create_time()))
     atexit.register(path.unlink, missing_ok=True)
-
-
-def _open(path: Path) -> int:
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    _let_others_write(path, 0o666)
-    return file
-
-
-def _let_others_write(path: Path, mode: int) -> None:
-    """Undoes the umask where the file is ours: all users of the machine share its devices."""
-    if path.stat().st_uid == os.getuid():
-        path.chmod(mode)
 
 
 def _path(device: str, kind: str) -> Path:

@@ -45,6 +45,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import fuzz_planted
 from fuzz_guard import Place
 from fuzz_planted import KINDS as PLANTED
 from fuzz_planted import SECRET
@@ -301,6 +302,7 @@ def main() -> int:
         "--hang", type=float, default=HANG_SECONDS, help="Seconds of one input; more on a busy machine."
     )
     options = parser.parse_args()
+    fuzz_planted.SECONDS = options.hang - 2  # a hang of the command is told before one of the child
     with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch:
         os.environ["YOLO_CONFIG_DIR"] = scratch
         seeds = options.seeds or Path(scratch) / "seeds"

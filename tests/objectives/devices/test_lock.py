@@ -13,6 +13,7 @@ import pytest
 
 from objectives.devices.gpu import foreign
 from objectives.devices.lock import device_lock, device_users, give_way
+from search_spaces.errors import InputError
 
 
 @pytest.fixture(autouse=True)
@@ -138,6 +139,32 @@ def test_a_dead_user_is_forgotten(tmp_path: Path) -> None:
     (tmp_path / "tuner-gpu.users" / "1").write_text("0.5")  # a later process has that id
     (tmp_path / "tuner-gpu.users" / "999999999").write_text("1.0")
     assert device_users("gpu") == {os.getpid()}
+
+
+@pytest.mark.parametrize("kind", ["lock", "turnstile", "users"])
+def test_links_that_another_user_left_in_the_temporary_folder_are_not_followed(tmp_path: Path, kind: str) -> None:
+    """The lock made files, opened them to everybody and removed what was in a folder, wherever a link led."""
+    outside = tmp_path / "outside"
+    outside.mkdir(mode=0o700)
+    (outside / "kept.txt").write_text("mine")
+    (outside / "kept.txt").chmod(0o600)
+    (tmp_path / f"tuner-gpu.{kind}").symlink_to(outside if kind == "users" else outside / "kept.txt")
+    with pytest.raises(InputError, match=f"tuner-gpu.{kind}: is a link where a f"), device_lock("gpu"):
+        pass
+    if kind == "users":
+        with pytest.raises(InputError, match="is a link where a folder belongs; remove it"):
+            device_users("gpu")
+    assert [path.name for path in outside.iterdir()] == ["kept.txt"]
+    assert outside.stat().st_mode & 0o777 == 0o700 and (outside / "kept.txt").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_users_name_that_is_a_link_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "kept.txt").write_text("mine")
+    (tmp_path / "tuner-gpu.users").mkdir()
+    (tmp_path / "tuner-gpu.users" / str(os.getpid())).symlink_to(tmp_path / "kept.txt")
+    with device_lock("gpu"):
+        assert device_users("gpu") == {os.getpid()}
+    assert (tmp_path / "kept.txt").read_text() == "mine"
 
 
 def test_ids_of_another_namespace_are_ours_as_long_as_they_are_no_more_than_we_are() -> None:
