@@ -27,8 +27,13 @@ def link_to_itself(path: Path) -> None:
 
 
 def bound_socket(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(path))
+    before = Path.cwd()
+    os.chdir(path.parent)  # the path of a socket has a hundred characters at most
+    try:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(path.name)
+    finally:
+        os.chdir(before)
 
 
 ODD = [link, link_to_nothing, link_to_itself, os.mkfifo, bound_socket, Path.mkdir]
