@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from objectives.objective_set import ObjectiveSet
 from objectives.scores import Scores
+from search_spaces.errors import InputError
 from tuner.search.front import recommendation, settled
 from tuner.search.records import FrontMember
 
@@ -25,6 +27,12 @@ class Budget:
     max_drop: float | None = None
     max_latency_ms: float | None = None
     max_weight_mib: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None and math.isnan(value):
+                option = name.removesuffix("_ms").removesuffix("_mib").replace("_", "-")
+                raise InputError(f"--{option} nan: must be a number")
 
     @property
     def stated(self) -> bool:

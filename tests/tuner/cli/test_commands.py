@@ -15,7 +15,9 @@ from onnx import numpy_helper
 from tiny_detectors import build_detector, write_calibration, write_dataset
 
 from tuner.cli.app import main
+from tuner.launch import launch
 from tuner.results.loaded import load_run
+from tuner.study.study_file import read_study
 from tuner.terminal.console import BAD_INPUT, ENVIRONMENT, guarded
 
 StudyFile = Callable[..., Path]
@@ -188,6 +190,15 @@ def test_usage_errors_are_one_line_of_any_length(tuner: Tuner, arguments: tuple[
 def test_no_command_at_all_shows_the_help(tuner: Tuner) -> None:
     done = tuner()
     assert done.returncode == 2 and "Usage:" in done.stdout and not done.stderr
+
+
+def test_a_page_and_a_budget_that_cannot_be_are_refused(tuner: Tuner, study_file: StudyFile, tmp_path: Path) -> None:
+    run = launch(read_study(study_file(search={"trials": 2})), tmp_path / "run").path
+    assert_refused(tuner("report", run, "--out", tmp_path), "is a folder; name the file of the page")
+    assert_refused(tuner("report", run, "--out", tmp_path / "no" / "page.html"), "its folder does not exist")
+    for option in ("--max-drop", "--max-latency", "--max-weight"):
+        assert_refused(tuner("front", run, option, "nan"), f"{option} nan: must be a number")
+    assert not (tmp_path / "no").exists()
 
 
 def test_a_name_in_a_model_does_not_drive_the_terminal(tuner: Tuner, tmp_path: Path) -> None:

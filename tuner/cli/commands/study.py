@@ -217,6 +217,11 @@ def report(
     from tuner.results.loaded import load_run
     from tuner.results.reporting import report_page, write_report_of
 
+    if out is not None and out != Path("-"):
+        if out.is_dir():
+            raise InputError(f"--out {str(out)!r}: is a folder; name the file of the page")
+        if not out.parent.is_dir():
+            raise InputError(f"--out {str(out)!r}: its folder does not exist; make it first")
     loaded = load_run(run)
     if out is None and not os.access(run, os.W_OK):
         if sys.stdout.isatty():
