@@ -161,7 +161,9 @@ class Descriptor:
 
 def _arrived(sent: Any) -> int:
     number: int = sent.detach()
-    return number
+    if number > 2:
+        return number
+    return os.dup(number)  # it may be about to give its own stderr another file
 
 
 def calling() -> Answering:

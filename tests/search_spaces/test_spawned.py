@@ -31,6 +31,11 @@ def writing(number: int):
     return functools.partial(os.write, number)
 
 
+def redirected(number: int):
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    return functools.partial(os.write, number)
+
+
 @pytest.fixture
 def spawned() -> Iterator[Spawned]:
     with Spawned("building", calling) as process:
@@ -91,6 +96,12 @@ def test_an_open_file_arrives_whatever_the_temporary_folder_is_called(
     assert os.read(reader, 9) == b"heard"
     os.close(reader)
     os.close(writer)
+
+
+def test_a_process_keeps_the_stderr_that_it_was_given_beside_its_own(capfd: pytest.CaptureFixture[str]) -> None:
+    with Spawned("building", redirected, lambda: (Descriptor(2),)) as process:
+        process.ask(b"heard", seconds=60)
+    assert capfd.readouterr().err == "heard"
 
 
 def test_it_ends_with_a_parent_that_was_killed(tmp_path: Path) -> None:
