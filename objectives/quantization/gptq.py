@@ -23,8 +23,8 @@ DAMPING = 0.01  # of the mean diagonal, as in the paper
 LEAF = 16  # columns that are gone through one by one
 
 
-class Moments:
-    """Running sums over the columns that a layer reads.
+class Means:
+    """Running sum over the columns that a layer reads: all that correcting a bias asks for.
 
     Args:
         groups: Convolution groups.
@@ -32,9 +32,36 @@ class Moments:
     """
 
     def __init__(self, groups: int, width: int) -> None:
-        self._second = np.zeros((groups, width, width), np.float32)
         self._first = np.zeros((groups, width))
         self._count = 0
+
+    def add(self, columns: NDArray[np.float32]) -> None:
+        """Adds columns ``(groups, positions, K)``."""
+        self._first += columns.sum(axis=1, dtype=np.float64)
+        self._count += columns.shape[1]
+
+    @property
+    def finite(self) -> bool:
+        """Whether every input was."""
+        return bool(np.isfinite(self._first).all())
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """Mean column, ``(groups, K)``."""
+        return self._first / self._count
+
+
+class Moments(Means):
+    """Running sums over the columns that a layer reads, and over their products.
+
+    Args:
+        groups: Convolution groups.
+        width: K, the elements of one column.
+    """
+
+    def __init__(self, groups: int, width: int) -> None:
+        super().__init__(groups, width)
+        self._second = np.zeros((groups, width, width), np.float32)
 
     def add(self, columns: NDArray[np.float32]) -> None:
         """Adds columns ``(groups, positions, K)``."""
@@ -42,18 +69,12 @@ class Moments:
             ssyrk(1.0, columns[0], beta=1.0, c=self._second[0].T, trans=1, overwrite_c=1)
         else:
             self._second += columns.transpose(0, 2, 1) @ columns
-        self._first += columns.sum(axis=1, dtype=np.float64)
-        self._count += columns.shape[1]
+        super().add(columns)
 
     @property
     def finite(self) -> bool:
         """Whether every input was."""
         return bool(np.isfinite(self._second).all())
-
-    @property
-    def mean(self) -> NDArray[np.float64]:
-        """Mean column, ``(groups, K)``."""
-        return self._first / self._count
 
     def activity(self, centred: bool) -> Activity:
         """The second moments, about the mean or about 0, ordered and factored."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import onnx
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from objectives.quantization.calibration import UNREACHED
 from objectives.quantization.columns import Geometry, as_rows, from_rows, read_columns, read_geometry
-from objectives.quantization.gptq import Moments
+from objectives.quantization.gptq import Means, Moments
 from objectives.quantization.grid import code_type
 from objectives.quantization.scales import Sharing
 from objectives.quantization.stages import lowest, split_stages, with_weights
@@ -55,7 +55,7 @@ class _Activity(Protocol):
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
 
 
-class _Moments(Protocol):
+class _Means(Protocol):
     def add(self, columns: NDArray[np.float32]) -> None: ...
 
     @property
@@ -64,6 +64,9 @@ class _Moments(Protocol):
     @property
     def mean(self) -> NDArray[np.float64]: ...
 
+
+@runtime_checkable
+class _Moments(_Means, Protocol):
     def activity(self, centred: bool) -> _Activity: ...
 
 
@@ -106,14 +109,24 @@ def recover(
         by_geometry: dict[Geometry, list[str]] = {}
         for key, (layer, _) in stage.items():
             by_geometry.setdefault(read_geometry(layer, nodes[layer.name]), []).append(key)
-        for part in _parts(by_geometry, stage):
-            moments = _collect(graph, model, images(), part, threads, make)
+        searched = {
+            geometry: any(settings.method_for(stage[key][1]) == "gptq" for key in keys)
+            for geometry, keys in by_geometry.items()
+        }
+
+        def begin(geometry: Geometry, width: int, searched: dict[Geometry, bool] = searched) -> _Means:
+            return make(geometry.groups, width) if searched[geometry] else Means(geometry.groups, width)
+
+        for part in _parts(by_geometry, stage, searched):
+            moments = _collect(graph, model, images(), part, threads, begin)
             for geometry in part:
                 held = moments.pop(geometry)
-                activity = cache(held.activity)  # layers that read the same columns share its factor
+                # Layers that read the same columns share its factor.
+                activity = cache(held.activity) if isinstance(held, _Moments) else None
                 for key in by_geometry[geometry]:
                     layer, fmt = stage[key]
-                    found[key] = _solve(graph, layer, fmt, settings, held.mean, activity, nodes[layer.name])
+                    search = activity if settings.method_for(fmt) == "gptq" else None
+                    found[key] = _solve(graph, layer, fmt, settings, held.mean, search, nodes[layer.name])
                     if progress:
                         progress(len(found))
         if settings.sequential > 1:
@@ -138,14 +151,16 @@ def _width(geometry: Geometry, layer: Layer) -> int:
 
 
 def _parts(
-    by_geometry: Mapping[Geometry, Sequence[str]], unique: Mapping[str, tuple[Layer, Format]]
+    by_geometry: Mapping[Geometry, Sequence[str]],
+    unique: Mapping[str, tuple[Layer, Format]],
+    searched: Mapping[Geometry, bool],
 ) -> Iterator[dict[Geometry, int]]:
-    """``{geometry: K}`` of each pass, so that the moments fit the budget."""
+    """``{geometry: K}`` of each pass, so that the moments of those that are `searched` fit the budget."""
     part: dict[Geometry, int] = {}
     held = 0
     for geometry, keys in by_geometry.items():
         width = _width(geometry, unique[keys[0]][0])
-        size = 4 * geometry.groups * width * width
+        size = 4 * geometry.groups * width * (width if searched[geometry] else 2)
         if part and held + size > _BUDGET:
             yield part
             part, held = {}, 0
@@ -161,8 +176,8 @@ def _collect(
     images: Iterable[NDArray[np.float32]],
     part: Mapping[Geometry, int],
     threads: int,
-    make: Callable[[int, int], _Moments],
-) -> dict[Geometry, _Moments]:
+    begin: Callable[[Geometry, int], _Means],
+) -> dict[Geometry, _Means]:
     probe = onnx.ModelProto()
     probe.CopyFrom(without_plugins(model))
     tensors = {geometry.tensor for geometry in part} - {graph.input}
@@ -172,7 +187,7 @@ def _collect(
     )
     if not tensors:
         probe.graph.output.extend(without_plugins(graph.model).graph.output)
-    moments = {geometry: make(geometry.groups, width) for geometry, width in part.items()}
+    moments = {geometry: begin(geometry, width) for geometry, width in part.items()}
     count, reached = 0, set[Geometry]()
     with OnnxRuntimeRunner(probe.SerializeToString(), threads=threads) as runner:
         for count, image in enumerate(images, 1):
@@ -199,7 +214,7 @@ def _solve(
     fmt: Format,
     settings: WeightSettings,
     mean: NDArray[np.float64],
-    activity: Callable[[bool], _Activity],
+    activity: Callable[[bool], _Activity] | None,
     node: onnx.NodeProto,
 ) -> Recovered:
     weight = np.asarray(graph.initializers[layer.weight], dtype=np.float32)
@@ -207,7 +222,7 @@ def _solve(
     correctable = can_shift(graph, layer, node)
     rows = np.asarray(as_rows(weight, layer), dtype=np.float32)
     final = plain
-    if settings.method != "bias":
+    if activity is not None:
         first, sharing = scales_as_rows(plain, layer)
         codes, scale = activity(correctable).search(rows, first, sharing, plain.number)
         final = replace(

@@ -25,8 +25,8 @@ class WeightSettings:
 
     Attributes:
         method: ``rtn``: round to nearest; ``bias``: and correct the bias by the mean error; ``gptq``: codes and scales
-            of the least output error on calibration images, with a corrected bias; ``auto``: gptq for 4 bits, rtn for
-            8, where it loses nothing (`NumberSpec.recovered`).
+            of the least output error on calibration images, with a corrected bias; ``auto``: gptq for 4 bits
+            (`NumberSpec.recovered`), rtn for 8.
         granularity: Elements that share a scale.
         block_size: Input channels of one block, of formats that leave it open.
         device: Who solves gptq: ``cpu``, by NumPy, or a PyTorch device such as ``cuda``; the same within rounding.
@@ -40,6 +40,12 @@ class WeightSettings:
     device: str = "cpu"
     sequential: int = 1
 
+    def method_for(self, fmt: Format) -> str:
+        """What a format's weights are quantized by: the method, or what ``auto`` takes for it."""
+        if self.method != "auto":
+            return self.method
+        return "gptq" if fmt.weight.recovered else "rtn"
+
     def recovers(self, layer: Layer, fmt: Format) -> bool:
         """Whether the weight's codes come from `recovery` and not from plain rounding.
 
@@ -48,7 +54,7 @@ class WeightSettings:
         """
         number = fmt.weight
         gains = number.is_integer or number.recovered
-        wanted = gains and (self.method in ("bias", "gptq") or (self.method == "auto" and number.recovered))
+        wanted = gains and self.method_for(fmt) != "rtn"
         return wanted and layer.op in PRODUCTS and len(layer.weight_shape) <= (4 if layer.op == "Conv" else 2)
 
     def blocks(self, layer: Layer, fmt: Format) -> bool:

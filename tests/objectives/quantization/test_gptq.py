@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from objectives.quantization.gptq import Activity, Moments, output_error
+from objectives.quantization.gptq import Activity, Means, Moments, output_error
 from objectives.quantization.scales import Sharing
 from objectives.quantization.weights import WeightSettings
 from search_spaces.errors import InputError
@@ -124,3 +124,16 @@ def test_a_device_that_is_not_there() -> None:
 
     with pytest.raises(InputError, match=r"weights.device: 'cuda' is not there \(.*\); choose cpu"):
         check_device(WeightSettings(device="cuda").device)
+
+
+def test_means_are_those_of_the_moments() -> None:
+    random = np.random.default_rng(0)
+    means, moments = Means(2, 5), Moments(2, 5)
+    for _ in range(3):
+        columns = random.normal(size=(2, 7, 5)).astype(np.float32)
+        means.add(columns)
+        moments.add(columns)
+    np.testing.assert_array_equal(means.mean, moments.mean)
+    assert means.finite
+    means.add(np.full((2, 1, 5), np.nan, np.float32))
+    assert not means.finite

@@ -263,6 +263,21 @@ def test_a_corrected_bias_takes_up_the_mean_error_of_rounding(room: Room) -> Non
     assert error[0] < error[1]
 
 
+def test_a_format_that_is_searched_beside_one_that_is_not_changes_neither(room: Room) -> None:
+    by_method = {method: WeightSettings(method, block_size=8) for method in ("auto", "bias", "gptq")}
+    assert [by_method["auto"].method_for(FORMATS[name]) for name in ("w4a16", "int8")] == ["gptq", "rtn"]
+    found = {
+        method: recover(room.graph, lambda: iter(room.batches), room.pairs, settings)
+        for method, settings in by_method.items()
+    }
+    for key, entry in found["gptq"].items():
+        np.testing.assert_array_equal(found["auto"][key].weight.codes, entry.weight.codes)
+        if entry.shift is None:
+            assert found["bias"][key].shift is None
+        else:  # what both shift by is the mean input times what is left of the weight, of sums taken the same way
+            assert found["bias"][key].shift is not None and found["bias"][key].shift.shape == entry.shift.shape
+
+
 def test_three_bits_are_codes_of_four(room: Room) -> None:
     settings = WeightSettings("gptq", block_size=8)
     three = dataclasses.replace(Number.INT4, name="int3", least=-4.0, largest=3.0)
