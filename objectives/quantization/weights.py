@@ -15,7 +15,7 @@ from search_spaces.errors import InputError, nearest
 from search_spaces.formats import Format, Granularity, NumberSpec
 from search_spaces.layers import Layer
 
-METHODS = ("auto", "rtn", "bias", "gptq")
+METHODS = ("auto", "rtn", "bias", "gptq", "corrected")
 _FP16 = np.finfo(np.float16)
 
 
@@ -26,7 +26,7 @@ class WeightSettings:
     Attributes:
         method: ``rtn``: round to nearest; ``bias``: and correct the bias by the mean error; ``gptq``: codes and scales
             of the least output error on calibration images, with a corrected bias; ``auto``: gptq for 4 bits
-            (`NumberSpec.recovered`), rtn for 8.
+            (`NumberSpec.recovered`), rtn for 8; ``corrected``: gptq for 4 bits, bias for 8.
         granularity: Elements that share a scale.
         block_size: Input channels of one block, of formats that leave it open.
         device: Who solves gptq: ``cpu``, by NumPy, or a PyTorch device such as ``cuda``; the same within rounding.
@@ -41,10 +41,11 @@ class WeightSettings:
     sequential: int = 1
 
     def method_for(self, fmt: Format) -> str:
-        """What a format's weights are quantized by: the method, or what ``auto`` takes for it."""
-        if self.method != "auto":
+        """What a format's weights are quantized by: the method, or what it takes for them."""
+        of_eight_bits = {"auto": "rtn", "corrected": "bias"}.get(self.method)
+        if of_eight_bits is None:
             return self.method
-        return "gptq" if fmt.weight.recovered else "rtn"
+        return "gptq" if fmt.weight.recovered else of_eight_bits
 
     def recovers(self, layer: Layer, fmt: Format) -> bool:
         """Whether the weight's codes come from `recovery` and not from plain rounding.

@@ -23,6 +23,8 @@ class RuntimeSettings(BaseModel):
     builder_keys: ClassVar[tuple[str, ...]] = ()
     #: Keys that hold paths.
     path_keys: ClassVar[tuple[str, ...]] = ()
+    #: How weights are quantized where nobody says, of `quantization.weights.METHODS`.
+    weights_method: ClassVar[str] = "auto"
 
     name: Text
     threads: Positive = 1

@@ -84,7 +84,7 @@ def materialize(
     calibration: str | Path | None = None,
     calibration_images: int | None = None,
     method: str = "percentile",
-    weights: str = "auto",
+    weights: str | None = None,
     granularity: str = "auto",
     by: str = "onnx",
     runtime: str = DEFAULT_RUNTIME,
@@ -107,7 +107,7 @@ def materialize(
         calibration: List or folder of calibration images, or data yaml.
         calibration_images: So many of them.
         method: How ranges are found: ``max``, ``percentile``, ``entropy`` or ``mse``.
-        weights: ``auto``, ``rtn``, ``bias`` or ``gptq``.
+        weights: ``auto``, ``corrected``, ``rtn``, ``bias`` or ``gptq``; None: what the runtime gains by.
         granularity: Of the scales: ``auto``, ``per_tensor``, ``per_channel`` or ``block``.
         by: ``onnx``, or ``torch``: ModelOpt's quantizers on a checkpoint, exported.
         runtime: What the file is for.
@@ -141,8 +141,8 @@ def materialize(
     if data is None and calibration is None:
         raise InputError("no calibration images: give --calibration LIST, or --data DATA.yaml")
     source = Path(calibration) if calibration is not None else data_yaml_in(Path(data or ""))
-    settings = WeightSettings(weights, Granularity(granularity))
     target = open_runtime(parse_settings({"name": RUNTIMES.check(runtime)}))
+    settings = WeightSettings(weights or target.settings.weights_method, Granularity(granularity))
     dialect = target.dialect(runtime_version, compute_capability)
     graph = ModelGraph(onnx_file(model, head=head, image_size=image_size, runtime=target), image_size=image_size)
     target.check_operators(graph)

@@ -106,7 +106,7 @@ class WeightsSection(Section):
     each quantized for the inputs that the weights of the stages before it leave; 1 is off.
     """
 
-    method: Literal["auto", "rtn", "bias", "gptq"] = "auto"
+    method: Literal["auto", "rtn", "bias", "gptq", "corrected"] = "auto"
     images: Positive = 32
     granularity: Literal["auto", "per_tensor", "per_channel", "block"] = "auto"
     block_size: Positive = 32
@@ -268,6 +268,19 @@ class StudyConfig(Section):
         if not wanted or wanted == list(DEFAULT_METRICS):
             return study
         return {**study, "data": {**data, "metrics": list(dict.fromkeys([*usual, *wanted]))}}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_weights(cls, study: Any) -> Any:
+        """Weights by what the runtime gains by, where the study does not say; the run's own file then says it."""
+        if not isinstance(study, dict):
+            return study
+        weights, runtime = study.get("weights", {}), study.get("runtime", {})
+        name = runtime.get("name") if isinstance(runtime, dict) else getattr(runtime, "name", None)
+        if name not in RUNTIMES.names() or not isinstance(weights, dict) or "method" in weights:
+            return study
+        method = RUNTIMES.get(name).settings_type.weights_method
+        return {**study, "weights": {**weights, "method": method}} if method != "auto" else study
 
     @model_validator(mode="after")
     def _check(self) -> StudyConfig:

@@ -30,7 +30,8 @@ MEANINGS: dict[str, str] = {
     "calibration.images": "So many images of the list, from its beginning; left out: all.",
     "calibration.method": "How a range follows from the values seen; `auto` tries all on the whole model.",
     "weights": "How weights are quantized.",
-    "weights.method": "Rounding, rounding with corrected biases, or GPTQ; `auto`: GPTQ for 4 bits, rounding for 8.",
+    "weights.method": "Rounding, rounding with corrected biases (`bias`), or GPTQ; `auto`: GPTQ for 4 bits, rounding "
+    "for 8; `corrected`: GPTQ for 4 bits, `bias` for 8. Left out: `corrected` on OpenVINO, else `auto`.",
     "weights.images": "Calibration images that tell GPTQ and bias correction what a layer reads.",
     "weights.granularity": "What shares a scale; `auto`: per channel for 8 bits, blocks for 4.",
     "weights.block_size": "Input channels of a block, where a format does not fix it.",

@@ -263,19 +263,22 @@ def test_a_corrected_bias_takes_up_the_mean_error_of_rounding(room: Room) -> Non
     assert error[0] < error[1]
 
 
-def test_a_format_that_is_searched_beside_one_that_is_not_changes_neither(room: Room) -> None:
-    by_method = {method: WeightSettings(method, block_size=8) for method in ("auto", "bias", "gptq")}
-    assert [by_method["auto"].method_for(FORMATS[name]) for name in ("w4a16", "int8")] == ["gptq", "rtn"]
-    found = {
-        method: recover(room.graph, lambda: iter(room.batches), room.pairs, settings)
-        for method, settings in by_method.items()
-    }
-    for key, entry in found["gptq"].items():
-        np.testing.assert_array_equal(found["auto"][key].weight.codes, entry.weight.codes)
-        if entry.shift is None:
-            assert found["bias"][key].shift is None
-        else:  # what both shift by is the mean input times what is left of the weight, of sums taken the same way
-            assert found["bias"][key].shift is not None and found["bias"][key].shift.shape == entry.shift.shape
+@pytest.mark.parametrize(("method", "eight"), [("auto", "rtn"), ("corrected", "bias"), ("gptq", "gptq")])
+def test_formats_of_four_and_eight_bits_side_by_side_are_what_each_is_alone(
+    room: Room, method: str, eight: str
+) -> None:
+    settings, int8 = WeightSettings(method, block_size=8), FORMATS["int8"]
+    assert [settings.method_for(fmt) for fmt in (W4, int8)] == ["gptq", eight]
+    pairs = [(layer, fmt) for layer, _ in room.pairs for fmt in (W4, int8) if settings.recovers(layer, fmt)]
+    both = recover(room.graph, lambda: iter(room.batches), pairs, settings)
+    alone = dict(room.found)
+    if eight != "rtn":
+        known = [(layer, int8) for layer, _ in room.pairs]
+        alone |= recover(room.graph, lambda: iter(room.batches), known, WeightSettings(eight, block_size=8))
+    assert both.keys() == alone.keys() and any(entry.shift is not None for entry in both.values())
+    for key, entry in both.items():
+        np.testing.assert_array_equal(entry.weight.codes, alone[key].weight.codes)
+        np.testing.assert_array_equal(entry.shift, alone[key].shift)
 
 
 def test_three_bits_are_codes_of_four(room: Room) -> None:

@@ -36,6 +36,25 @@ def test_every_key_has_a_default_but_the_required_ones(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("runtime", "weights", "expected"),
+    [
+        ("openvino", {}, "corrected"),
+        ("openvino", {"images": 8}, "corrected"),
+        ("openvino", {"method": "auto"}, "auto"),  # what runs from before have in their files
+        ("onnxruntime-cpu", {}, "auto"),
+    ],
+)
+def test_weights_that_nobody_asked_for_are_what_the_runtime_gains_by(
+    tmp_path: Path, runtime: str, weights: dict[str, object], expected: str
+) -> None:
+    config = read_study(write(tmp_path, runtime={"name": runtime}, weights=weights))
+    assert config.weights.method == expected
+    run = tmp_path / "run.yaml"
+    run.write_text(write_study(config, tmp_path))
+    assert read_study(run).weights == config.weights
+
+
+@pytest.mark.parametrize(
     ("changes", "parts"),
     [
         ({"serach": {}}, ["serach: unknown key", "did you mean 'search'?"]),

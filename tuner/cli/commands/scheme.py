@@ -66,8 +66,13 @@ def materialize(
     uniform: Uniform = None,
     scheme: Annotated[Path | None, typer.Option("--scheme", metavar="FILE", help="A scheme.json.")] = None,
     weights: Annotated[
-        str, typer.Option("--weights", metavar="auto|rtn|bias|gptq", help="How weights are quantized.")
-    ] = "auto",
+        str | None,
+        typer.Option(
+            "--weights",
+            metavar="auto|rtn|bias|gptq|corrected",
+            help="How weights are quantized; by the runtime if not.",
+        ),
+    ] = None,
     granularity: Annotated[
         str, typer.Option("--granularity", metavar="auto|per_tensor|per_channel|block", help="Of the weights' scales.")
     ] = "auto",
