@@ -256,6 +256,22 @@ def test_a_materialized_graph_suits_the_tensorrt_that_is_named(
     assert refused.returncode == 2 and "do not depend on it" in refused.stderr
 
 
+@pytest.mark.parametrize(
+    ("runtime", "weights", "corrected"),
+    [("openvino", (), True), ("openvino", ("--weights", "auto"), False), ("onnxruntime-cpu", (), False)],
+)
+def test_biases_are_corrected_where_the_runtime_gains_by_it(
+    tuner: Tuner, tmp_path: Path, runtime: str, weights: tuple[str, ...], corrected: bool
+) -> None:
+    pytest.importorskip("openvino", reason="needs the openvino extra")
+    model = build_detector(tmp_path / "m.onnx")
+    images = ("--calibration", write_calibration(tmp_path, 1), "--out", tmp_path / "q.onnx")
+    done = tuner("materialize", model, "--uniform", "int8", *images, "--runtime", runtime, *weights)
+    assert done.returncode == 0, done.stderr
+    names = [tensor.name for tensor in onnx.load(tmp_path / "q.onnx").graph.initializer]
+    assert any(name.endswith("_bias_corrected") for name in names) is corrected
+
+
 def test_layers_that_cannot_have_blocks_are_named(tuner: Tuner, tmp_path: Path) -> None:
     model = build_detector(tmp_path / "m.onnx")
     images = ("--calibration", write_calibration(tmp_path, 1), "--out", tmp_path / "q.onnx", "--weights", "rtn")
