@@ -44,6 +44,9 @@ class Scheme:
         average_weight_bits: Bits of a weight on average.
         recommended: Whether it is the one to start from.
         summary: Its formats in words.
+        nearest: Whether no scheme surely keeps the budget, and this one comes nearest.
+        folded_under: Trial of the member beside which noise leaves this one no advantage; None of those that the report
+            shows.
     """
 
     trial: int
@@ -57,6 +60,8 @@ class Scheme:
     average_weight_bits: float
     recommended: bool
     summary: str
+    nearest: bool = False
+    folded_under: int | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,10 @@ class Run:
 
     @property
     def front(self) -> list[Scheme]:
-        """The Pareto front, fastest (or smallest) first; empty before anything is scored."""
+        """The Pareto front, fastest (or smallest) first; empty before anything is scored.
+
+        Members that noise cannot tell from another one are marked by `Scheme.folded_under`; the report leaves them out.
+        """
         reference, wanted = self.loaded.reference, self.loaded.config.objective_set
         if reference is None:
             return []
@@ -92,7 +100,7 @@ class Run:
 
     @property
     def recommended(self) -> Scheme | None:
-        """The member to start from; None where the front is empty."""
+        """The member to start from; None where none surely keeps the budget."""
         return next((scheme for scheme in self.front if scheme.recommended), None)
 
     def front_frame(self) -> pandas.DataFrame:
@@ -136,6 +144,8 @@ def _scheme(entry: Mapping[str, Any], accuracy: str, reference_ms: float) -> Sch
         average_weight_bits=entry["average_weight_bits"],
         recommended=entry["recommended"],
         summary=entry["summary"],
+        nearest=entry["nearest"],
+        folded_under=entry["folded_under"],
     )
 
 

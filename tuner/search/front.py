@@ -52,16 +52,43 @@ def front_of(
 
     Args:
         records: All trials.
-        objectives: Of the study; a scheme that breaks one of their bounds is left out.
+        objectives: Of the study; a scheme that breaks one of their bounds is left out. Where no quantized scheme keeps
+            `max_drop`, the one that comes nearest to it stands in the front too.
         reference: Scores of the unquantized model.
         rescores: ``{allocation digest: rescore}``, as far as there are any: these figures then decide, among the
             schemes that have them and those of the measured front that do not yet.
     """
-    objectives = objectives.against(reference)
+    unquantized = objectives.maximised.value(reference)
+    contenders = _contenders(records, objectives.against(reference), reference, rescores or {})
+    answer = recommend(contenders, objectives, unquantized)
+    if answer is None and objectives.max_drop is not None:  # nothing keeps the drop: who comes nearest?
+        others = _contenders(records, objectives, reference, rescores or {})
+        answer = recommend(others, objectives, unquantized)
+        kept = {each.trial for each in contenders} | ({answer.trial} if answer is not None else set())
+        contenders = [each for each in others if each.trial in kept]
+    named = next((each for each in contenders if answer is not None and each.trial == answer.trial), None)
+    folded = fold(contenders, objectives, named)
+    shown = [each for each in contenders if each.trial not in folded]
+    bend = _bend(shown, objectives, reference)
+    return [
+        replace(
+            each.member,
+            recommended=each is named and answer is not None and answer.kept,
+            nearest=each is named and answer is not None and not answer.kept,
+            folded_under=folded.get(each.trial),
+            knee=each is bend,
+        )
+        for each in contenders
+    ]
+
+
+def _contenders(
+    records: Sequence[TrialRecord], objectives: ObjectiveSet, reference: Scores, rescores: Mapping[str, Rescore]
+) -> list[Contender]:
+    """The schemes that keep all bounds and that no other dominates, by their latest figures, the cheapest first."""
     candidates = feasible(records, objectives)
     if not candidates:
         return []
-    rescores = rescores or {}
     measured = _points([r.scores for r in candidates if r.scores], objectives, reference)
     # A scheme that only its luck keeps apart from the front must not take the place of one that was measured again.
     eligible = [
@@ -69,30 +96,23 @@ def front_of(
         for record, best in zip(candidates, pareto(measured), strict=True)
         if best or record.allocation.digest in rescores
     ]
-    latest = [settled(member, reference, objectives.maximised) for member in eligible]
-    kept = [index for index, scores in enumerate(latest) if objectives.feasible(scores)]
+    latest = [Contender(member, settled(member, reference, objectives.maximised)) for member in eligible]
+    kept = [each for each in latest if objectives.feasible(each.scores)]
     if not kept:
         return []
-    points = _points([latest[i] for i in kept], objectives, reference)
-    accuracy, cost = objectives.accuracy, objectives.objectives.index(objectives.axis)
+    points = _points([each.scores for each in kept], objectives, reference)
     best = pareto(points)
-    order = [row for row in np.argsort(points[:, cost], kind="stable") if best[row]]
-    contenders = [Contender(eligible[kept[row]], latest[kept[row]]) for row in order]
-    answer = recommend(contenders, objectives, objectives.maximised.value(reference))
-    named = next((each for each in contenders if answer is not None and each.trial == answer.trial), None)
-    folded = fold(contenders, objectives, named)
-    shown = [row for row, each in zip(order, contenders, strict=True) if each.trial not in folded]
-    bend = knee(points[shown][:, [cost, accuracy]])
-    return [
-        replace(
-            each.member,
-            recommended=each is named and answer is not None and answer.kept,
-            nearest=each is named and answer is not None and not answer.kept,
-            folded_under=folded.get(each.trial),
-            knee=bend is not None and bool(row == shown[bend]),
-        )
-        for row, each in zip(order, contenders, strict=True)
-    ]
+    order = np.argsort(points[:, objectives.objectives.index(objectives.axis)], kind="stable")
+    return [kept[row] for row in order if best[row]]
+
+
+def _bend(shown: Sequence[Contender], objectives: ObjectiveSet, reference: Scores) -> Contender | None:
+    """The contender at the knee, if there is one."""
+    if not shown:
+        return None
+    points = _points([each.scores for each in shown], objectives, reference)
+    row = knee(points[:, [objectives.objectives.index(objectives.axis), objectives.accuracy]])
+    return None if row is None else shown[row]
 
 
 def recommendation(

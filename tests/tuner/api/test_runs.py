@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -15,6 +16,7 @@ from optuna import visualization
 
 import tuner
 from tuner.results.loaded import load_run
+from tuner.search.records import Rescore
 
 StudyFile = Callable[..., Path]
 
@@ -38,6 +40,24 @@ def test_a_run_is_read_as_frozen_objects(run: tuner.Run, tmp_path: Path) -> None
     with pytest.raises(AttributeError):
         run.front[0].drop = 0.0  # type: ignore[misc]
     assert run.recommended in run.front
+
+
+def test_members_that_noise_cannot_tell_apart_are_marked(run: tuner.Run) -> None:
+    assert all(scheme.folded_under is None for scheme in run.front), "a replay has no noise"
+    rescores = {}
+    for member in run.loaded.front:
+        scores = member.record.scores
+        assert scores is not None
+        ratio = scores.latency_ms / run.reference.latency_ms
+        change = scores.metrics["map_50_95"] - run.reference.metrics["map_50_95"]
+        rescores[member.record.allocation.digest] = Rescore(
+            scores.accuracy, None, change, (-0.5, 0.5), ratios=(ratio,), ratio_intervals=((0.01, 2.0),)
+        )
+    noisy = tuner.Run(run.path, replace(run.loaded, rescores=rescores))
+    shown = [scheme for scheme in noisy.front if scheme.folded_under is None]
+    assert len(shown) == 1 < len(noisy.front)
+    assert {scheme.folded_under for scheme in noisy.front} == {None, shown[0].trial}
+    assert shown[0].nearest and noisy.recommended is None, "half a mAP may be lost"
 
 
 def test_a_scheme_is_exported(run: tuner.Run, tmp_path: Path) -> None:

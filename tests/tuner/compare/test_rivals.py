@@ -144,7 +144,7 @@ def test_failures_alone_are_an_error_too(package: Path) -> None:
         (("nncf:accuracy-control:-1",), ("must be points of mAP, e.g. nncf:accuracy-control:0.2",)),
         (("nncf:accuracy-control:nan",), ("must be points of mAP, e.g. nncf:accuracy-control:0.2",)),
         (("autoquantize:eight",), ("autoquantize:eight: must be a number of bits",)),
-        (("autoquantize:99",), ("--bits 99: must lie above 8",)),
+        (("autoquantize:99",), ("autoquantize:99: must lie above 8",)),
         (("ultralytics-qat",), ("ultralytics-qat '': no such file", "yolo train quantize=8")),
         (("ultralytics-qat:none.pt",), ("ultralytics-qat 'none.pt': no such file",)),
         (("ultralytics-int8",), ("ultralytics-int8: Ultralytics exports a checkpoint; name the .pt of", "m.onnx")),
@@ -164,8 +164,8 @@ def test_what_cannot_be_asked_is_refused(package: Path, asked: tuple[str, ...], 
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (("--modelopt", "int9:max"), "ModelOpt ONNX 'int9': is not one of int8, fp8; did you mean"),
-        (("--bits", "99"), "--bits 99: must lie above 8"),
+        (("modelopt:int9:max",), "ModelOpt ONNX 'int9': is not one of int8, fp8; did you mean"),
+        (("autoquantize:99",), "autoquantize:99: must lie above 8"),
         (("refusing", "ort-static", "--calibration-images", "4"), "ort-static: takes at most 3 images"),
     ],
 )

@@ -105,6 +105,21 @@ def test_constraints_hold_for_the_figures_measured_again() -> None:
         assert (2 in numbers, 1 in numbers) == (bound != "min_map", bound != "max_latency_ms")
 
 
+def test_where_nothing_keeps_the_drop_the_nearest_is_named_beside_the_unquantized() -> None:
+    records = [replace(RECORDS[0], allocation=Allocation.of({"l0": "fp16"})), *RECORDS[1:]]
+    bounded = ObjectiveSet.of(TWO.names, {"max_drop": 0.2})
+    members = front_of(records, bounded, REFERENCE)
+    assert [(m.record.number, m.nearest, m.recommended) for m in members] == [(1, True, False), (0, False, False)]
+    answer = recommendation(members, REFERENCE, bounded)
+    assert answer is not None and answer.trial == 1 and "The nearest is trial 1" in answer.sentence(bounded)
+    alone = front_of(records[1:], bounded, REFERENCE)
+    assert [(m.record.number, m.nearest) for m in alone] == [(1, True)], "the unquantized scheme need not be there"
+    tight = ObjectiveSet.of(TWO.names, {"max_drop": 0.2, "max_latency_ms": 55.0})
+    assert [m.record.number for m in front_of(records, tight, REFERENCE) if m.nearest] == [2], "other bounds hold"
+    enough = ObjectiveSet.of(TWO.names, {"max_drop": 0.6})
+    assert not any(m.nearest for m in front_of(records, enough, REFERENCE))
+
+
 def test_the_knee_is_farthest_below_the_line_between_the_ends() -> None:
     # From (0, 1) to (1, 0): (.5, .4) lies .1 below it, (.2, .3) .5, and (.8, .3) above.
     assert knee(np.array([[0.0, 1.0], [0.2, 0.3], [0.5, 0.4], [1.0, 0.0]])) == 1

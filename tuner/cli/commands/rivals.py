@@ -49,14 +49,6 @@ def rivals(
             show_default=False,
         ),
     ] = None,
-    modelopt: Annotated[
-        list[str] | None,
-        typer.Option("--modelopt", metavar="MODE:METHOD", help="ModelOpt's ONNX quantization, e.g. int8:entropy."),
-    ] = None,
-    bits: Annotated[
-        list[float] | None, typer.Option("--bits", metavar="B", help="ModelOpt's AutoQuantize at B effective bits.")
-    ] = None,
-    inc: Annotated[bool, typer.Option("--inc", help="Intel Neural Compressor's int8 flow.")] = False,
     images: Annotated[int, typer.Option("--calibration-images", min=1, help="The first N of the run's.")] = 32,
 ) -> None:
     """Has other tools quantize the run's model, to compare.
@@ -64,7 +56,7 @@ def rivals(
     Report and dashboard show their answers. Their models, commands and schemes lie in RUN/baselines. What a tool or
     the runtime refuses is told in the table.
 
-    Example: tuner rivals runs/demo modelopt:int8:max ultralytics-int8 ultralytics-qat:best.pt --bits 8 --inc
+    Example: tuner rivals runs/demo modelopt:int8:max ultralytics-int8 autoquantize:8 inc
     """
     from search_spaces.errors import InputError
     from tuner.compare.rivals.asking import ask_rivals
@@ -72,9 +64,7 @@ def rivals(
     from tuner.search.records import Baseline, FailedBaseline
     from tuner.terminal.progress import bar
 
-    names = [*(asked or []), *(f"modelopt:{entry}" for entry in modelopt or [])]
-    names += [f"autoquantize:{budget:g}" for budget in bits or []] + ["inc"] * inc
-    found = ask_rivals(run, names, images, bar)
+    found = ask_rivals(run, asked or [], images, bar)
     _show(load_run(run), found)
     if not any(isinstance(one, Baseline) for one in found):
         raise InputError("; ".join(str(one) for one in found if isinstance(one, FailedBaseline)))

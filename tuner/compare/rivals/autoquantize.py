@@ -33,7 +33,7 @@ class AutoQuantize(Rival):
         most = FORMATS[UNQUANTIZED].weight.bits
         if not least < self.bits < most:
             limits = f"must lie above {least}, the fewest of the run's formats, and below {most}"
-            raise InputError(f"--bits {self.bits:g}: {limits}")
+            raise InputError(f"autoquantize:{self.bits:g}: {limits}")
         checkpoint_path(question.inputs.config)
         require_modelopt("ModelOpt's AutoQuantize")
 
