@@ -16,20 +16,19 @@ from objectives.runtimes.runtime import StudyEvaluator
 from objectives.scores import Scores
 from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
-from tuner.prepare.evaluators import open_evaluator
+from tuner.prepare.evaluators import evaluator_settings, open_evaluator
 from tuner.prepare.images import ensure_images
 from tuner.prepare.linked import Link, open_link, recorded_link
 from tuner.prepare.precision import record_precision
 from tuner.prepare.prepared import PreparedStudy, prepare_study
-from tuner.prepare.probe import ensure_probe
+from tuner.prepare.probe import ensure_probe, unsupported_pairs
 from tuner.results.finalize import finish
-from tuner.results.so_far import write_so_far
-from tuner.samplers.problem import Problem
+from tuner.results.so_far import first_front, write_so_far
 from tuner.search.callbacks import Callback, Callbacks
-from tuner.search.loop import open_trials, queue, read_blocked, score_reference, search
+from tuner.search.loop import begin, open_trials, queue, read_blocked, score_reference, search
 from tuner.search.problem import study_problem
 from tuner.search.progress_view import LiveView
-from tuner.search.seeds import study_seeds
+from tuner.search.seeds import first_seeds, study_seeds
 from tuner.search.session import Session
 from tuner.search.trials import Trials, ended_trials
 from tuner.search.worker_locks import WorkerLocks, open_worker_locks
@@ -201,9 +200,11 @@ def work(path: Path, device: int | None = None) -> None:
         evaluator = stack.enter_context(open_evaluator(inputs, run))
         reference = score_reference(run, evaluator, inputs)
         problem = study_problem(study, reference, study.unsupported.union(read_blocked(run)))
-        session = _open_session(stack, study, problem, locks, evaluator, reference, interrupts, storage)
+        session = _open_session(inputs, run, locks, evaluator, reference, interrupts, storage)
+        session = replace(session, draw=int(locks.worker, 16))
         try:
-            search(replace(session, draw=int(locks.worker, 16)), int(manifest["trials"]))
+            with session.view:
+                search(session, problem, int(manifest["trials"]))
         except Interrupted as error:
             error.way_on = f"its trial is queued again; `tuner worker {path}` joins again"
             raise
@@ -255,8 +256,9 @@ def _work(
         interrupts = stack.enter_context(Interrupts())
         try:
             with interrupts.allowed():
-                if inputs.data is not None:  # the evaluator opens them
+                if inputs.data is not None:  # the evaluator opens all these
                     ensure_images(inputs, run, inputs.data.full.images, steps)
+                    evaluator_settings(inputs, run, steps)
             told = callbacks or Callbacks()
             study, reference = _search(inputs, run, steps, storage, total, workers, start, interrupts, told)
             with interrupts.allowed():
@@ -280,45 +282,58 @@ def _search(
     callbacks: Callbacks,
 ) -> tuple[PreparedStudy, Scores]:
     """Prepares the run and evaluates its trials, here or in worker processes; returns the reference's scores too."""
-    with ExitStack() as stack:
-        locks = stack.enter_context(open_worker_locks(run.workers, inputs.config.storage, inputs.config.name))
+    with open_worker_locks(run.workers, inputs.config.storage, inputs.config.name) as locks:
         with open_evaluator(inputs, run, steps) as evaluator:
             with interrupts.allowed():
                 reference = score_reference(run, evaluator, inputs, steps)
                 ensure_probe(inputs, run, steps, evaluator)
+            session = _open_session(inputs, run, locks, evaluator, reference, interrupts, storage)
+            session = replace(session, callbacks=callbacks)
+            if inputs.data is not None and not run.seeds.exists():  # a replay prepares nothing
+                _begin(session, inputs, total)
+            with interrupts.allowed():
                 study = prepare_study(inputs, run, steps)
                 if study.parts is not None:
                     record_precision(study.parts.materializer, run)
                 with steps("choosing the first schemes", 0):
                     problem = study_problem(study, reference)
                     seeds = study_seeds(study, problem)
-            session = _open_session(stack, study, problem, locks, evaluator, reference, interrupts, storage)
-            session = replace(session, callbacks=callbacks)
             queue(session.trials, locks, seeds)
             if start is None:
-                search(session, total)
+                with session.view:
+                    search(session, problem, total)
         if start is not None:  # the preparing child has ended: each worker has one of its own
-            supervise(session, workers, start, total)
+            with session.view:
+                supervise(session, workers, start, total)
             queue(session.trials, locks, [])
     return study, reference
 
 
+def _begin(session: Session, inputs: Inputs, total: int) -> None:
+    """Evaluates the schemes that need no preparation, so that a front is there before anything long begins."""
+    queue(session.trials, session.locks, first_seeds(inputs))
+    with session.view:
+        if not begin(session, total):
+            return
+    session.view.table()
+    if words := first_front(session.trials.run.path, inputs.graph.layers, total):
+        say(words)
+
+
 def _open_session(
-    stack: ExitStack,
-    study: PreparedStudy,
-    problem: Problem,
+    inputs: Inputs,
+    run: RunFolder,
     locks: WorkerLocks,
     evaluator: StudyEvaluator,
     reference: Scores,
     interrupts: Interrupts,
     storage: RDBStorage,
 ) -> Session:
-    """Opens the trials and their view, which `stack` closes."""
-    run = study.run
-    trials = open_trials(run, inputs=study.inputs, storage=storage, locks=locks, blocked=study.unsupported)
-    view = stack.enter_context(LiveView())
+    """Opens the trials of a run."""
+    blocked = unsupported_pairs(inputs, run)
+    trials = open_trials(run, inputs=inputs, storage=storage, locks=locks, blocked=blocked)
     start = int(read_manifest(run).get("patience_from", 0))
-    return Session(trials, problem, locks, evaluator, reference, interrupts, view, start=start)
+    return Session(trials, locks, evaluator, reference, interrupts, LiveView(), start=start)
 
 
 def _say_link(link: Link) -> None:

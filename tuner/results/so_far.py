@@ -11,8 +11,10 @@ from search_spaces.layers import Layer
 from tuner.results.front_files import write_front
 from tuner.results.loaded import LoadedRun, load_run
 from tuner.results.reporting import write_report_of
+from tuner.search.evaluating import seconds_left
 from tuner.search.records import TrialRecord
 from tuner.search.trials import BLOCKED, INTERRUPTED, UNSTABLE, counted
+from tuner.terminal.progress import duration
 
 #: What kinds of failures mean for the run; any other one is explained by its first message.
 _MEANINGS = {
@@ -51,6 +53,29 @@ def _written(path: Path, layers: Sequence[Layer] | None) -> str:
     return (
         f"front and report of the {done} trials that are done, not measured again yet: {path / 'front.md'}, "
         f"{path / 'report.html'}"
+    )
+
+
+def first_front(path: Path, layers: Sequence[Layer], total: int) -> str:
+    """Writes front and report of the first schemes; returns what a user can do with them, empty where nothing is left.
+
+    Args:
+        path: The run folder.
+        layers: Of its model.
+        total: Trials asked for.
+    """
+    write_so_far(path, layers)
+    loaded = load_run(path)
+    left = total - counted(loaded.records)
+    named = next((m.record.name for m in loaded.front if not m.record.allocation.unquantized), None)
+    if named is None or left <= 0:
+        return ""
+    seconds = seconds_left(loaded.trials.study, left)
+    more = f"{left} more trials" + (f", about {duration(seconds)}" if seconds else "")
+    return (
+        f"first front: {path / 'front.md'}; Ctrl-C ends here and keeps it, "
+        f"`tuner export {path} --trial {named} --out DIR` "
+        f"ships it; else the search prepares itself and goes on ({more})"
     )
 
 

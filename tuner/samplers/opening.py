@@ -31,9 +31,14 @@ def uniform_opening(problem: Problem, sampler: str, schemes: Sequence[Ints]) -> 
     Of many formats, a sampler that learns from the first trial on is spared those that are expected to be both less
     accurate and dearer than another.
     """
-    if len(schemes) <= _UNIFORM or not learns(sampler):
+    if all_uniform(len(schemes), sampler):
         return list(range(len(schemes)))
     return [int(index) for index in nondominated(predicted(problem, np.array(schemes)))]
+
+
+def all_uniform(count: int, sampler: str) -> bool:
+    """Whether so many uniform schemes are all run, whatever priors expect of them."""
+    return count <= _UNIFORM or not learns(sampler)
 
 
 def taught_opening(problem: Problem, schemes: Sequence[Ints]) -> list[int]:

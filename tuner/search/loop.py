@@ -8,27 +8,23 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
-from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage
-from optuna.trial import TrialState
 
 from objectives.objective import milliseconds
-from objectives.objective_set import ObjectiveSet
 from objectives.runtimes.runtime import StudyEvaluator
-from objectives.scores import Failure, Outcome, Scores, Screened, checked
+from objectives.scores import Failure, Scores, checked
 from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
 from search_spaces.reading import record_of
 from search_spaces.unsupported import Unsupported
 from tuner.samplers import make_sampler
-from tuner.search.front import front_of
+from tuner.samplers.problem import Problem
+from tuner.search.evaluating import evaluate_trial, outcome, progress, trial_seconds
 from tuner.search.low_reference import too_low
-from tuner.search.progress_view import LiveView, Progress
+from tuner.search.progress_view import LiveView
 from tuner.search.records import noise_of
-from tuner.search.screening import leaders
 from tuner.search.session import Session
 from tuner.search.stopping import Patience
 from tuner.search.trials import BLOCKED, INTERRUPTED, UNSTABLE, Trials, counted, directions
@@ -40,7 +36,6 @@ from tuner.study.run_folder import RunFolder, read_json, read_text
 from tuner.study.storage import damage_named
 from tuner.terminal.console import say
 from tuner.terminal.progress import Steps, silent
-from tuner.terminal.signals import Interrupted
 
 #: Equal failures in a row that end a study.
 MAX_EQUAL_FAILURES = 5
@@ -83,13 +78,14 @@ def queue(trials: Trials, locks: WorkerLocks, seeds: Sequence[tuple[str, Mapping
         trials.enqueue(seeds)
 
 
-def search(session: Session, total: int) -> None:
+def search(session: Session, problem: Problem, total: int) -> None:
     """Works, alone or beside others, until the study holds `total` trials or there is another reason to end.
 
     The others: its hours are over, its patience is, or the space is empty.
 
     Args:
         session: This worker's part in the study.
+        problem: What its sampler knows before the first trial.
         total: Trials in all, earlier sittings and other workers included.
 
     Raises:
@@ -97,13 +93,12 @@ def search(session: Session, total: int) -> None:
         RepeatedFailureError: The same failure ended five trials in a row.
     """
     trials, locks, interrupts, view = session.trials, session.locks, session.interrupts, session.view
-    config, run, reference = trials.config, trials.run, session.reference
-    settings, draw = config.search, len(trials.study.trials) + session.draw
-    trials.study.sampler = make_sampler(settings.sampler, session.problem, settings.seed, draw, trials.repair_choices)
-    patience = Patience(session.problem, reference, settings.patience, session.start)
+    settings, draw = trials.config.search, len(trials.study.trials) + session.draw
+    trials.study.sampler = make_sampler(settings.sampler, problem, settings.seed, draw, trials.repair_choices)
+    patience = Patience(problem, session.reference, settings.patience, session.start)
     before = _over(trials.study)
     session.callbacks.tell(trials.study)
-    view.update(progress(trials, config, reference, total))
+    view.update(progress(trials, trials.config, session.reference, total))
     while True:
         with interrupts.allowed(), ExitStack() as waiting:
             waiting.enter_context(locks.turn())
@@ -118,35 +113,43 @@ def search(session: Session, total: int) -> None:
             with interrupts.allowed():
                 time.sleep(_WAIT_SECONDS)
             continue
-        trial, allocation = asked
-        result = run.evaluation(allocation)
-        if result is None:
-            run.log("evaluating", trial=trial.number, digest=allocation.digest, worker=locks.worker)
-            front = leaders(config, trials.records(), reference, trial.number) if settings.screening else {}
-            try:
-                with view.waiting(f"trial {trial.number} is evaluated"), interrupts.allowed():
-                    result = checked(session.evaluator.evaluate(allocation, reference, front))
-            except Interrupted:
-                with locks.turn():
-                    trials.requeue(trial)
-                raise
-            run.save_evaluation(allocation, result)
-            run.log("evaluated", trial=trial.number, digest=allocation.digest, **_outcome(result, config.objective_set))
-        trials.tell(trial, result)
-        if isinstance(result, Failure):
-            if result.kind == UNSTABLE:
-                view.message(f"warning: trial {trial.number} has no latency: {result.message}")
-            with locks.turn():
-                blocked = trials.block(trial, allocation, result)
-            if blocked:
-                run.log("blocked", layer=result.layer, format=allocation[result.layer], reason=result.message)
-                before = _over(trials.study)  # a layer less that can fail: this is progress
-        view.update(progress(trials, config, reference, total))
+        result, blocked = evaluate_trial(session, *asked, total)
+        if blocked:
+            before = _over(trials.study)  # a layer less that can fail: this is progress
         if isinstance(result, Failure) and _repeated(trials.study, before):
             raise RepeatedFailureError(
                 f"{MAX_EQUAL_FAILURES} trials in a row failed alike ({result.kind}): {result.message}; "
-                f"see {run.log_file}, then `tuner resume {run.path}`"
+                f"see {trials.run.log_file}, then `tuner resume {trials.run.path}`"
             )
+
+
+def begin(session: Session, total: int) -> int:
+    """Evaluates what is queued, before anybody could propose more: no other worker is there yet.
+
+    Args:
+        session: As for `search`.
+        total: As there.
+
+    Returns:
+        How many trials ended.
+
+    Raises:
+        Interrupted: As there.
+    """
+    trials = session.trials
+    before, ended = _over(trials.study), 0
+    session.callbacks.tell(trials.study)
+    while True:
+        records = trials.records()
+        if counted(records) >= total or not any(record.state == "WAITING" for record in records):
+            return ended
+        with session.locks.turn():
+            asked = trials.ask()
+        result, blocked = evaluate_trial(session, *asked, total)
+        ended += 1
+        session.callbacks.tell(trials.study)
+        if isinstance(result, Failure) and not blocked and _repeated(trials.study, before):
+            return ended  # the search itself will say so
 
 
 def _settle(trials: Trials, locks: WorkerLocks) -> None:
@@ -225,7 +228,7 @@ def score_reference(run: RunFolder, evaluator: StudyEvaluator, inputs: Inputs, s
     if problem := too_low(run, inputs, scores):
         raise InputError(f"model.path: {inputs.graph.path} {problem}")
     write_durably(run.reference, json.dumps(scores.to_json()))
-    run.log("reference", **_outcome(scores, inputs.config.objective_set))
+    run.log("reference", **outcome(scores, inputs.config.objective_set))
     if noise := noise_of(scores.latency, scores.latency_ms):
         say(
             f"warning: the machine is noisy: the reference takes {milliseconds(scores.latency_ms)} ms "
@@ -259,47 +262,9 @@ def _out_of_time(study: optuna.Study, config: StudyConfig) -> bool:
     """Whether the trials of all sittings took longer than ``search.hours``."""
     if config.search.hours is None:
         return False
-    return sum(_seconds(study)) > 3600 * config.search.hours
-
-
-def _seconds(study: optuna.Study) -> list[float]:
-    states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-    trials = study.get_trials(deepcopy=False, states=states)
-    return [trial.duration.total_seconds() for trial in trials if trial.duration is not None]
-
-
-def progress(trials: Trials, config: StudyConfig, reference: Scores, total: int) -> Progress:
-    """Where a study stands, for the terminal."""
-    records = trials.records()
-    ended = [record for record in records if record.scores or record.screened or record.failure]
-    objectives = config.objective_set
-    front = front_of(records, objectives, reference)
-    done = counted(records)
-    left = seconds_left(trials.study, total - done)
-    return Progress(config.name, done, total, left, ended[-1] if ended else None, front, reference, objectives)
-
-
-def _outcome(result: Outcome, objectives: ObjectiveSet) -> dict[str, Any]:
-    if isinstance(result, Failure):
-        return {"failure": result.kind, "message": result.message}
-    if isinstance(result, Screened):
-        return {"screened": asdict(result.look), "seconds": dict(result.seconds)}
-    return {
-        objectives.maximised.name: objectives.maximised.value(result),
-        "latency_ms": result.latency_ms,
-        **({"noisy": True} if result.latency and result.latency.noisy else {}),
-        "weight_bytes": result.size.weight_bytes,
-        "seconds": dict(result.seconds),
-        **({"reused": result.reused} if result.reused else {}),
-    }
+    return sum(trial_seconds(study)) > 3600 * config.search.hours
 
 
 def _kind(failure: Failure) -> str:
     """What makes two failures alike: kind and message, numbers aside."""
     return f"{failure.kind}: {re.sub(r'[0-9]+', '#', failure.message)}"
-
-
-def seconds_left(study: optuna.Study, trials: int) -> float | None:
-    """Estimates how long `trials` more will take, from the last ones; None before the first."""
-    recent = _seconds(study)[-20:]
-    return sum(recent) / len(recent) * max(0, trials) if recent else None

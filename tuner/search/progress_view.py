@@ -23,6 +23,8 @@ from tuner.terminal.progress import LINE_SECONDS, duration, every
 
 _ROWS = 8
 _TERMINAL_SECONDS = 1.0
+#: Of a table where stderr is no terminal and has no width.
+_FILE_COLUMNS = 160
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class LiveView:
     ) -> None:
         if self._live is not None:
             self._live.stop()
+        self._live = None
 
     @contextmanager
     def waiting(self, what: str | Callable[[], str]) -> Iterator[None]:
@@ -94,6 +97,11 @@ class LiveView:
     def message(self, text: str) -> None:
         """Prints one line."""
         self._console.print(Text(text), soft_wrap=True)
+
+    def table(self) -> None:
+        """Prints the front as it stands; on a terminal the last table stays by itself."""
+        if self._progress is not None and not self._console.is_terminal:
+            Console(stderr=True, width=_FILE_COLUMNS).print(_table(self._progress))
 
     def update(self, progress: Progress) -> None:
         """Shows the state after a trial."""

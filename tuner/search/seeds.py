@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -12,17 +12,51 @@ from search_spaces.durable import write_durably
 from search_spaces.formats import UNQUANTIZED
 from search_spaces.priors import ladders
 from tuner.prepare.prepared import PreparedStudy
-from tuner.samplers.opening import knapsack_opening, learns, taught_opening, uniform_opening
+from tuner.samplers.opening import all_uniform, knapsack_opening, learns, taught_opening, uniform_opening
 from tuner.samplers.problem import Problem
+from tuner.study.inputs import Inputs
 from tuner.study.run_folder import read_json
 
 #: ``(origin, {group: format})``.
 Seed = tuple[str, dict[str, str]]
 
 
+def first_seeds(inputs: Inputs) -> list[Seed]:
+    """Those with which a study begins whatever is found out about it: they are run before that is.
+
+    Args:
+        inputs: The study.
+
+    Returns:
+        The reference, and the uniform schemes where priors will not choose among them.
+    """
+    found = _reference(inputs)
+    names = inputs.space.quantized_formats
+    if "uniform" in inputs.config.search.seeds and all_uniform(len(names), inputs.config.search.sampler):
+        found += _uniforms(inputs, names)
+    return _unique(found)
+
+
+def _unique(seeds: Sequence[Seed]) -> list[Seed]:
+    """Each scheme once, by its first origin."""
+    unique: dict[tuple[str, ...], Seed] = {}
+    for origin, choices in seeds:
+        unique.setdefault(tuple(choices.values()), (origin, choices))
+    return list(unique.values())
+
+
+def _reference(inputs: Inputs) -> list[Seed]:
+    unquantized = Allocation.uniform(inputs.space.layers, UNQUANTIZED)
+    return [("reference", inputs.space.choices(unquantized))] if inputs.space.contains(unquantized) else []
+
+
+def _uniforms(inputs: Inputs, names: Sequence[str]) -> list[Seed]:
+    return [(f"uniform:{name}", inputs.space.project(name)) for name in names]
+
+
 def _uniform(study: PreparedStudy, problem: Problem) -> list[Seed]:
     """Every quantized format wherever it may stand, but for those that the priors rule out."""
-    found = [(f"uniform:{name}", study.inputs.space.project(name)) for name in _quantized(problem)]
+    found = _uniforms(study.inputs, _quantized(problem))
     schemes = [problem.encode(choices) for _, choices in found]
     return [found[index] for index in uniform_opening(problem, study.inputs.config.search.sampler, schemes)]
 
@@ -69,21 +103,15 @@ def study_seeds(study: PreparedStudy, problem: Problem) -> list[Seed]:
     path = study.run.seeds
     if path.exists():
         return read_json(path, list[Seed])
-    space, wanted = study.inputs.space, study.inputs.config.search.seeds
-    found: list[Seed] = []
-    unquantized = Allocation.uniform(space.layers, UNQUANTIZED)
-    if space.contains(unquantized):
-        found.append(("reference", space.choices(unquantized)))
+    wanted = study.inputs.config.search.seeds
+    found = _reference(study.inputs)
     for kind, make in SEEDS.items():
         if kind in wanted:
             found += make(study, problem)
     taught = problem.taught and learns(study.inputs.config.search.sampler)
     if taught:
         found += _earlier(problem)
-    unique: dict[tuple[str, ...], Seed] = {}
-    for origin, choices in found:
-        unique.setdefault(tuple(choices.values()), (origin, choices))
-    seeds = list(unique.values())
+    seeds = _unique(found)
     if taught:
         order = taught_opening(problem, [problem.encode(choices) for _, choices in seeds])
         seeds = [seeds[index] for index in order]

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from objectives.runtimes.runtime import StudyEvaluator
 from objectives.scores import Scores
-from tuner.samplers.problem import Problem
 from tuner.search.callbacks import Callbacks
 from tuner.search.progress_view import LiveView
 from tuner.search.trials import Trials
@@ -20,7 +19,6 @@ class Session:
 
     Attributes:
         trials: The study.
-        problem: What its sampler knows before the first trial.
         locks: Of this worker.
         evaluator: Scores allocations.
         reference: Scores of the unquantized model.
@@ -32,7 +30,6 @@ class Session:
     """
 
     trials: Trials
-    problem: Problem
     locks: WorkerLocks
     evaluator: StudyEvaluator
     reference: Scores

@@ -11,7 +11,8 @@ from typing import Protocol
 from objectives.runners.runner import RuntimeUnavailable
 from search_spaces.errors import InputError
 from search_spaces.regular import read_regular
-from tuner.search.loop import RepeatedFailureError, progress
+from tuner.search.evaluating import progress
+from tuner.search.loop import RepeatedFailureError
 from tuner.search.session import Session
 from tuner.search.trials import counted
 from tuner.terminal.console import BAD_INPUT, DONE, ENVIRONMENT, FAILURES, STORAGE

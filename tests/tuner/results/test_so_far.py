@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from signal import SIGINT, SIGTERM
 
 import pytest
 import yaml
@@ -21,7 +25,9 @@ from tuner.results.export import Exporter
 from tuner.results.loaded import load_run
 from tuner.results.so_far import failures, not_begun
 from tuner.search.records import TrialRecord
+from tuner.study.run_folder import RunFolder
 from tuner.study.study_file import read_study
+from tuner.terminal.signals import Interrupted
 
 StudyFile = Callable[..., Path]
 SIZE = ["map_50_95", "weight_mib"]  # nothing is timed
@@ -48,6 +54,55 @@ def test_a_run_of_seeds_alone_says_so(
     resume(run, trials=more)
     assert any(record.origin == "sampler" for record in load_run(run).records) and not not_begun(load_run(run))
     assert "only seeds" not in tuner("status", run)
+
+
+@contextmanager
+def at(title: str, act: Callable[[], None], seen: list[str], now: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A step that acts once one of a title has begun."""
+    seen.append(now)
+    if now == title:
+        act()
+    yield lambda done: None
+
+
+def tiny(folder: Path) -> Path:
+    timing = {"warmup_ms": 1, "min_seconds": 0.01, "min_iterations": 3, "attempts": 1}
+    return write_tiny_study(folder, "tiny", formats=["fp16", "int8"], timing=timing, search={"transfer": False})
+
+
+def kill(signum: int) -> None:
+    os.kill(os.getpid(), signum)
+
+
+def test_a_front_is_there_before_the_sensitivities_are_measured(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It can be exported from, and an interrupt then keeps it; a resumed run does not begin again."""
+    path, run, seen = tiny(tmp_path), tmp_path / "run", []
+    with pytest.raises(Interrupted):
+        launch(read_study(path), run, trials=8, steps=partial(at, "sensitivity", partial(kill, SIGINT), seen))
+    said = capfd.readouterr().err
+    loaded = load_run(run)
+    assert [(record.origin, record.state) for record in loaded.records] == [
+        ("reference", "COMPLETE"),
+        ("uniform:int8", "COMPLETE"),
+    ]
+    assert "choosing the first schemes" not in seen and not loaded.run.sensitivity.exists()
+    first = next(m.record.name for m in loaded.front if not m.record.allocation.unquantized)
+    assert f"`tuner export {run} --trial {first} --out DIR`" in said and "6 more trials" in said
+    assert "int8 x" in said and (run / "front.md").is_file() and (run / "report.html").is_file()
+    Exporter(loaded).export(loaded.record(int(first)), tmp_path / "exported")
+    assert (tmp_path / "exported" / "model.onnx").is_file()
+    resume(run, trials=5)
+    assert [record.origin for record in load_run(run).records][:2] == ["reference", "uniform:int8"]
+    assert "first front" not in capfd.readouterr().err
+
+
+def test_an_interrupt_ends_a_run_while_it_calibrates(tmp_path: Path) -> None:
+    path, run, seen = tiny(tmp_path), tmp_path / "run", []
+    with pytest.raises(Interrupted, match="nothing is scored yet; `tuner resume"):
+        launch(read_study(path), run, steps=partial(at, "calibration", partial(kill, SIGTERM), seen))
+    assert seen[-1] == "calibration" and not RunFolder.open(run).calibration.exists()
 
 
 def test_failures_are_explained_by_kind() -> None:

@@ -32,8 +32,8 @@ def status(run: Run, as_json: Json = False) -> None:
     """
     from tuner.results.loaded import load_run
     from tuner.results.so_far import failures, not_begun
+    from tuner.search.evaluating import seconds_left
     from tuner.search.front import hypervolume
-    from tuner.search.loop import seconds_left
     from tuner.search.screening import summarize
     from tuner.search.trials import counted
     from tuner.terminal.progress import duration
