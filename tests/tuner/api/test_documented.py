@@ -51,6 +51,13 @@ def test_every_name_is_on_the_page() -> None:
     assert [name for name in members if name not in ("path", "loaded") and name not in text] == []
 
 
+def test_every_name_has_its_reference() -> None:
+    page = (DOCS / "api.md").read_text(encoding="utf-8")
+    listed = [line.removeprefix("::: ") for line in page.splitlines() if line.startswith("::: ")]
+    public = {f"tuner.{name}" for name in tuner.__all__ if name != "__version__"}
+    assert set(listed) == public | {"tuner.samplers.ModelGuidedSampler"} and len(listed) == len(set(listed))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_the_notebook_runs() -> None:

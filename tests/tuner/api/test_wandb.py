@@ -1,0 +1,81 @@
+"""Optuna's own callback brings every trial's figures to Weights & Biases, here offline: into its local file."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tuner
+
+pytest.importorskip("wandb", reason="Weights & Biases is not installed: pip install tuner[wandb]")
+pytest.importorskip("optuna_integration", reason="optuna-integration is not installed: pip install tuner[wandb]")
+
+_BLOCK = 32768
+_HEADER, _WHOLE, _LAST = 7, 1, 4
+
+
+def records(path: Path) -> Iterator[bytes]:
+    """Records of an offline run: its file is a log as LevelDB documents it, behind seven bytes of its own."""
+    data, place, parts = path.read_bytes(), 7, b""
+    while place + _HEADER <= len(data):
+        left = _BLOCK - place % _BLOCK
+        if left < _HEADER:  # no header fits: the block ends
+            place += left
+            continue
+        size, kind = struct.unpack_from("<HB", data, place + 4)
+        if not kind:
+            return
+        place += _HEADER
+        parts += data[place : place + size]
+        place += size
+        if kind in (_WHOLE, _LAST):
+            yield parts
+            parts = b""
+
+
+def history(path: Path) -> dict[int, dict[str, Any]]:
+    """What was logged at each step."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    found = {}
+    for data in records(path):
+        record = Record.FromString(data)
+        if record.WhichOneof("record_type") == "history":
+            items = record.history.item
+            entry = {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items}
+            found[int(entry["_step"])] = entry
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layers", [12, 130])
+def test_every_trial_is_a_step_with_its_figures(
+    study_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layers: int
+) -> None:
+    import wandb
+    from optuna_integration import WeightsAndBiasesCallback
+
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    names = ["map_50_95", "latency_ms"]
+    kept = {"mode": "offline", "dir": str(tmp_path), "project": "tuner"}
+    told = tuner.run(
+        study_file(layers=layers),
+        trials=8,
+        folder=tmp_path / "run",
+        callbacks=[WeightsAndBiasesCallback(metric_name=names, wandb_kwargs=kept)],
+        steps=tuner.silent,
+    )
+    wandb.finish()
+    (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    found = history(file)
+    ended = [trial for trial in told.study.trials if trial.state.is_finished()]
+    assert sorted(found) == [trial.number for trial in ended] and len(ended) == 8
+    for trial in ended:
+        entry = found[trial.number]
+        assert [entry[name] for name in names] == pytest.approx(trial.values)
+        assert {name: entry[name] for name in trial.params} == trial.params and len(trial.params) == layers
