@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -39,17 +40,21 @@ def records(path: Path) -> Iterator[bytes]:
 
 
 def history(path: Path) -> dict[int, dict[str, Any]]:
-    """What was logged at each step."""
+    """What was logged at each step, once the process that writes the file has ended it."""
     from wandb.proto.wandb_internal_pb2 import Record
 
-    found = {}
-    for data in records(path):
-        record = Record.FromString(data)
+    while True:
+        found = [Record.FromString(data) for data in records(path)]
+        if any(record.WhichOneof("record_type") == "exit" for record in found):
+            break
+        time.sleep(0.2)  # the test's own time limit ends this
+    steps = {}
+    for record in found:
         if record.WhichOneof("record_type") == "history":
             items = record.history.item
             entry = {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items}
-            found[int(entry["_step"])] = entry
-    return found
+            steps[int(entry["_step"])] = entry
+    return steps
 
 
 @pytest.mark.slow
