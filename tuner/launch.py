@@ -18,6 +18,7 @@ from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
 from tuner.prepare.evaluators import evaluator_settings, open_evaluator
 from tuner.prepare.images import ensure_images
+from tuner.prepare.knowledge import ensure_knowledge
 from tuner.prepare.linked import Link, open_link, recorded_link
 from tuner.prepare.precision import record_precision
 from tuner.prepare.prepared import PreparedStudy, prepare_study
@@ -44,6 +45,7 @@ from tuner.study.identity import (
     write_manifest,
 )
 from tuner.study.inputs import Inputs, read_inputs
+from tuner.study.model_file import CHECKPOINT_SUFFIX
 from tuner.study.run_folder import RunFolder, refuse_existing
 from tuner.study.storage import close_storage, damage_named, open_storage
 from tuner.study.storage_url import detach_password
@@ -89,7 +91,7 @@ def launch(
     check_name(path)
     refuse_existing(path)
     config = config.model_copy(update={"storage": detach_password(config.storage)})
-    with steps("reading the model and the images", 0):
+    with steps(_reading(config), 0):
         inputs = read_inputs(config)
     for note in inputs.notes:
         say(f"note: {note}")
@@ -139,7 +141,7 @@ def resume(
     with run.lock(), _crew(config, workers, ray) as start:
         recorded = read_manifest(run).get("trials") if run.manifest.is_file() else None
         total, extended = trials or recorded or config.search.trials, trials is not None
-        with steps("reading the model and the images", 0):
+        with steps(_reading(config), 0):
             inputs = read_inputs(config)
         if changes:
             _keep(run, inputs)
@@ -151,6 +153,13 @@ def _at_least_one(**counts: int | None) -> None:
     for name, count in counts.items():
         if count is not None and count < 1:
             raise InputError(f"{name} {count}: must be at least 1")
+
+
+def _reading(config: StudyConfig) -> str:
+    """What the first step is called: the export of a checkpoint takes most of it."""
+    if Path(config.model.path).suffix == CHECKPOINT_SUFFIX:
+        return "exporting the checkpoint to ONNX, reading the images"
+    return "reading the model and the images"
 
 
 def _keep(run: RunFolder, inputs: Inputs) -> None:
@@ -289,7 +298,8 @@ def _search(
                 ensure_probe(inputs, run, steps, evaluator)
             session = _open_session(inputs, run, locks, evaluator, reference, interrupts, storage)
             session = replace(session, callbacks=callbacks)
-            if inputs.data is not None and not run.seeds.exists():  # a replay prepares nothing
+            # A replay prepares nothing; and what earlier studies taught of the model chooses the seeds itself.
+            if inputs.data is not None and not run.seeds.exists() and ensure_knowledge(inputs, run).effects is None:
                 _begin(session, inputs, total)
             with interrupts.allowed():
                 study = prepare_study(inputs, run, steps)

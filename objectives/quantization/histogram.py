@@ -99,11 +99,11 @@ class Histogram:
 
     def _mse(self) -> tuple[float, float]:
         best, chosen = np.inf, (self.low, self.high)
-        centres = self.centres
+        centres, total = self.centres, self.counts.sum()
         for low in self.low * np.linspace(1.0, 0.3, 15):
             for high in self.high * np.linspace(1.0, 0.2, 33):
                 outside = np.clip(centres, low, high) - centres
-                error = float(self.counts @ outside**2) + self.counts.sum() * ((high - low) / _LEVELS) ** 2 / 12
+                error = float(self.counts @ outside**2) + total * ((high - low) / _LEVELS) ** 2 / 12
                 if error < best:
                     best, chosen = error, (float(low), float(high))
         return chosen
