@@ -127,6 +127,8 @@ def device_users(device: str) -> frozenset[int]:
     """
     found = set()
     for path in shared_folder(_path(device, "users")).glob("*"):
+        if not path.name.isdecimal():  # about to be one
+            continue
         try:
             if psutil.Process(int(path.name)).create_time() == float(read_regular(path, 64)):
                 found.add(int(path.name))
@@ -182,9 +184,11 @@ def _register(device: str) -> None:
     if path in _registered and path.exists():
         return
     _registered.add(path)
-    path.unlink(missing_ok=True)  # of a process that had this id before, or a link that somebody left
-    with path.open("x") as file:
+    whole = path.with_name(f"{path.name}.{threading.get_ident()}")
+    whole.unlink(missing_ok=True)
+    with whole.open("x") as file:
         file.write(repr(psutil.Process().create_time()))
+    whole.replace(path)  # never there without its time; what a process of this id or somebody else left is replaced
     atexit.register(path.unlink, missing_ok=True)
 
 

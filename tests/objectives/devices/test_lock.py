@@ -133,6 +133,31 @@ def test_who_does_not_share_a_device_has_no_way_to_give() -> None:
         assert "Timeout" in found.stderr  # it is still held alone
 
 
+def user(stop: str) -> None:
+    with device_lock("gpu", shared=True):
+        while not Path(stop).exists():
+            time.sleep(0.01)
+
+
+def test_whoever_looks_while_others_come_forgets_none_of_them(tmp_path: Path) -> None:
+    """A file that was there before its content was taken for one of a dead process, and removed."""
+    context, stop = multiprocessing.get_context("fork"), tmp_path / "stop"
+    with device_lock("gpu", shared=True):
+        processes = [context.Process(target=user, args=(str(stop),)) for _ in range(40)]
+        for process in processes:
+            process.start()
+            device_users("gpu")
+        try:
+            wanted, end = {process.pid for process in processes}, time.monotonic() + 60
+            while not wanted <= device_users("gpu"):
+                assert time.monotonic() < end, "some were forgotten"
+                time.sleep(0.01)
+        finally:
+            stop.touch()
+            for process in processes:
+                process.join(60)
+
+
 def test_a_dead_user_is_forgotten(tmp_path: Path) -> None:
     with device_lock("gpu"):
         pass
