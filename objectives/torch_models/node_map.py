@@ -81,11 +81,6 @@ class NodeMap:
         """``{layer: module}``."""
         return {match.layer: match.module for match in self.matches}
 
-    @property
-    def layer_of(self) -> dict[str, str]:
-        """``{module: layer}``, of a module that is used several times the first."""
-        return {match.module: match.layer for match in reversed(self.matches)}
-
     def require_complete(self, checkpoint: str, model: str) -> None:
         """Refuses to carry anything from one artifact to the other unless every quantizable layer is matched.
 

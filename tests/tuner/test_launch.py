@@ -23,6 +23,7 @@ from search_spaces.errors import InputError
 from tuner.launch import launch, resume
 from tuner.prepare.prepared import prepare_study
 from tuner.results.loaded import LoadedRun, load_run
+from tuner.results.reporting import write_report_of
 from tuner.search.loop import RepeatedFailureError
 from tuner.search.problem import study_problem
 from tuner.search.stopping import Patience
@@ -193,6 +194,19 @@ def test_a_damaged_manifest_is_refused_before_any_trial(study_file: StudyFile, t
     with pytest.raises(InputError, match="space: its groups, formats and layers do not fit together"):
         resume(tmp_path / "run", trials=5)
     assert run.database.read_bytes() == before
+
+
+def test_what_the_dashboard_keeps_and_cannot_be_is_refused(study_file: StudyFile, tmp_path: Path) -> None:
+    run = launch(read_study(study_file(search={"trials": 3})), tmp_path / "run")
+    with closing(sqlite3.connect(run.database)) as connection:
+        connection.execute("UPDATE study_system_attributes SET value_json = '\"x\"' WHERE key = 'dashboard:note_ver'")
+        connection.execute(
+            "UPDATE study_system_attributes SET value_json = '\"x\"' WHERE key LIKE 'dashboard:note_str:%'"
+        )
+        assert connection.total_changes >= 2
+        connection.commit()
+    with pytest.raises(InputError, match="holds what no study of ours holds"):
+        write_report_of(load_run(run.path))
 
 
 def test_trials_that_are_not_numbered_as_optuna_does_it_are_refused(study_file: StudyFile, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from tuner.search.screening import summarize
 from tuner.search.trials import counted
 from tuner.study.inputs import Inputs, read_model
 from tuner.study.run_folder import RunFolder, read_json, read_text
+from tuner.study.storage import damage_named
 from tuner.terminal import units
 from tuner.terminal.progress import Steps, duration, silent
 
@@ -60,16 +61,17 @@ def write_report_of(loaded: LoadedRun, layers: Sequence[Layer] | None = None) ->
     """
     run = loaded.run
     write_durably(run.report, report_page(loaded, layers))
-    attach(
-        loaded.trials.study,
-        summary=run_summary(loaded),
-        records=loaded.records,
-        front=loaded.front,
-        baselines=read_baselines(run),
-        artifacts=loaded.artifacts(),
-        rescores=loaded.rescores,
-        report=run.report,
-    )
+    with damage_named(run.database, loaded.config.storage):  # what the dashboard keeps beside the trials
+        attach(
+            loaded.trials.study,
+            summary=run_summary(loaded),
+            records=loaded.records,
+            front=loaded.front,
+            baselines=read_baselines(run),
+            artifacts=loaded.artifacts(),
+            rescores=loaded.rescores,
+            report=run.report,
+        )
     return run.report
 
 

@@ -44,8 +44,8 @@ def rivals(
         list[str] | None,
         typer.Argument(
             metavar="[RIVAL]...",
-            help="modelopt:MODE:METHOD, autoquantize:BITS, inc, nncf:fast, nncf:full, ultralytics-int8[:FILE.pt], "
-            "ultralytics-qat:FILE.pt.",
+            help="modelopt:MODE:METHOD, autoquantize:BITS, inc, nncf:fast|full|accuracy-control[:POINTS], "
+            "ultralytics-int8[:FILE.pt], ultralytics-qat:FILE.pt.",
             show_default=False,
         ),
     ] = None,
