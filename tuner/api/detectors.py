@@ -51,7 +51,7 @@ def open_detector(
     """Reads an ONNX file and how its outputs are read; raises `InputError` where it is no detector."""
     graph = ModelGraph(model, allow_quantized=True, image_size=image_size)
     if graph.narrow:
-        tell(f"{model}: is in half precision, and runs so")
+        tell(f"note: {model}: is in half precision, and runs so")
     return graph, recognise(graph, head=head, image_size=image_size, classes=tuple(classes) if classes else None)
 
 
