@@ -62,7 +62,7 @@ def read_yolo(
     files = data.images(split)
     images: list[ImageRecord] = []
     boxes: list[Annotation] = []
-    doubled = 0
+    doubled = mixed = 0
     for number, file in enumerate(files, 1):
         image = read_image(file) if is_file(file) else None
         if image is None:
@@ -72,6 +72,7 @@ def read_yolo(
         images.append(ImageRecord(number, file, width, height))
         rows, more = _rows(_label_file(file), data)
         doubled += more
+        mixed += len({bool(row.polygon) for row in rows}) > 1
         if "masks" in details and not all(row.polygon for row in rows):
             raise InputError(
                 f"{_label_file(file)}: holds boxes without an outline; give polygons, or leave the metric out that "
@@ -84,8 +85,12 @@ def read_yolo(
         raise InputError(
             f"{path}: no label for any of the {len(files)} images; labels are sought in {_label_file(files[0]).parent}"
         )
-    notes = (f"{path}: label lines that are there twice and count once: {doubled}",) if doubled else ()
-    return tuple(images), tuple(boxes), data.categories, notes
+    told = {
+        f"{path}: label lines that are there twice and count once: {doubled}": doubled,
+        f"{path}: label files that hold boxes and polygons: {mixed}; they count here, and Ultralytics leaves "
+        "their images out": mixed,
+    }
+    return tuple(images), tuple(boxes), data.categories, tuple(note for note, count in told.items() if count)
 
 
 def _label_file(image: Path) -> Path:

@@ -145,6 +145,18 @@ def test_reads_an_ultralytics_data_yaml(yolo):
     assert dataset.annotations[0].category_id == 1
 
 
+def test_boxes_and_polygons_in_one_label_file_are_said(yolo):
+    """Ultralytics 8.4 leaves such an image out of its figures."""
+    label = next((yolo.parent / "set" / "labels" / "val").glob("*.txt"))
+    assert not load_dataset(yolo).notes
+    label.write_text("1 0.5 0.375 0.5 0.25\n0 0.1 0.1 0.4 0.1 0.4 0.4\n")
+    dataset = load_dataset(yolo)
+    assert [note for note in dataset.notes if "label files that hold boxes and polygons: 1;" in note]
+    assert {box.category_id for box in dataset.annotations} == {0, 1}
+    label.write_text("1 0.1 0.1 0.4 0.1 0.4 0.4\n0 0.1 0.1 0.4 0.1 0.4 0.4\n")
+    assert not load_dataset(yolo).notes
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
