@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from chain_model import chain
+from command_line import tuner  # noqa: F401  a fixture of all tests here
 
 
 @pytest.fixture

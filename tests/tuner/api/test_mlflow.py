@@ -6,8 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-import tuner
+from optuna.trial import FrozenTrial
 
 pytest.importorskip("mlflow", reason="MLflow is not installed: pip install tuner[mlflow]")
 pytest.importorskip("optuna_integration", reason="optuna-integration is not installed: pip install tuner[mlflow]")
@@ -15,7 +14,7 @@ pytest.importorskip("optuna_integration", reason="optuna-integration is not inst
 
 @pytest.mark.parametrize("layers", [12, 130])
 def test_every_trial_is_a_run_with_its_figures(
-    study_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layers: int
+    told: Callable[..., list[FrozenTrial]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layers: int
 ) -> None:
     """Also of models with more layers than MLflow takes parameters at once."""
     from mlflow import MlflowClient
@@ -24,19 +23,12 @@ def test_every_trial_is_a_run_with_its_figures(
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     store = (tmp_path / "mlruns").as_uri()
     names = ["map_50_95", "latency_ms"]
-    told = tuner.run(
-        study_file(layers=layers),
-        trials=8,
-        folder=tmp_path / "run",
-        callbacks=[MLflowCallback(tracking_uri=store, metric_name=names)],
-        steps=tuner.silent,
-    )
+    ended = told(MLflowCallback(tracking_uri=store, metric_name=names), layers)
     client = MlflowClient(store)
     experiment = client.get_experiment_by_name("tiny")
     assert experiment is not None
     found = {one.info.run_name: one.data for one in client.search_runs([experiment.experiment_id])}
-    ended = [trial for trial in told.study.trials if trial.state.is_finished()]
-    assert set(found) == {str(trial.number) for trial in ended} and len(ended) == 8
+    assert set(found) == {str(trial.number) for trial in ended}
     for trial in ended:
         data = found[str(trial.number)]
         assert [data.metrics[name] for name in names] == pytest.approx(trial.values)

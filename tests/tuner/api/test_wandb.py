@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-import tuner
+from optuna.trial import FrozenTrial
 
 pytest.importorskip("wandb", reason="Weights & Biases is not installed: pip install tuner[wandb]")
 pytest.importorskip("optuna_integration", reason="optuna-integration is not installed: pip install tuner[wandb]")
@@ -60,7 +59,7 @@ def history(path: Path) -> dict[int, dict[str, Any]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("layers", [12, 130])
 def test_every_trial_is_a_step_with_its_figures(
-    study_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layers: int
+    told: Callable[..., list[FrozenTrial]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layers: int
 ) -> None:
     import wandb
     from optuna_integration import WeightsAndBiasesCallback
@@ -68,18 +67,11 @@ def test_every_trial_is_a_step_with_its_figures(
     monkeypatch.setenv("WANDB_SILENT", "true")
     names = ["map_50_95", "latency_ms"]
     kept = {"mode": "offline", "dir": str(tmp_path), "project": "tuner"}
-    told = tuner.run(
-        study_file(layers=layers),
-        trials=8,
-        folder=tmp_path / "run",
-        callbacks=[WeightsAndBiasesCallback(metric_name=names, wandb_kwargs=kept)],
-        steps=tuner.silent,
-    )
+    ended = told(WeightsAndBiasesCallback(metric_name=names, wandb_kwargs=kept), layers)
     wandb.finish()
     (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     found = history(file)
-    ended = [trial for trial in told.study.trials if trial.state.is_finished()]
-    assert sorted(found) == [trial.number for trial in ended] and len(ended) == 8
+    assert sorted(found) == [trial.number for trial in ended]
     for trial in ended:
         entry = found[trial.number]
         assert [entry[name] for name in names] == pytest.approx(trial.values)

@@ -5,47 +5,23 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from command_line import Done, Tuner
 from onnx import numpy_helper
 from tiny_detectors import build_detector, write_calibration, write_dataset
 
-from tuner.cli.app import main
 from tuner.launch import launch
 from tuner.results.loaded import load_run
 from tuner.study.study_file import read_study
 from tuner.terminal.console import BAD_INPUT, ENVIRONMENT, guarded
 
 StudyFile = Callable[..., Path]
-Tuner = Callable[..., "Done"]
 COMMANDS = ("layers", "eval", "detect", "bench", "materialize", "sensitivity", "compare", "convert", "match", "doctor")
 COMMANDS += ("run", "resume", "worker", "status", "front", "export", "rivals", "report", "dashboard")
-
-
-@dataclass
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture
-def tuner(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    """Runs the command line in this process, from the entry point of the console script on."""
-
-    def call(*arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["tuner", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main()
-        captured = capfd.readouterr()
-        return Done(int(caught.value.code or 0), captured.out, captured.err)
-
-    return call
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:

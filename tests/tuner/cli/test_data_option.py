@@ -3,38 +3,25 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from command_line import Done, Tuner
 from tiny_yolo import write_tiny_yolo
 
-from tuner.cli.app import main
 from tuner.results.loaded import load_run
 
 IMAGES, TRAIN = 10, 4
-Tuner = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def tuner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Tuner:
-    """Runs a command in a folder that holds ``best.onnx`` and ``data.yaml``."""
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands run in a folder that holds ``best.onnx`` and ``data.yaml``."""
     write_tiny_yolo(tmp_path, IMAGES, TRAIN)
     monkeypatch.chdir(tmp_path)
 
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tuner", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main()
-        found = capfd.readouterr()
-        return int(caught.value.code or 0), found.out, found.err
 
-    return call
-
-
-def refused(done: tuple[int, str, str], part: str) -> None:
+def refused(done: Done, part: str) -> None:
     code, out, errors = done
     assert code == 2 and out == "" and part in errors and len(errors.strip().splitlines()) == 1, errors
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from command_line import Tuner
 from tiny_detectors import build_detector
 from tiny_study import write_tiny_study
 
 from search_spaces.errors import InputError
-from tuner.cli.app import main
 from tuner.launch import launch, resume
 from tuner.prepare.linked import open_link
 from tuner.results.loaded import LoadedRun, load_run
@@ -23,7 +21,6 @@ from tuner.study.inputs import read_inputs
 from tuner.study.run_folder import RunFolder
 from tuner.study.study_file import read_study
 
-Tuner = Callable[..., tuple[int, str, str]]
 UNTIMED = ["runtime.threads=2", "objectives=[map_50_95, weight_mib]"]  # these tests need not wait for a quiet device
 
 
@@ -48,19 +45,6 @@ def moved(folder: Path, first: RunFolder) -> RunFolder:
     """The run on the new one: two threads stand in for another machine."""
     config = read_study(folder / "study.yaml", ["runtime.threads=2", "search.seed=7"])
     return launch(config, folder / "moved", linked=first.path)
-
-
-@pytest.fixture
-def tuner(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Tuner:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tuner", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main()
-        captured = capfd.readouterr()
-        return int(caught.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 def scored(loaded: LoadedRun) -> dict[str, object]:
