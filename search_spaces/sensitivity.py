@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from search_spaces import markdown
+from search_spaces import markdown, spreadsheet
 from search_spaces.errors import InputError
 from search_spaces.reading import parse_json, record_of
 
@@ -94,12 +92,11 @@ class SensitivityTable:
 
     def to_csv(self) -> str:
         """Returns ``rank,layer,format,score,seconds`` rows, most sensitive first."""
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["rank", "layer", "format", "score", "seconds"])
-        for rank, entry in enumerate(self.ranking(), 1):
-            writer.writerow([rank, entry.layer, entry.format, f"{entry.score:.6g}", f"{entry.seconds:.3f}"])
-        return out.getvalue()
+        rows = (
+            {"rank": n, "layer": e.layer, "format": e.format, "score": f"{e.score:.6g}", "seconds": f"{e.seconds:.3f}"}
+            for n, e in enumerate(self.ranking(), 1)
+        )
+        return spreadsheet.table(["rank", "layer", "format", "score", "seconds"], rows)
 
     def to_markdown(self) -> str:
         """Returns a report: provenance, then a layer x format table, most sensitive layer first."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +12,7 @@ from objectives.tasks.detection.data.preprocessed import PreprocessedImages
 from objectives.torch_models.detector import ImageLabels, TorchDetector
 from objectives.torch_models.node_map import NodeMap
 from objectives.torch_models.quantizers import config_name
+from search_spaces import spreadsheet
 from search_spaces.durable import write_durably
 from search_spaces.errors import InputError
 from search_spaces.formats import FORMATS
@@ -151,19 +150,16 @@ def _kept(path: Path, run: SweepRun, inputs: SweepInputs) -> SensitivityTable | 
 
 
 def _write_index(tables: Mapping[SweepRun, SensitivityTable], folder: Path) -> None:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, _COLUMNS, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    for run, table in tables.items():
-        writer.writerow(
-            {
-                **table.settings,
-                "run": run.name,
-                "images": table.images,
-                "layers": len(table.entries),
-                "seconds": f"{sum(entry.seconds for entry in table.entries):.1f}",
-                "most_sensitive": table.ranking()[0].layer,
-                "report": f"{run.name}/{STEM}.md",
-            }
-        )
-    write_durably(folder / INDEX, out.getvalue())
+    rows = [
+        {
+            **table.settings,
+            "run": run.name,
+            "images": table.images,
+            "layers": len(table.entries),
+            "seconds": f"{sum(entry.seconds for entry in table.entries):.1f}",
+            "most_sensitive": table.ranking()[0].layer,
+            "report": f"{run.name}/{STEM}.md",
+        }
+        for run, table in tables.items()
+    ]
+    write_durably(folder / INDEX, spreadsheet.table(_COLUMNS, rows))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 from objectives.objective import Objective, milliseconds
 from objectives.objective_set import ObjectiveSet
 from objectives.scores import Accuracy, Scores
+from search_spaces import spreadsheet
 from search_spaces.durable import write_durably
 from search_spaces.markdown import plain
 from tuner.results.selection import latency_of
@@ -132,15 +131,13 @@ def write_front(
     ]
     columns += ["latency_ms_rescored", "recommended", "knee", "origin", "summary", "digest"]
     columns += ["noisy", "latency_ratio_low", "latency_ratio_high", "nearest", "folded_under", "refined"]
-    out = io.StringIO()
-    writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
+    lines = []
     for entry in rows:
         low, high = entry["latency_ratio_interval"] or (None, None)
         again = (entry["rescored"] or {}).get("latency_ms")
         bounds = {"latency_ratio_low": low, "latency_ratio_high": high}
-        writer.writerow({**entry, **bounds, "latency_ms_rescored": again})
-    write_durably(run.path / "front.csv", out.getvalue())
+        lines.append({**entry, **bounds, "latency_ms_rescored": again})
+    write_durably(run.path / "front.csv", spreadsheet.table(columns, lines))
     write_durably(run.path / "front.md", _markdown(name, rows, reference, objectives, answer))
 
 
