@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import statistics
 
+from objectives.objective import milliseconds
 from tuner.report.tables import table_html
 from tuner.search.learned import Learned, Ranks
 
@@ -25,7 +26,7 @@ def learned_html(found: Learned | None) -> str:
                 html.escape(e.format),
                 f"{e.prior:.2f}",
                 f"{e.posterior:.2f} ± {e.deviation:.2f}",
-                "–" if e.latency_ms is None else f"{e.latency_ms:+.3f}",
+                "–" if e.latency_ms is None else f"{e.latency_ms:+.3f}".replace("-", "−"),
             ],
         )
         for e in found.effects
@@ -36,7 +37,7 @@ def learned_html(found: Learned | None) -> str:
         text += f"<details><summary>All {len(rows)} effects</summary>{table_html(head, rows, 'scores')}</details>"
     if found.reformats:
         edges = [
-            ("", [f"<code>{html.escape(r.source)}</code>", f"<code>{html.escape(r.target)}</code>", f"{r.ms:.4f}"])
+            ("", [f"<code>{html.escape(r.source)}</code>", f"<code>{html.escape(r.target)}</code>", milliseconds(r.ms)])
             for r in found.reformats
         ]
         table = table_html(["from", "to", "reformat, ms"], edges, "scores")
@@ -52,12 +53,13 @@ def _prose(found: Learned) -> str:
     if found.settings is not None:
         shrink = found.settings["shrink"]
         lines.append(
-            f"The prior's ranking was believed to {100 * (1 - shrink):.0f} % (shrink {shrink:g}); the rest is the mean "
-            "of each format."
+            f"The prior's ranking of layers has a weight of {100 * (1 - shrink):.0f} % (shrink {shrink:g}), the mean "
+            f"of each format {100 * shrink:.0f} %."
         )
     if found.reformats:
         costs = [each.ms for each in found.reformats]
-        lines.append(f"A reformat costs {statistics.median(costs):.4f} ms (median edge), at most {max(costs):.4f} ms.")
+        middle, most = milliseconds(statistics.median(costs)), milliseconds(max(costs))
+        lines.append(f"A reformat costs {middle} ms (median edge), at most {most} ms.")
     return "".join(f"<p>{html.escape(line)}</p>" for line in lines)
 
 

@@ -70,12 +70,14 @@ summary { cursor: pointer; color: var(--accent); }
   table.choices { width: 100%; font-size: 12.5px; }
   table.choices th, table.choices td { padding: 4px 5px 4px 2px; }
   .pair { grid-template-columns: 1fr; }
+  .plot.wide .modebar { display: none; }
   dl div { flex-direction: column; gap: 0; }
   dt { flex: none; }
 }
 """
 
-#: Draws each figure in the colours of the page, and the Pareto figure as laid out for a narrow screen on one.
+#: Draws each figure in the colours of the page, and on a narrow screen the Pareto figure as laid out for one and the
+#: figures of layers with the ends of their names.
 SCRIPT = """
 (() => {
   const dark = matchMedia("(prefers-color-scheme: dark)"), small = matchMedia("(max-width: 640px)");
@@ -96,11 +98,23 @@ SCRIPT = """
     return { element, data: copy(element.data), wide: copy(element.layout),
       narrow: narrow && JSON.parse(narrow.textContent) };
   });
+  const slim = layout => {
+    const names = layout.yaxis.ticktext, columns = layout.xaxis.ticktext || [];
+    if (!small.matches || !names || columns.length > 5) return null;
+    const ends = names.map(name => name.length > 20 ? "…" + name.slice(-19) : name);
+    const yaxis = { ...layout.yaxis, ticktext: ends, tickfont: { ...layout.yaxis.tickfont, size: 9 } };
+    const { text = "", ...style } = layout.xaxis.title || {};
+    const xaxis = { ...layout.xaxis, title: { ...style, text: text.split(" (")[0] } };
+    return { ...layout, xaxis, yaxis, margin: { ...layout.margin, l: 122, r: 8 } };
+  };
   const draw = () => plots.forEach(plot => {
-    let data = plot.data, layout = small.matches && plot.narrow ? plot.narrow : plot.wide;
+    const fits = slim(plot.wide);
+    let data = plot.data, layout = small.matches && plot.narrow ? plot.narrow : fits || plot.wide;
+    plot.element.parentElement.style.minWidth = fits ? 0 : "";
     if (dark.matches) [data, layout] = [painted(data), painted(layout)];
     plot.element.style.height = plot.element.parentElement.style.height = layout.height + "px";
     Plotly.react(plot.element, copy(data), copy(layout));
+    if (fits) Plotly.Plots.resize(plot.element);
   });
   const needed = () => dark.matches || small.matches;
   if (needed()) draw();

@@ -55,11 +55,12 @@ def _cell(cell: str, columns: int) -> str:
 def front_head(run: Run) -> list[str]:
     """Column titles of the front table."""
     timed = ["latency, ms", "speed-up"] if run.timed else []
+    unseen = ["on unseen images"] if run.unseen else []
     twin = ["same file in ONNX Runtime"] if run.twinned else []
     return [
         "trial",
         f"{run.goal.brief} change, points (95 %)",
-        "on unseen images",
+        *unseen,
         *twin,
         *timed,
         "weights, MiB",
@@ -72,12 +73,14 @@ def front_head(run: Run) -> list[str]:
 def front_cells(run: Run, member: FrontMember) -> list[str]:
     """Cells between the first and the last column, plain text."""
     found, scores, rescore = run.standing(member), scores_of(member.record), member.rescore
-    unseen = units.NONE
-    if rescore is not None and rescore.unseen_difference is not None:
-        unseen = units.change(rescore.unseen_difference)
-        if rescore.unseen_interval is not None:
-            unseen += f" ({units.interval(*rescore.unseen_interval)})"
-    cells = [found.change_text, unseen]
+    cells = [found.change_text]
+    if run.unseen:
+        unseen = units.NONE
+        if rescore is not None and rescore.unseen_difference is not None:
+            unseen = units.change(rescore.unseen_difference)
+            if rescore.unseen_interval is not None:
+                unseen += f" ({units.interval(*rescore.unseen_interval)})"
+        cells.append(unseen)
     if run.twinned:
         twin, figure = rescore.onnxruntime if rescore is not None else None, run.goal.name
         gap = f" (engine {units.change(rescore.full.figure(figure) - twin.figure(figure))})" if rescore and twin else ""
@@ -99,9 +102,7 @@ def front_html(run: Run) -> str:
         rows.append(("best" if member.recommended else "", _member_cells(run, member)))
         if under := run.folded(member):
             table = table_html(head, [("", _member_cells(run, each)) for each in under], "front")
-            text = (
-                f"{len(under)} more, which noise cannot tell to be better than trial {member.record.name} in anything"
-            )
+            text = f"{len(under)} more, no better than trial {member.record.name} beyond noise"
             rows.append(("folded", [f"<details><summary>{text}</summary>{table}</details>"]))
     front = {member.record.number for member in run.members}
     others = [member for member in run.uniform if member.record.number not in front]
@@ -115,7 +116,7 @@ def front_html(run: Run) -> str:
         cells = [units.NONE] * blank
         cells[0] = units.change(run.baseline_change(baseline))
         if run.timed and baseline.latency_ms > 0 and run.unquantized is not None:
-            first = 2 + run.twinned
+            first = 1 + run.unseen + run.twinned
             cells[first] = milliseconds(baseline.latency_ms) + NOISY_MARK * baseline.noisy
             cells[first + 1] = units.speedup(run.unquantized.latency_ms / baseline.latency_ms)
         if baseline.weight_bytes:
@@ -131,7 +132,7 @@ def _unquantized_cells(run: Run, scores: Scores, count: int) -> list[str]:
     cells = [units.NONE] * count
     cells[0] = units.change(0.0)
     if run.timed:
-        first = 2 + run.twinned
+        first = 1 + run.unseen + run.twinned
         cells[first : first + 2] = [milliseconds(scores.latency_ms), units.speedup(1.0)]
     further = [objective.text(objective.value(scores)) for objective in run.objectives.further]
     size = [units.mib(scores.size.weight_bytes), units.bits(scores.size.average_weight_bits)]

@@ -139,6 +139,13 @@ class Run:
         """Whether front members were also scored in ONNX Runtime, as the runtime is another."""
         return any(member.rescore is not None and member.rescore.onnxruntime is not None for member in self.members)
 
+    @property
+    def unseen(self) -> bool:
+        """Whether front members were also scored on images that the search never saw."""
+        return any(
+            member.rescore is not None and member.rescore.unseen_difference is not None for member in self.members
+        )
+
     @cached_property
     def unquantized(self) -> Scores | None:
         """Scores of the unquantized model."""

@@ -131,7 +131,8 @@ def run_summary(loaded: LoadedRun) -> RunSummary:
     facts["time in trials"] = duration(sum(spent))
     if screening := summarize(loaded.records):
         facts["screening"] = str(screening)
-    facts["machine"] = ", ".join(str(v) for k, v in recorded.items() if k.startswith("device."))
+    machine = {key: value for key, value in recorded.items() if key.startswith("device.")}
+    facts["machine"] = ", ".join(f"{value}{' cores' * (key == 'device.cores')}" for key, value in machine.items())
     if loaded.link:
         facts["linked run"] = loaded.link
     facts["runtime"] = f"{config.runtime.name}, {config.runtime.threads} thread(s), batch {config.runtime.batch}"

@@ -41,9 +41,10 @@ def draw(
         text = f"{name} {score:.2f}"
         (text_width, text_height), baseline = cv2.getTextSize(text, _FONT, scale, width)
         top = max(corner[1] - text_height - baseline, 0)
-        cv2.rectangle(canvas, (corner[0], top), (corner[0] + text_width, top + text_height + baseline), colour, -1)
+        left = max(min(corner[0], canvas.shape[1] - 1 - text_width), 0)
+        cv2.rectangle(canvas, (left, top), (left + text_width, top + text_height + baseline), colour, -1)
         ink = (0, 0, 0) if 0.114 * colour[0] + 0.587 * colour[1] + 0.299 * colour[2] > 140 else (255, 255, 255)
-        cv2.putText(canvas, text, (corner[0], top + text_height), _FONT, scale, ink, width, cv2.LINE_AA)
+        cv2.putText(canvas, text, (left, top + text_height), _FONT, scale, ink, width, cv2.LINE_AA)
     return canvas
 
 

@@ -175,7 +175,7 @@ def test_folded_members_are_kept_under_the_one_shown() -> None:
     )
     assert [each.record.number for each in run.shown] == [1]
     text = front_html(run)
-    assert "2 more, which noise cannot tell to be better than trial 1 in anything" in text
+    assert "2 more, no better than trial 1 beyond noise" in text
     assert text.index("<details>") < text.index("<b>4</b>")
     assert "as good within noise: " in front_markdown(run, None)
     numbers = [note.text for note in pareto_figure(run).layout.annotations]

@@ -154,6 +154,17 @@ def test_noise_is_marked_in_table_and_hover() -> None:
     assert "~ timed on a noisy machine" in front_markdown(run, None) and "noisy" not in front_markdown(RUN, None)
 
 
+def test_the_front_has_a_column_of_unseen_images_where_there_are_any() -> None:
+    assert "on unseen images" in front_html(RUN) and "on unseen images" in front_markdown(RUN, None)
+    rescore = replace(RESCORE, unseen_difference=None, unseen_interval=None)
+    members = [replace(member, rescore=rescore) for member in RUN.members]
+    without = Run.of(SUMMARY, RECORDS, members, BASELINES)
+    tables = front_html(RUN), front_html(without)
+    assert "on unseen images" not in tables[1] and "on unseen images" not in front_markdown(without, None)
+    heads, rows = ([table.count(cell) for table in tables] for cell in ("<th>", "<td>"))
+    assert heads[0] - 1 == heads[1] and rows[0] - rows[1] == tables[1].count("<tr") - 1
+
+
 def test_pareto_figure_labels_the_comparisons() -> None:
     figure = pareto_figure(RUN)
     labels = [annotation.text for annotation in figure.layout.annotations]

@@ -69,6 +69,9 @@ def test_drawing():
     assert not image.any()
     assert drawn[40:101, 10].any(axis=1).all()
     assert not drawn[0:6, 0:6].any()
+    label = draw(image, np.array([[2, 60, 60, 90, 0.9, 0]], np.float32), ["a long name"])[40:59]
+    moved = draw(image, np.array([[150, 60, 159, 90, 0.9, 0]], np.float32), ["a long name"])[40:59]
+    assert moved.any(axis=2).sum() == label.any(axis=2).sum() > 0  # a label at the edge is whole
     pair = side_by_side(image, drawn, ("reference", "scheme"))
     assert pair.shape[1] == 2 * 160 + 4
     with pytest.raises(ValueError, match="heights differ"):
