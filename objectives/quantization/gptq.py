@@ -173,11 +173,6 @@ class Activity:
         return codes.transpose(0, 2, 1), found.transpose(0, 2, 1)
 
 
-def output_error(difference: NDArray[np.floating], hessian: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Mean squared output error of a weight difference ``(groups, rows, K)``, per row: ``(groups, rows)``."""
-    return np.asarray(np.einsum("grk,grk->gr", difference @ hessian, difference))
-
-
 def _feedback(hessian: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """``V / diagonal(V)``, where V is upper triangular and ``V V^T`` the damped Hessian, and the diagonal's squares.
 

@@ -93,11 +93,6 @@ class QuantizedWeight:
     block_size: int
     number: NumberSpec
 
-    @property
-    def stored_bytes(self) -> int:
-        """Bytes of codes (packed as in a file) and scales; symmetric codes need no zero point."""
-        return self.code_bytes + self.scale_bytes(self.scale.itemsize)
-
     def scale_bytes(self, each: int) -> int:
         """Bytes of the scales, where a float scale takes `each`."""
         if self.tensor_scale and self.scale_number is not None:
@@ -118,7 +113,7 @@ class QuantizedWeight:
 
     @property
     def code_bytes(self) -> int:
-        """Bytes of the codes alone."""
+        """Bytes of the codes, packed as in a file."""
         return -(-self.codes.size * self.number.bits // 8)
 
     def flattened(self) -> QuantizedWeight:

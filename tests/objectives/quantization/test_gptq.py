@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from output_error import output_error
 
-from objectives.quantization.gptq import Activity, Means, Moments, output_error
+from objectives.quantization.gptq import Activity, Means, Moments
 from objectives.quantization.scales import Sharing
 from objectives.quantization.weights import WeightSettings
 from search_spaces.errors import InputError

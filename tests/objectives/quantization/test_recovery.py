@@ -9,11 +9,12 @@ import pytest
 from dialects import DIALECTS, ORT, TRT8
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from output_error import output_error
 from tiny_detectors import build_detector
 
 from objectives.quantization.calibration import CalibrationTable, calibrate
 from objectives.quantization.columns import Geometry, as_rows, from_rows, read_columns, read_geometry
-from objectives.quantization.gptq import Activity, output_error
+from objectives.quantization.gptq import Activity
 from objectives.quantization.materialize import Materializer
 from objectives.quantization.recovery import (
     Recovered,

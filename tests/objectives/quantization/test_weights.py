@@ -57,12 +57,12 @@ def test_auto_granularity_follows_bits_and_channels() -> None:
     assert resolve_granularity(odd, FORMATS["w4a16"], auto) is Granularity.PER_CHANNEL
 
 
-def test_stored_bytes_count_packed_codes_and_scales() -> None:
+def test_bytes_are_those_of_packed_codes_and_of_scales() -> None:
     weight = _weight(CONV)
     w4 = quantize_weight(weight, CONV, FORMATS["w4a16"], WeightSettings())
-    assert w4.stored_bytes == weight.size // 2 + 2 * 16 * 2 * 9
+    assert (w4.code_bytes, w4.scale_bytes(2)) == (weight.size // 2, 2 * 16 * 2 * 9)
     w8 = quantize_weight(weight, CONV, FORMATS["int8"], WeightSettings())
-    assert w8.stored_bytes == weight.size + 4 * 16
+    assert (w8.code_bytes, w8.scale_bytes(4)) == (weight.size, 4 * 16)
 
 
 def test_a_dead_channel_stays_exactly_zero() -> None:
@@ -80,7 +80,7 @@ def test_two_levels_of_scales_are_stored_exactly(factor: float) -> None:
     weight[0] = 0.0
     found = quantize_weight(weight, CONV, FORMATS["nvfp4"], WeightSettings(block_size=32))
     assert found.block_size == 16 and found.scale.shape == (16, 4, 3, 3)
-    assert found.stored_bytes == weight.size // 2 + weight.size // 16 + 4
+    assert (found.code_bytes, found.scale_bytes(4)) == (weight.size // 2, weight.size // 16 + 4)
     multiples = found.scale / np.float32(found.tensor_scale)
     assert np.log2(found.tensor_scale) % 1 == 0 and multiples.max() <= 448
     np.testing.assert_array_equal(multiples.astype(ml_dtypes.float8_e4m3fn).astype(np.float32), multiples)
