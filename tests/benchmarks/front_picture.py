@@ -120,8 +120,11 @@ def picture(run: Run) -> str:
         marks += [(x(p.speed) - LEFT, y(low + part * (high - low)) - TOP) for low, high in [p.losses] for part in PARTS]
     offsets = place(anchors, [p.label for p in named], marks, (width, height), character=CHARACTER, line=16)
     for p, (dx, dy) in zip(named, offsets, strict=True):
-        at, to = (x(p.speed), y(p.loss)), (x(p.speed) + dx, y(p.loss) + dy)
-        out += [f'<path d="M{at[0]} {at[1]}L{to[0]:.1f} {to[1]:.1f}" stroke="{p.colour}" opacity=".45"/>']
+        to = x(p.speed) + dx, y(p.loss) + dy
+        # The line to a label ends at its edge.
+        part = max(0.0, 1 - min(CHARACTER * len(p.label) / 2 / max(abs(dx), 0.1), 9 / max(abs(dy), 0.1)))
+        line = f"M{x(p.speed)} {y(p.loss)}l{part * dx:.1f} {part * dy:.1f}"
+        out += [f'<path d="{line}" stroke="{p.colour}" opacity=".45"/>']
         style = f'fill="{p.colour}" font-weight="600" text-anchor="middle" stroke="#fff" stroke-width="4" '
         out += [text(to[0], to[1] + 4, p.label, style + 'paint-order="stroke"')]
     return "\n".join([*out, "</svg>"]) + "\n"
