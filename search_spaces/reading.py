@@ -5,11 +5,12 @@ from __future__ import annotations
 import ast
 import codecs
 import hashlib
+import io
 import json
 import os
 import re
 import stat
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
@@ -26,6 +27,7 @@ MAX_YAML_ALIASES = 32
 MAX_YAML_NODES = 1 << 16
 MAX_LITERAL = 1 << 17
 MAX_TEXT_BYTES = 1 << 28  # of a list: two million paths
+MAX_LINE = 1 << 20  # characters: a polygon of fifty thousand points
 _LEAST_JSON = 3 << 28  # bytes that are read on any machine; COCO's largest label file has 450 MB
 _JSON_TIMES = 8  # JSON in memory takes so many times its bytes, as objects of Python
 _CHUNK = 1 << 20
@@ -55,7 +57,11 @@ def decoded(data: bytes) -> str:
     Raises:
         UnicodeDecodeError: It is no such text.
     """
-    return data.decode(next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8"))
+    return data.decode(_encoding(data))
+
+
+def _encoding(head: bytes) -> str:
+    return next((name for mark, name in _MARKS if head.startswith(mark)), "utf-8")
 
 
 def open_sized(path: Path, limit: int, remedy: str) -> BinaryIO:
@@ -124,20 +130,36 @@ def size_text(count: int) -> str:
 
 
 def read_lines(path: Path, remedy: str) -> list[str]:
-    """Lines of a text file, without the blanks and byte order marks around each.
+    """All of `each_line`."""
+    return list(each_line(path, remedy))
+
+
+def each_line(path: Path, remedy: str) -> Iterator[str]:
+    """Lines of a text file as they are read, without the blanks and byte order marks around each.
+
+    Whoever takes no more of them has read no more than a buffer beyond the last.
 
     Args:
         path: The file.
         remedy: The end of the error's line.
 
     Raises:
-        InputError: It cannot be read, is too large, or is no text.
+        InputError: It cannot be read, is too large, has too long a line, or is no text.
     """
-    try:
-        text = decoded(read_sized(path, MAX_TEXT_BYTES, remedy))
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not a text file; {remedy}") from None
-    return [line.strip("\ufeff \t\r\f\v") for line in text.splitlines()]  # files that were joined hold a mark inside
+    with open_sized(path, MAX_TEXT_BYTES, remedy) as file:
+        text = io.TextIOWrapper(file, _encoding(cast("io.BufferedReader", file).peek(4)))
+        left = MAX_TEXT_BYTES
+        try:
+            while line := text.readline(MAX_LINE):
+                left -= len(line)
+                if len(line) == MAX_LINE or left < 0:  # the file may grow meanwhile
+                    what = "it" if left < 0 else "a line of it"
+                    raise InputError(f"{path}: {what} is too long; {remedy}")
+                yield line.strip("\ufeff \t\r\n\f\v")  # files that were joined hold a mark inside
+        except UnicodeDecodeError:
+            raise InputError(f"{path}: not a text file; {remedy}") from None
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
 
 
 def read_yaml(path: Path, what: str) -> dict[str, Any]:

@@ -8,7 +8,16 @@ import pytest
 
 from search_spaces.errors import InputError
 from search_spaces.model_graph import ModelGraph
-from search_spaces.reading import digest_of, parse_json, read_json, read_lines, read_sized, read_yaml
+from search_spaces.reading import (
+    MAX_LINE,
+    digest_of,
+    each_line,
+    parse_json,
+    read_json,
+    read_lines,
+    read_sized,
+    read_yaml,
+)
 
 
 @pytest.mark.parametrize("text", ['["\\ud800"]', b'["\\udfff"]', b'{"\xed\xa0\x80": 1}', '["\ud800"]'])
@@ -64,3 +73,25 @@ def test_what_fits_is_read_whole(tmp_path: Path) -> None:
     assert digest_of(path, 100, "") == hashlib.sha256(bytes(range(100))).hexdigest()
     with pytest.raises(InputError, match=r"x: 100 bytes is too large \(at most 99 bytes\); take another"):
         read_sized(path, 99, "take another")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+def test_lines_are_those_of_any_editor(tmp_path: Path, encoding: str, ends: str) -> None:
+    (tmp_path / "list").write_bytes(ends.join(["a.jpg ", "", "\ufeff\tb \u00e9.jpg"]).encode(encoding))
+    assert read_lines(tmp_path / "list", "write it again") == ["a.jpg", "", "b \u00e9.jpg"]
+
+
+def test_lines_are_read_no_further_than_they_are_taken(tmp_path: Path) -> None:
+    """A file that the first line tells to be something else may hold what is no text, and a lot of it."""
+    path = _sparse(tmp_path / "list", 200 << 20)
+    with path.open("r+b") as file:
+        file.write(b"root:x:0:0\n" * 10_000 + b"\xff\xff")
+    assert next(each_line(path, "write it again")) == "root:x:0:0"
+    with pytest.raises(InputError, match=r"list: not a text file; write it again"):
+        read_lines(path, "write it again")
+
+
+def test_a_line_without_end_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"list: a line of it is too long; write it again"):
+        read_lines(_sparse(tmp_path / "list", MAX_LINE + 1), "write it again")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from objectives.tasks.detection.data.data_yaml import YAML_SUFFIXES, read_data_yaml
 from objectives.tasks.detection.data.dataset import CocoDataset
-from objectives.tasks.detection.data.image_files import ImageRecord, hash_files, images_in, located
+from objectives.tasks.detection.data.image_files import ImageRecord, hash_files, images_in, listed_images, located
 from search_spaces.errors import InputError
-from search_spaces.reading import is_file, is_folder, read_lines
+from search_spaces.reading import is_file, is_folder
 
 _SHOWN = 3
 _DRAWN = 128  # images of a folder where nobody says how many; ranges change little beyond
@@ -80,9 +80,7 @@ def load_calibration(path: Path | str, limit: int | None = None, scored: CocoDat
         )
     records: list[ImageRecord] = []
     seen: dict[str, int] = {}
-    for number, name in enumerate(read_lines(path, "write one image path per line"), 1):
-        if not name or name.startswith("#"):
-            continue
+    for number, name in listed_images(path):
         if len(records) == limit:
             break
         file = located(path.parent, name)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from objectives.tasks.detection.data.coco_json import Category
-from objectives.tasks.detection.data.image_files import SUFFIXES, images_in, located
+from objectives.tasks.detection.data.image_files import SUFFIXES, images_in, listed_images, located
 from search_spaces.errors import InputError
-from search_spaces.reading import is_file, is_folder, read_lines, read_yaml
+from search_spaces.reading import is_file, is_folder, read_yaml
 
 YAML_SUFFIXES = frozenset({".yaml", ".yml"})
 _MOST_ENTRIES = 1000  # of a split; each may be a folder that is searched
@@ -67,10 +67,9 @@ class DataYaml:
         raise InputError(f"{self.path}: {split!r} {str(tried[0])!r} is neither an image folder nor an image list")
 
     def _listed(self, path: Path) -> list[Path]:
-        names = [line for line in read_lines(path, "write one image path per line") if line and line[0] != "#"]
         places = (path.parent, self.root, Path())
         found = []
-        for name in names:
+        for _, name in listed_images(path):
             files = [located(place, name) for place in places]
             if not files[0].name.startswith("._"):
                 found.append(next((file for file in files if is_file(file)), files[0]))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from search_spaces.errors import InputError
 from search_spaces.limits import step
-from search_spaces.reading import digest_of, is_file, read_sized
+from search_spaces.reading import digest_of, each_line, is_file, read_sized
 
 #: Ultralytics' list. A file that cannot be decoded here is named as such, never left out.
 SUFFIXES = frozenset(
@@ -81,6 +81,26 @@ def _listed(folder: Path) -> Iterator[os.DirEntry[str]]:
     """Entries of a folder; none of one that cannot be read."""
     with suppress(OSError), os.scandir(folder) as entries:
         yield from entries
+
+
+def listed_images(path: Path) -> Iterator[tuple[int, str]]:
+    """What an image list names: ``(line number, path as written)``; blank lines and those that begin with # are none.
+
+    A data yaml may name any file as its list, and so may whoever made it. One that is no list is read no further than
+    to the first line that tells, and the error does not repeat what it holds.
+
+    Raises:
+        InputError: It cannot be read, or a line ends in no suffix of an image.
+    """
+    remedy = "write one image path per line"
+    for number, name in enumerate(each_line(path, remedy), 1):
+        if not name or name[0] == "#":
+            continue
+        if Path(name).suffix.lower() not in SUFFIXES:
+            raise InputError(
+                f"{path}: line {number} names no image (.jpg, .png, ...), so this is no image list; {remedy}"
+            )
+        yield number, name
 
 
 def located(folder: Path, name: str, *, moved: bool = False) -> Path:

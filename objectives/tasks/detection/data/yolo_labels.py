@@ -120,7 +120,7 @@ def _rows(path: Path, data: DataYaml) -> tuple[list[Row], int]:
         box = _box(values)
         if box is None or min(box) < _LOWEST or max(box) > _HIGHEST:
             raise InputError(
-                f"{path}:{number}: {_short(line)!r} is neither 'class x y width height' nor "
+                f"{path}:{number}: {_shown(line, values)} is neither 'class x y width height' nor "
                 "'class x1 y1 x2 y2 x3 y3 ...' with shares of 1 (keypoints need kpt_shape in the yaml)"
             )
         if not 0 <= values[0] < len(data.categories) or values[0] != int(values[0]):
@@ -160,8 +160,11 @@ def _box(values: list[float]) -> tuple[float, float, float, float] | None:
     return (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
 
 
-def _short(line: str) -> str:
-    return line if len(line) <= 80 else f"{line[:77]}..."
+def _shown(line: str, values: list[float]) -> str:
+    """A line for an error; what holds other than numbers may come from any file, by a link for instance."""
+    if not values:
+        return "the line, which holds other than numbers,"
+    return repr(line if len(line) <= 80 else f"{line[:77]}...")
 
 
 def _keypoints(values: list[float], dimensions: int) -> tuple[float, ...]:

@@ -186,6 +186,41 @@ def test_names_that_no_file_can_have_are_one_line(yolo, change, message):
         load_dataset(yolo)
 
 
+@pytest.mark.parametrize("where", ["absolute", "relative", "list"])
+def test_a_data_yaml_may_name_images_anywhere(yolo, tmp_path, where):
+    """As Ultralytics has it: sets lie beside each other, and lists name absolute paths."""
+    shutil.move(tmp_path / "set", tmp_path / "elsewhere")
+    (tmp_path / "set").mkdir()
+    images = tmp_path / "elsewhere" / "images" / "val"
+    (tmp_path / "list.txt").write_text("".join(f"{path}\n" for path in sorted(images.iterdir())))
+    named = {"absolute": str(images), "relative": "../elsewhere/images/val", "list": "../list.txt"}[where]
+    yolo.write_text(yaml.safe_dump(yaml.safe_load(yolo.read_text()) | {"val": named}))
+    assert len(load_dataset(yolo)) == 3
+
+
+@pytest.mark.parametrize("end", [b"", b"\n" + bytes(100 << 20), b"\n\xff\xfe"], ids=["text", "large", "no text"])
+def test_a_file_that_is_no_image_list_is_refused_without_its_contents(yolo, tmp_path, end):
+    secret = tmp_path / "secret.conf"
+    secret.write_bytes(b"# settings\npassword = hunter2" + end)
+    yolo.write_text(yaml.safe_dump(yaml.safe_load(yolo.read_text()) | {"val": str(secret)}))
+    for read in (lambda: load_dataset(yolo), lambda: load_calibration(secret)):
+        said = r"secret\.conf: (line 2 names no image .*|not a text file); write one image path per line"
+        with pytest.raises(InputError, match=said) as caught:
+            read()
+        assert "hunter2" not in str(caught.value) and "password" not in str(caught.value)
+
+
+def test_a_label_file_that_is_something_else_is_not_shown(yolo, tmp_path):
+    (tmp_path / "secret.conf").write_text("password = hunter2 4 5")
+    label = yolo.parent / "set" / "labels" / "val" / "00_002.txt"
+    label.symlink_to(tmp_path / "secret.conf")
+    with pytest.raises(
+        InputError, match=r"00_002\.txt:1: the line, which holds other than numbers, is neither"
+    ) as caught:
+        load_dataset(yolo)
+    assert "hunter2" not in str(caught.value)
+
+
 def test_data_yaml_without_labels(yolo):
     shutil.rmtree(yolo.parent / "set" / "labels")
     with pytest.raises(InputError, match="no label for any of the 3 images"):
