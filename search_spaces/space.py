@@ -124,6 +124,28 @@ class SearchSpace:
             chosen[group.name] = name
         return chosen
 
+    def check(self, choices: Mapping[str, object], name: str, remedy: str, *, whole: bool = True) -> None:
+        """Refuses choices that somebody may have changed since they were written.
+
+        Args:
+            choices: ``{group name: format name}``.
+            name: What holds them, the start of the error's line.
+            remedy: Its end.
+            whole: Whether every group must have a format.
+
+        Raises:
+            InputError: A group has no format, or one that it may not take, or there is no such group.
+        """
+        parameters = self.parameters()
+        if other := choices.keys() - parameters.keys():
+            raise InputError(f"{name}: {min(other)[:80]!r} is no group of the space; {remedy}")
+        for group, formats in parameters.items():
+            if group in choices and choices[group] not in formats:
+                given = repr(choices[group])[:80]
+                raise InputError(f"{name}: {group!r} is {given}, not one of {', '.join(formats)}; {remedy}")
+            if whole and group not in choices:
+                raise InputError(f"{name}: {group!r} has no format; {remedy}")
+
     def contains(self, allocation: Allocation) -> bool:
         """Whether the allocation lies in the space."""
         try:
@@ -135,6 +157,11 @@ class SearchSpace:
     def project(self, fmt: str) -> dict[str, str]:
         """Gives every group `fmt` where allowed, else the group's first format."""
         return {g.name: fmt if fmt in names else names[0] for g, names in zip(self.groups, self.formats, strict=True)}
+
+    def same_but_for_names(self, other: SearchSpace) -> bool:
+        """Whether another space has the same layers, grouped alike, and the same choices for each group."""
+        grouped = ([group.layers for group in space.groups] for space in (self, other))
+        return (self.layers, self.formats, next(grouped)) == (other.layers, other.formats, next(grouped))
 
     @property
     def quantized_formats(self) -> list[str]:

@@ -27,11 +27,12 @@ class LowDimensionalSampler(SchemeSampler):
     def __init__(self, problem: Problem, seed: int = 0, drawn: int = 0) -> None:
         super().__init__(problem, seed, drawn)
         self._costs = [objective for objective in problem.objectives if not objective.accuracy]
-        space: dict[str, BaseDistribution] = {f"price:{o.name}": FloatDistribution(0.0, 1.0) for o in self._costs}
+        space: dict[str, FloatDistribution] = {f"price:{o.name}": FloatDistribution(0.0, 1.0) for o in self._costs}
         space |= {"reformat": FloatDistribution(0.0, 3.0), "power": FloatDistribution(0.3, 1.5)}
         space |= {"shrink": FloatDistribution(0.0, 0.9)}
         space |= {f"bias:{name}": FloatDistribution(-1.5, 1.5) for name in problem.formats}
-        self._space = space
+        self._space: dict[str, BaseDistribution] = {**space}
+        self._bounds = {name: (knob.low, knob.high) for name, knob in space.items()}
 
     def propose(self, study: Study, trial: FrozenTrial) -> Ints:
         """Asks TPE for knobs and solves the knapsack that they describe."""
@@ -42,11 +43,22 @@ class LowDimensionalSampler(SchemeSampler):
         )
         for other in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
             knobs = other.system_attrs.get(_KNOBS)
-            if knobs is not None:
+            if self._whole(knobs):
                 inner.add_trial(optuna.trial.create_trial(params=knobs, distributions=self._space, values=other.values))
         chosen = inner.ask(self._space).params
         set_trial_attr(study, trial, _KNOBS, chosen)
         return self._solve(chosen)
+
+    def _whole(self, knobs: object) -> bool:
+        """Whether a trial has knobs, and such as could be drawn: a damaged storage may hold anything."""
+        return (
+            isinstance(knobs, dict)
+            and knobs.keys() == self._bounds.keys()
+            and all(
+                isinstance(knobs[name], float) and low <= knobs[name] <= high
+                for name, (low, high) in self._bounds.items()
+            )
+        )
 
     def _solve(self, knobs: Mapping[str, float]) -> Ints:
         problem = self._problem

@@ -60,9 +60,11 @@ def open_trials(
         blocked: Pairs that probing found the target cannot build; failing trials add to them.
     """
     config = inputs.config
-    study = _open_study(storage, config, run)
     pairs = (blocked or Unsupported()).union(read_blocked(run))
-    return Trials(study, inputs.space, config, run, pairs, locks.worker)
+    with damage_named(run.database, config.storage):
+        trials = Trials(_open_study(storage, config, run), inputs.space, config, run, pairs, locks.worker)
+        trials.records()
+    return trials
 
 
 def queue(trials: Trials, locks: WorkerLocks, seeds: Sequence[tuple[str, Mapping[str, str]]]) -> None:
@@ -238,14 +240,13 @@ def score_reference(run: RunFolder, evaluator: StudyEvaluator, inputs: Inputs, s
 
 
 def _open_study(storage: RDBStorage, config: StudyConfig, run: RunFolder) -> optuna.Study:
-    with damage_named(run.database, config.storage):
-        study = optuna.create_study(
-            study_name=config.name,
-            storage=storage,
-            directions=directions(config.objective_set),
-            sampler=optuna.samplers.RandomSampler(config.search.seed),
-            load_if_exists=True,
-        )
+    study = optuna.create_study(
+        study_name=config.name,
+        storage=storage,
+        directions=directions(config.objective_set),
+        sampler=optuna.samplers.RandomSampler(config.search.seed),
+        load_if_exists=True,
+    )
     if study.metric_names != list(config.objectives):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

@@ -102,7 +102,10 @@ def study_seeds(study: PreparedStudy, problem: Problem) -> list[Seed]:
     """
     path = study.run.seeds
     if path.exists():
-        return read_json(path, list[Seed])
+        kept = read_json(path, list[Seed])
+        for origin, choices in kept:
+            study.inputs.space.check(choices, f"{path}: {origin!r}", "delete it: they are chosen anew")
+        return kept
     wanted = study.inputs.config.search.seeds
     found = _reference(study.inputs)
     for kind, make in SEEDS.items():

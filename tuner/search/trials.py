@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
+from optuna.distributions import CategoricalDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -250,11 +251,27 @@ class Trials:
 
     def _choices(self, trial: FrozenTrial) -> dict[str, Any] | None:
         """The scheme of a trial in any state; None where it was cut short before it had one."""
-        params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+        params = _given(trial)
         return params if params.keys() >= self.space.parameters().keys() else None
+
+    def _check(self, trial: FrozenTrial) -> None:
+        """Refuses a trial of another space: its scheme would be misread, and Optuna would ask for no further one.
+
+        Raises:
+            InputError: Its groups, their formats or the order of these are others than the run's.
+        """
+        name = f"study {self.study.study_name!r}: trial {trial.number}"
+        remedy = "restore the run's manifest.json and its storage, or start another run"
+        for group, formats in self.space.parameters().items():
+            found = trial.distributions.get(group)
+            if found is not None and found != CategoricalDistribution(formats):
+                raise InputError(f"{name}: {group!r} was chosen otherwise than from {', '.join(formats)}; {remedy}")
+        measured = trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+        self.space.check(_given(trial), name, remedy, whole=measured)
 
     def _record(self, trial: FrozenTrial) -> TrialRecord:
         choices = self._choices(trial)
+        self._check(trial)
         attrs, name = trial.user_attrs, f"study.db: trial {trial.number}"
         complete = trial.state is TrialState.COMPLETE
         scores, screened = recorded(trial, SCORES), recorded(trial, SCREENED)
@@ -271,6 +288,11 @@ class Trials:
         if complete or failed or pruned:  # it changes no more
             self._ended[trial.number] = record
         return record
+
+
+def _given(trial: FrozenTrial) -> dict[str, Any]:
+    """What is queued or chosen of its scheme so far."""
+    return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
 
 
 def counted(records: Iterable[TrialRecord]) -> int:

@@ -129,7 +129,11 @@ def recorded_space(manifest: Mapping[str, Any]) -> SearchSpace:
     space = record_of(_Space, manifest["space"], "manifest.json: space")
     groups = tuple(Group(name, tuple(layers)) for name, layers in space.groups)
     members = [name for group in groups for name in group.layers]
-    if len(groups) != len(space.formats) or sorted(members) != sorted(space.layers) or not all(space.formats):
+    if (
+        len({group.name for group in groups}) != len(space.formats)
+        or sorted(members) != sorted(space.layers)
+        or not all(space.formats)
+    ):
         raise InputError("manifest.json: space: its groups, formats and layers do not fit together; restore it")
     for name in {name for names in space.formats for name in names}:
         get_format(name)

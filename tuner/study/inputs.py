@@ -75,8 +75,16 @@ class Inputs:
 
         Args:
             manifest: Of a run of the same identity.
+
+        Raises:
+            InputError: It records other groups or formats than the study has.
         """
-        return replace(self, space=recorded_space(manifest))
+        recorded = recorded_space(manifest)
+        if not recorded.same_but_for_names(self.space):
+            raise InputError(
+                "manifest.json: space: its groups or formats are not those of the run's study.yaml; restore it"
+            )
+        return replace(self, space=recorded)
 
     @property
     def dropped(self) -> list[str]:

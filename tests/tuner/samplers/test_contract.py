@@ -120,3 +120,20 @@ def test_proposes_no_pair_that_the_target_cannot_build(name: str, objectives: in
 def test_needs_no_trial_to_begin(name: str) -> None:
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=make_sampler(name, problem(), 0))
     assert len({tuple(params.values()) for params in run(study, 3)}) == 3
+
+
+@pytest.mark.parametrize("odd", ["x", 7, {}, {"shrink": "x"}, [None]], ids=str)
+def test_knobs_of_a_damaged_storage_are_passed_over(odd: object) -> None:
+    study = new_study("lowdim-tpe")
+    for _ in range(8):
+        trial, params = ask(study)
+        study.tell(trial, values(params, 2))
+    again = new_study("lowdim-tpe")
+    for trial in study.trials:
+        attrs = {key: odd if key == "lowdim:knobs" else kept for key, kept in trial.system_attrs.items()}
+        facts = {"params": trial.params, "distributions": trial.distributions, "system_attrs": attrs}
+        again.add_trial(optuna.trial.create_trial(values=trial.values, **facts))
+    for _ in range(6):
+        trial, params = ask(again)
+        again.tell(trial, values(params, 2))
+    assert sum("lowdim:knobs" in trial.system_attrs for trial in study.trials) == 4  # those that were drawn
