@@ -5,7 +5,8 @@ process that lives in a folder for it alone. A finding is:
 
 - traceback: an exception other than those that the command line turns into one line and an exit code;
 - code: another exit code than 0, 2 or, for run folders, 4 (repeated failures) and 5 (storage);
-- words: an error of more than one line, too long, with control characters, or with the password of a storage;
+- words: an error of more than one line, too long, with control characters, with the password of a storage, or with
+  what a file outside the given folder holds;
 - accepted: success on an input that must be refused;
 - touched: a file read, written or left outside the given folder, a process started, a connection opened;
 - crash, hang, slow, memory: a child that died, that took more than 30 s, 10 s of CPU time or 2 GiB.
@@ -46,7 +47,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import fuzz_planted
-from fuzz_guard import Place
+from fuzz_guard import CANARY, Place
 from fuzz_planted import KINDS as PLANTED
 from fuzz_planted import SECRET
 from fuzz_targets import KINDS as MUTATED
@@ -54,6 +55,7 @@ from fuzz_targets import KINDS as MUTATED
 KINDS = {**MUTATED, **PLANTED}
 HANG_SECONDS, CPU_SECONDS, MEMORY = 30.0, 10.0, 2 << 30
 LINE = 1200  # characters of an error
+_KEPT_BYTES = 8 << 20  # of a file beside a finding
 _RECYCLE = 200  # inputs of one child
 #: What may stand before the error: announcements of steps, and what libpng and libjpeg print on their own.
 _BEFORE = re.compile(
@@ -95,7 +97,7 @@ def run_case(kind: str, index: int, seed: int, seeds: Path, place: Place, output
     base, started = _memory("VmRSS"), time.process_time()
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     found, code = [], -1
-    place.begin(watched=not case.own_process)
+    place.begin(watched=not case.own_process, elsewhere=case.elsewhere)
     try:
         code = case.work()
     except BaseException as error:  # whatever leaves the command line's guard is what we look for
@@ -111,8 +113,10 @@ def run_case(kind: str, index: int, seed: int, seeds: Path, place: Place, output
         found.append(f"code: {code}")
     if code == 0 and case.refuse:
         found.append("accepted")
+    said = output.read_text(errors="replace")
+    found += ["words: what a file outside holds"] * (CANARY in said or "root:x:0" in said)
     if code > 0:
-        found += wrong_words(output.read_text(errors="replace"))
+        found += wrong_words(said)
     found += [f"slow: {cpu:.1f} s"] * (cpu > CPU_SECONDS) + [f"memory: {peak >> 20} MiB"] * (peak > MEMORY)
     return {"code": code, "note": case.note, "cpu": cpu, "mib": peak >> 20, "found": found}
 
@@ -269,12 +273,24 @@ def _count(tally: Tally, worker: Worker, result: dict[str, Any], keep: Path) -> 
         tally.findings[text.partition(":")[0]] += 1
     if result["found"]:
         target = keep / f"{kind}-{index}"
-        shutil.rmtree(target, ignore_errors=True)
-        with contextlib.suppress(shutil.Error, OSError):
-            shutil.copytree(worker.root / "given", target / "given", symlinks=True)
-        target.mkdir(parents=True, exist_ok=True)
+        keep_files(worker.root / "given", target / "given")
         (target / "finding.txt").write_text("\n".join([result["note"], *result["found"]]), errors="backslashreplace")
         print(f"{kind}:{index}: {result['found'][0].splitlines()[0][:300]}", file=sys.stderr, flush=True)
+
+
+def keep_files(given: Path, target: Path) -> None:
+    """Copies what a finding was made of; what has many MiB, as sparse files have, is left out."""
+
+    def copy(source: str, copied: str) -> None:
+        if Path(source).lstat().st_size > _KEPT_BYTES:
+            Path(f"{copied}.left-out").touch()
+        else:
+            shutil.copyfile(source, copied, follow_symlinks=False)
+
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    with contextlib.suppress(shutil.Error, OSError):  # what is no file, and what the case left unreadable
+        shutil.copytree(given, target, symlinks=True, copy_function=copy, dirs_exist_ok=True)
 
 
 def make_seeds(folder: Path, *, full: bool) -> None:

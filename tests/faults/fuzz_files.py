@@ -152,7 +152,7 @@ def _sql_changed(draw: Draw, path: Path) -> None:
     row = draw.choice(rows) if rows else 0
     endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT"
     try:
-        match draw.randrange(9):
+        match draw.randrange(11):
             case 0 | 1 | 2:
                 where = f" WHERE rowid = {row}" if draw.random() < 0.8 else ""
                 connection.execute(f"UPDATE OR IGNORE {table} SET {column} = ?{where}", (_cell(draw),))
@@ -169,6 +169,8 @@ def _sql_changed(draw: Draw, path: Path) -> None:
             case 7:
                 connection.execute(f"ALTER TABLE {table} RENAME TO moved")
                 connection.execute(f"CREATE VIEW {table} AS {endless} {', '.join(f'x AS {c}' for c in columns)} FROM c")
+            case 8 | 9:
+                _space_changed(draw, connection)
             case _:
                 _json_cells_changed(draw, connection)
         connection.commit()
@@ -180,6 +182,29 @@ def _sql_changed(draw: Draw, path: Path) -> None:
 def _cell(draw: Draw) -> Any:
     value = draw.choice((None, -1, 0, 1 << 62, 1e308, "", "x", b"\xff\0", "NaN", "[", "2020-99-99", "RUNNING", "{}"))
     return draw.choice((value, json.dumps(draw.choice([v for v in HOSTILE if v != "\ud800"]))))
+
+
+def _space_changed(draw: Draw, connection: sqlite3.Connection) -> None:
+    """Parameters of another space: choices added, missing, in another order, of another kind; a group more or less."""
+    name, text = draw.choice(
+        connection.execute("SELECT DISTINCT param_name, distribution_json FROM trial_params").fetchall()
+    )
+    choices = json.loads(text)["attributes"]["choices"]
+    number = {"log": False, "step": 1, "low": 0, "high": 9}
+    others = draw.choice((choices[::-1], choices[1:], [*choices, "int4"], [0, 1]))
+    kind, facts = draw.choice(
+        (("CategoricalDistribution", {"choices": others}), ("IntDistribution", number),
+         ("FloatDistribution", {**number, "step": None}))
+    )  # fmt: skip
+    where = f" WHERE param_name = ?{draw.choice(('', ' AND trial_id % 3 = 1'))}"
+    match draw.randrange(3):
+        case 0:
+            connection.execute(f"DELETE FROM trial_params{where}", (name,))
+        case 1:
+            connection.execute(f"UPDATE trial_params SET param_name = 'other'{where}", (name,))
+        case _:
+            other = json.dumps({"name": kind, "attributes": facts})
+            connection.execute(f"UPDATE trial_params SET param_value = 0, distribution_json = ?{where}", (other, name))
 
 
 def _json_cells_changed(draw: Draw, connection: sqlite3.Connection) -> None:

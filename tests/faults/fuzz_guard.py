@@ -15,6 +15,8 @@ _PATHS |= {"os.chmod": 1, "os.chown": 1, "os.utime": 1, "shutil.rmtree": 1}
 _NEVER = {"socket.connect", "socket.bind", "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork"}
 _NEVER |= {"pty.spawn", "os.startfile", "webbrowser.open"}
 _LOCKS = (".lock", ".turnstile", ".users")  # of the devices, in the temporary folder of this host on purpose
+#: What a file outside holds: words that hold it are a finding.
+CANARY = "nobodys-business-7f3a"
 _DEVICES = ("/dev/null", "/dev/tty", "/dev/shm/")
 
 
@@ -32,7 +34,7 @@ class Place:
         self.given, self.outside = root / "given", root / "outside"
         self.offences: list[str] = []
         self._own = [str(self.given), str(root / "tmp"), str(root / "home")]
-        self._active = False
+        self._active = self._elsewhere = False
         sys.dont_write_bytecode = True  # an import's cached bytecode is the interpreter's doing, not the case's
         sys.addaudithook(self._heard)
 
@@ -42,16 +44,21 @@ class Place:
         for name in ("given", "tmp", "home", "outside"):
             (self.root / name).mkdir(parents=True)
         (self.outside / "secret.bin").write_bytes(bytes(range(256)) * 64)
-        (self.outside / "canary.txt").write_text("untouched")
+        (self.outside / "canary.txt").write_text(CANARY)
         os.environ.update(HOME=self._own[2], TMPDIR=self._own[1], XDG_CACHE_HOME=self._own[2])
         tempfile.tempdir = self._own[1]
         os.chdir(self.given)
         self.offences.clear()
 
-    def begin(self, *, watched: bool = True) -> None:
-        """From here on what happens is the product's doing; unless `watched`, only what it leaves is looked at."""
+    def begin(self, *, watched: bool = True, elsewhere: bool = False) -> None:
+        """From here on what happens is the product's doing.
+
+        Args:
+            watched: Whether what it does is looked at, and not only what it leaves.
+            elsewhere: Whether it may read outside.
+        """
         self._before = self._listing()
-        self._active = watched
+        self._active, self._elsewhere = watched, elsewhere
 
     def end(self) -> list[str]:
         """Stops watching; returns the offences."""
@@ -82,7 +89,7 @@ class Place:
                 name = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - an audit hook must not resolve links
                 if isinstance(flags, int) and flags & _WRITES and not self._may_write(name):
                     self.offences.append(f"opened to write: {name}")
-                elif name.startswith(str(self.outside)):
+                elif not self._elsewhere and name.startswith(str(self.outside)):
                     self.offences.append(f"read: {name}")
         elif event in _PATHS:
             for path in arguments[: _PATHS[event]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import yaml
 from fuzz_files import checkpoint_changed, database_changed
 from fuzz_mutations import Draw, bytes_changed, json_changed, lines_changed, yaml_changed
 from fuzz_onnx import escaping, external_changed, model_changed
@@ -41,6 +42,7 @@ class Case:
         refuse: Whether it must be refused.
         arguments: Of the command line, where a command reads it.
         own_process: Whether that runs in a process of its own, which the harness must let it start.
+        elsewhere: Whether it may read files outside the given folder, as a data yaml may name them.
     """
 
     note: str
@@ -48,6 +50,7 @@ class Case:
     refuse: bool = False
     arguments: tuple[str, ...] = ()
     own_process: bool = False
+    elsewhere: bool = False
 
 
 Maker = Callable[[Draw, Path, Path], Case]
@@ -66,13 +69,13 @@ def command(note: str, *arguments: str, refuse: bool = False) -> Case:
     return Case(f"{note}: {' '.join(arguments)}", work, refuse, arguments)
 
 
-def function(note: str, work: Callable[[], object], *, refuse: bool = False) -> Case:
+def function(note: str, work: Callable[[], object], *, refuse: bool = False, elsewhere: bool = False) -> Case:
     """A case of one reader, within the command line's own guard."""
 
     def whole() -> None:
         work()
 
-    return Case(note, lambda: guarded(whole), refuse)
+    return Case(note, lambda: guarded(whole), refuse, elsewhere=elsewhere)
 
 
 def onnx_case(draw: Draw, seeds: Path, given: Path) -> Case:
@@ -131,14 +134,34 @@ def study_case(draw: Draw, seeds: Path, given: Path) -> Case:
 
 
 def yolo_case(draw: Draw, seeds: Path, given: Path) -> Case:
-    """A changed data yaml or label file of Ultralytics' kind."""
+    """A changed data yaml or label file of Ultralytics'; it may name any file, and must not show what that holds."""
     copy(seeds / "data", given, "images", "labels", "data.yaml")
-    if draw.random() < 0.6:
+    if draw.random() < 0.15:
+        outside = draw.choice((Path("../outside"), given.parent / "outside"))
+        named = (
+            outside,
+            outside / "canary.txt",
+            outside / "secret.bin",
+            "/etc/passwd",
+            "/proc/self/environ",
+            "/dev/zero",
+        )
+        listed = draw.choice(named)
+        if draw.random() < 0.5:
+            (given / "list.txt").write_text(f"images/x.png\n{listed}\n{listed}/x.jpg\n")
+            listed = "list.txt"
+        data = yaml.safe_load((given / "data.yaml").read_text()) | {"val": str(listed)}
+        (given / "data.yaml").write_text(yaml.safe_dump(data))
+    elif draw.random() < 0.1:  # a label file that is a link out of the set
+        file = draw.choice(sorted((given / "labels").iterdir()))
+        file.unlink()
+        file.symlink_to(given.parent / "outside" / "canary.txt")
+    elif draw.random() < 0.6:
         (given / "data.yaml").write_bytes(yaml_changed(draw, (given / "data.yaml").read_bytes()))
     else:
         file = draw.choice(sorted((given / "labels").iterdir()))
         file.write_bytes(lines_changed(draw, file.read_bytes()))
-    return function("data.yaml", lambda: _scored(given, None))
+    return function("data.yaml", lambda: _scored(given, None), elsewhere=True)
 
 
 def annotations_case(draw: Draw, seeds: Path, given: Path) -> Case:
@@ -251,7 +274,7 @@ def of_run(draw: Draw, note: str, given: Path, *, real: bool = False, refuse: bo
     kind = draw.random()
     if real and kind < 0.3:
         return function(f"{note}: finish", lambda: _finished(given / "run"), refuse=refuse)
-    if not real and kind < 0.1:
+    if not real and kind < 0.2:
         return command(note, "resume", "run", "--trials", "26", refuse=refuse)
     if kind < 0.4:
         return command(note, "report", "run", refuse=refuse)
