@@ -20,6 +20,7 @@ Floats = NDArray[np.float64]
 #: System attributes of a trial that hold its result: no page shows them. Older runs have them among the user's, without
 #: the prefix.
 SCORES, SCREENED = "tuner:scores", "tuner:screened"
+_GENERATION, _PARENTS = ":generation", ":parent:"
 
 
 def trial_id(trial: Trial | FrozenTrial) -> int:
@@ -67,6 +68,23 @@ def update_study_attr(study: Study, key: str, value: Any) -> bool:
 def study_attr(study: Study, key: str) -> Any:
     """A system attribute of a study; None without one."""
     return study._storage.get_study_system_attrs(study._study_id).get(key)
+
+
+def odd_attr(study: Study, trial: FrozenTrial | None = None) -> str | None:
+    """Name of what a genetic sampler of Optuna's would fail over in a damaged storage; None where all is well.
+
+    They keep the number of a trial's generation with the trial, and the ids of a generation's parents with the study.
+
+    Args:
+        study: The study.
+        trial: The trial that is looked at, in place of the study itself.
+    """
+    attrs = study._storage.get_study_system_attrs(study._study_id) if trial is None else trial.system_attrs
+    for key, value in attrs.items():
+        numbers = [value] if key.endswith(_GENERATION) else value if _PARENTS in key else []
+        if not isinstance(numbers, list) or not all(type(number) is int for number in numbers):
+            return key
+    return None
 
 
 def hypervolume(points: Iterable[Iterable[float]], worst: Floats) -> float:

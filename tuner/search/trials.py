@@ -21,7 +21,16 @@ from search_spaces.formats import UNQUANTIZED
 from search_spaces.reading import record_of
 from search_spaces.space import SearchSpace
 from search_spaces.unsupported import Unsupported
-from tuner.samplers.optuna_compat import SCORES, SCREENED, finished, propose, recorded, running_trial, set_trial_attr
+from tuner.samplers.optuna_compat import (
+    SCORES,
+    SCREENED,
+    finished,
+    odd_attr,
+    propose,
+    recorded,
+    running_trial,
+    set_trial_attr,
+)
 from tuner.search.records import TrialRecord
 from tuner.search.trial_facts import plain_facts
 from tuner.study.config import StudyConfig
@@ -67,6 +76,7 @@ class Trials:
                 f"study {self.study.study_name!r}: its directions are {[way.name for way in found]}, not "
                 f"{[way.name for way in wanted]} as the objectives ask; restore its storage"
             )
+        self._check_attr(f"study {self.study.study_name!r}", odd_attr(self.study))
 
     def repair_choices(self, choices: Mapping[str, str]) -> dict[str, str]:
         """The scheme without what the target cannot build."""
@@ -266,8 +276,16 @@ class Trials:
             found = trial.distributions.get(group)
             if found is not None and found != CategoricalDistribution(formats):
                 raise InputError(f"{name}: {group!r} was chosen otherwise than from {', '.join(formats)}; {remedy}")
+        self._check_attr(name, odd_attr(self.study, trial))
         measured = trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
         self.space.check(_given(trial), name, remedy, whole=measured)
+
+    @staticmethod
+    def _check_attr(name: str, odd: str | None) -> None:
+        if odd is not None:
+            raise InputError(
+                f"{name}: {odd!r} is not what a sampler keeps there; restore the storage, or start another run"
+            )
 
     def _record(self, trial: FrozenTrial) -> TrialRecord:
         choices = self._choices(trial)

@@ -139,3 +139,19 @@ def test_seeds_of_another_space_are_refused_before_they_are_queued(
         resume(run.path, trials=5)
     run.seeds.unlink()  # the remedy
     assert counted(load_run(resume(run.path, trials=5).path).records) == 5
+
+
+@pytest.mark.parametrize("table", ["trial", "study"])
+def test_what_a_sampler_cannot_have_left_is_refused(study_file: StudyFile, tmp_path: Path, table: str) -> None:
+    """Of a population of 50, and the parents of the next generation."""
+    search = {"trials": 3, "sampler": "nsga2"}
+    run = launch(read_study(study_file(search=search)), tmp_path / "run")
+    key = {"trial": "NSGAIISampler:generation", "study": "NSGAIISampler:parent:1"}[table]
+    if table == "trial":  # its name is Optuna's
+        changed(run, "UPDATE trial_system_attributes SET value_json = '\"x\"' WHERE key = ?", key)
+    else:
+        row = (
+            "INSERT INTO study_system_attributes (study_id, key, value_json) SELECT study_id, ?, '[\"x\"]' FROM studies"
+        )
+        changed(run, row, key)
+    refused(run, f"'{key}' is not what a sampler keeps there; restore the storage")
