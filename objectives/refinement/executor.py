@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,15 @@ class Executor:
         """Whole numbers are shapes, axes and indices, which are read on the CPU."""
         tensor = torch.from_numpy(np.array(value))
         return tensor.to(self.device) if value.dtype.kind == "f" else tensor
+
+    @property
+    def half(self) -> bool:
+        """Whether learning computes in half precision: on a GPU, whose units it is twice as fast on."""
+        return bool(self.device.type == "cuda")
+
+    def autocast(self) -> torch.autocast:
+        """Half precision, where that pays, for what is run inside."""
+        return torch.autocast(self.device.type, torch.float16, enabled=self.half)
 
     def nodes(self, wanted: Iterable[str], given: Iterable[str]) -> list[Node]:
         """The nodes that compute some tensors from others, in order.
@@ -173,6 +182,35 @@ class Executor:
     def feed(self, images: NDArray[np.float32]) -> Values:
         """The image input of the graph, ``(n, 3, H, W)``."""
         return {self.graph.input: torch.from_numpy(np.ascontiguousarray(images)).to(self.device)}
+
+
+def fused(nodes: Sequence[Node], wanted: Collection[str], apart: Collection[str]) -> list[Node]:
+    """The nodes, where ``x * sigmoid(x)`` is one: half the time of a step goes there, and a third of its memory.
+
+    Args:
+        nodes: As `Executor.nodes` gave them.
+        wanted: Tensors that must be computed.
+        apart: Names of nodes, and of tensors, that are read in a way of their own and stay.
+    """
+    readers: dict[str, int] = {}
+    for node in nodes:
+        for name in node.inputs:
+            readers[name] = readers.get(name, 0) + 1
+    gates = {
+        node.outputs[0]: node
+        for node in nodes
+        if node.kind == "Sigmoid" and readers.get(node.outputs[0]) == 1 and node.name not in apart
+    }
+    gates = {name: node for name, node in gates.items() if name not in wanted and name not in apart}
+    found, gone = [], set()
+    for node in nodes:
+        gate = next((name for name in node.inputs if name in gates), None) if node.kind == "Mul" else None
+        if gate is not None and set(node.inputs) == {gate, gates[gate].inputs[0]} and node.name not in apart:
+            gone.add(gates[gate].name)
+            found.append(replace(node, kind="Silu", inputs=gates[gate].inputs, attributes={}))
+        else:
+            found.append(node)
+    return [node for node in found if node.name not in gone]
 
 
 def _node(node: onnx.NodeProto) -> Node:

@@ -42,6 +42,30 @@ def straight_through(value: Tensor, rounded: Tensor) -> Tensor:
     return cast(Tensor, _Rounded.apply(value, rounded.detach()))
 
 
+class _FakeQuantized(torch.autograd.Function):  # type: ignore[misc]
+    """A pair of QuantizeLinear and DequantizeLinear on integers; keeps nothing but its input for the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, step: Tensor, zero: Tensor, low: float, high: float) -> Tensor:
+        ctx.save_for_backward(x, step, zero)
+        ctx.bounds = low, high
+        codes = (x.float() / step).round_().add_(zero).clamp_(low, high)
+        return codes.sub_(zero).mul_(step).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        x, step, zero = ctx.saved_tensors
+        ratio = x.float() / step
+        codes = ratio.round().add_(zero)
+        clamped = codes.clamp(*ctx.bounds)
+        inside = codes == clamped
+        gradient = gradients[0].float()
+        passed = gradient * inside
+        of_step = (gradient * clamped.sub_(zero)).sum() - (passed * ratio).sum()
+        of_zero = -step * (gradient.sum() - passed.sum())
+        return passed.to(x.dtype), of_step, of_zero, None, None
+
+
 class LearnedWeight(nn.Module):  # type: ignore[misc]
     """A layer's weight, whose codes (of integers), scales and bias are learnt.
 
@@ -175,12 +199,9 @@ class LearnedRange(nn.Module):  # type: ignore[misc]
         """What a pair of QuantizeLinear and DequantizeLinear gives."""
         step = self.step
         if not self._number.is_integer:
-            ratio = torch.clamp(x / step, self._number.least, self._number.largest)
-            return straight_through(ratio, round_codes(torch, ratio, self._number)) * step
-        low, high = self.bounds
-        ratio, zero = x / step, self.zero
-        codes = torch.clamp(straight_through(ratio, ratio.round()) + zero, low, high)
-        return (codes - zero) * step
+            ratio = torch.clamp(x.float() / step, self._number.least, self._number.largest)
+            return (straight_through(ratio, round_codes(torch, ratio, self._number)) * step).to(x.dtype)
+        return cast(Tensor, _FakeQuantized.apply(x, step, self.zero, *self.bounds))
 
     def quantized(self) -> QuantParams:
         """What the artifact stores."""

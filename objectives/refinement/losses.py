@@ -19,7 +19,8 @@ _ALIKE = 1e-3
 
 def feature_loss(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Tensor:
     """Squared error of each tensor as a share of its variance, summed over the tensors."""
-    parts = [(found[name] - value).square().mean() / (value.var() + 1e-12) for name, value in wanted.items()]
+    pairs = [(found[name].float(), value.float()) for name, value in wanted.items()]
+    parts = [(own - value).square().mean() / (value.var() + 1e-12) for own, value in pairs]
     return torch.stack(parts).sum()
 
 
@@ -68,6 +69,7 @@ def distance(found: Sequence[Tensor], wanted: Sequence[Tensor], layout: Layout) 
     squared error as a share of the variance, where anchors count as much as the unquantized model detects there.
     """
     total = torch.zeros((), device=found[0].device)
+    found, wanted = [value.float() for value in found], [value.float() for value in wanted]
     for place, (value, target) in enumerate(zip(found, wanted, strict=True)):
         axis = 1 if target.ndim == 4 else -1
         if layout.classes[place]:

@@ -235,6 +235,7 @@ OPERATORS: dict[str, Operator] = {
     "Div": _binary(torch.div),
     "Pow": _binary(lambda x, y: torch.pow(x, y.to(x.dtype))),
     "Sigmoid": _unary(torch.sigmoid),
+    "Silu": _unary(functional.silu),  # of no schema: two nodes fused (`executor.fused`)
     "Relu": _unary(torch.relu),
     "Tanh": _unary(torch.tanh),
     "Exp": _unary(torch.exp),

@@ -15,7 +15,6 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from objectives.refinement.blocks import Block
@@ -26,7 +25,8 @@ from objectives.refinement.training import Deadline, learn
 
 _DROP = 0.5  # of activations: how many are left unquantized, and of inputs: how many come from the unquantized model
 
-Known = dict[str, list[Tensor]]  # by tensor, of each image
+_AT_ONCE = 8  # images that pass a block
+Known = dict[str, Tensor]  # by tensor, of all images
 BlockLoss = Callable[[Block, dict[str, Tensor], dict[str, Tensor]], Tensor]
 
 
@@ -76,7 +76,7 @@ def reconstruct(
     """
     draw = np.random.default_rng(steps.seed)
     torch.manual_seed(steps.seed)
-    exact: Known = {executor.graph.input: [image(number) for number in learning]}
+    exact: Known = {executor.graph.input: torch.cat([image(number) for number in learning])}
     left = exact.copy()
     waiting = sum(len(block.layers) for block in blocks)
     begun, learning_took = time.monotonic(), 0.0
@@ -94,7 +94,12 @@ def reconstruct(
             student.drop = _DROP
             started = time.monotonic()
             made = learn(
-                student.groups(block.layers, task.inside), task.step, steps.block_steps, bound, steps.block_rate
+                student.groups(block.layers, task.inside),
+                task.step,
+                steps.block_steps,
+                bound,
+                steps.block_rate,
+                half=executor.half,
             )
             learning_took += time.monotonic() - started
             student.drop = 0.0
@@ -127,30 +132,33 @@ class _Task:
 
     def step(self, _: int) -> list[Tensor]:
         """The loss of some images, whose inputs are partly the unquantized model's."""
-        rows = self.draw.choice(len(next(iter(self.wanted.values()))), self.count, replace=False)
+        count = len(next(iter(self.wanted.values())))
+        rows = torch.from_numpy(self.draw.choice(count, self.count, replace=False)).to(self.executor.device)
         given = {}
         for name in self.block.inputs:
-            given[name] = self._stacked(self.left[name], rows)
+            given[name] = self.left[name][rows].float()
             if self.left[name] is not self.exact[name]:
                 drawn = torch.rand_like(given[name]) < _DROP
-                given[name] = torch.where(drawn, self._stacked(self.exact[name], rows), given[name])
-        found = self.executor.run(self.block.nodes, given, self.block.outputs, self.student.read)
-        wanted = {name: self._stacked(values, rows) for name, values in self.wanted.items()}
-        return [self.loss(self.block, found, wanted)]
-
-    def _stacked(self, values: Sequence[Tensor], rows: NDArray[np.intp]) -> Tensor:
-        return torch.cat([values[row].to(self.executor.device).float() for row in rows])
+                given[name] = torch.where(drawn, self.exact[name][rows].float(), given[name])
+        with self.executor.autocast():
+            found = self.executor.run(self.block.nodes, given, self.block.outputs, self.student.read)
+        return [self.loss(self.block, found, {name: values[rows] for name, values in self.wanted.items()})]
 
 
 def _forward(executor: Executor, block: Block, known: Known, student: Student | None) -> Known:
     """A block's outputs on all images, in half precision where that can hold them."""
-    found: Known = {name: [] for name in block.outputs}
+    found: Known = {}
     count = len(next(iter(known.values()))) if known else 0
-    with torch.no_grad():
-        for place in range(count):
-            given = {name: known[name][place].to(executor.device).float() for name in block.inputs}
+    with torch.no_grad(), executor.autocast():
+        for begin in range(0, count, _AT_ONCE):
+            given = {name: known[name][begin : begin + _AT_ONCE].float() for name in block.inputs}
             made = executor.run(block.nodes, given, block.outputs, student.read if student is not None else None)
             for name, value in made.items():
+                whole = found.setdefault(
+                    name, torch.empty(count, *value.shape[1:], dtype=torch.half, device=value.device)
+                )
                 half = value.half()
-                found[name].append(half if bool(torch.isfinite(half).all()) else value)
+                if not bool(torch.isfinite(half).all()):
+                    whole = found[name] = whole.float()
+                whole[begin : begin + len(value)] = value
     return found

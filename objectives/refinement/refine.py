@@ -16,7 +16,7 @@ from objectives.quantization.refined import Refined
 from objectives.quantization.weights import WeightSettings
 from objectives.refinement.blocks import Block, split_blocks
 from objectives.refinement.distil import Part, distil
-from objectives.refinement.executor import Executor
+from objectives.refinement.executor import Executor, fused
 from objectives.refinement.judge import Judge
 from objectives.refinement.losses import distance, feature_loss
 from objectives.refinement.reconstruct import reconstruct
@@ -146,6 +146,7 @@ def refine(
     last = last_tensors(graph)
     nodes = executor.nodes(last, [graph.input])
     judge = Judge(executor, detector, image, held, last)
+    nodes = fused(nodes, last, student.apart)
     blocks = split_blocks(nodes, graph.input, last, list(student.weights), _BLOCK_LAYERS)
     first, start = judge(student), student.state()
     stages: list[Stage] = []

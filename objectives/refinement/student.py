@@ -83,6 +83,11 @@ class Student:
                 made[params] = LearnedRange(params, number, unsigned, device)
             self._ranges[tensor, number] = made[params]
 
+    @property
+    def apart(self) -> set[str]:
+        """Names of the nodes and tensors that are read through a pair."""
+        return {name for reader in self.placement.readers for name in reader} | set(self.placement.rounded)
+
     def read(self, node: Node, index: int, values: Values) -> Tensor | None:
         """Gives an input of a node as the artifact computes with it."""
         name, learned = node.inputs[index], self.weights.get(node.name)

@@ -47,6 +47,7 @@ def learn(
     deadline: Deadline,
     rate: float = 1.0,
     after: Callable[[int], None] | None = None,
+    half: bool = False,
 ) -> int:
     """Makes a loss small.
 
@@ -60,6 +61,7 @@ def learn(
         deadline: Ends it.
         rate: Factor of `RATES`.
         after: Called behind each step.
+        half: Whether the loss is computed in half precision: its gradients are scaled to what that holds.
 
     Returns:
         Steps that were made.
@@ -70,6 +72,7 @@ def learn(
     optimizer = torch.optim.Adam(
         [{"params": group.parameters, "lr": 0.0, "kind": group.kind} for group in kept], betas=(0.9, 0.99)
     )
+    scaler = torch.amp.GradScaler(enabled=half)
     begun = time.monotonic()
     for step in range(steps):
         spent = (time.monotonic() - begun) / max(deadline.at - begun, 1e-9)
@@ -81,8 +84,9 @@ def learn(
             entry["lr"] = factor * RATES[entry["kind"]]
         optimizer.zero_grad(set_to_none=True)
         for part in loss(step):
-            part.backward()
-        optimizer.step()
+            scaler.scale(part).backward()
+        scaler.step(optimizer)
+        scaler.update()
         if after is not None:
             after(step)
     return steps

@@ -2,11 +2,12 @@
 
     python tests/benchmarks/refinement.py --out DIR --images DIR --annotations FILE --calibration LIST ROW...
 
-A ROW is ``MODEL.onnx:FORMAT:IMAGES:MINUTES:SEED`` with perhaps ``:KEY=VALUE`` of `RefinementSettings`, or of
-`training.RATES`, behind it. All quantizable layers get the format; ``w3a16`` has codes of three bits, still stored in
-four. IMAGES of the list are learnt on or judged by, of which the first 32 gave ranges and GPTQ; the annotated images
-report only. A row that DIR holds is not made again. Rows are made side by side (``--jobs``) and scored in ONNX
-Runtime's CPU by other processes meanwhile. ``--table`` prints the rows that DIR holds as Markdown.
+A ROW is ``MODEL.onnx:FORMAT:IMAGES:MINUTES:SEED`` with perhaps ``:KEY=VALUE`` of `RefinementSettings`, of
+`training.RATES` or of a constant (``distil._FEATURES=0``) behind it. All quantizable layers get the format, or, where
+it is a JSON file, those that this gives them; ``w3a16`` has codes of three bits, still stored in four. IMAGES of the
+list are learnt on or judged by, of which the first 32 gave ranges and GPTQ; the annotated images report only. A row
+that DIR holds is not made again. Rows are made side by side (``--jobs``) and scored in ONNX Runtime's CPU by other
+processes meanwhile. ``--table`` prints the rows that DIR holds as Markdown.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import multiprocessing
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -52,7 +55,7 @@ WEIGHTS = WeightSettings("auto")
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table; `extra` overrides settings."""
+    """One line of the table; `format` is a format or the path of a scheme, `extra` overrides settings."""
 
     model: Path
     format: str
@@ -68,8 +71,24 @@ class Row:
 
     @property
     def name(self) -> str:
-        parts = (self.model.stem, self.format, str(self.images), f"{self.minutes:g}", str(self.seed), *self.extra)
+        parts = (
+            self.model.stem,
+            Path(self.format).stem,
+            str(self.images),
+            f"{self.minutes:g}",
+            str(self.seed),
+            *self.extra,
+        )
         return "_".join(part.replace("=", "-") for part in parts)
+
+    def allocation(self, graph: ModelGraph) -> Allocation:
+        if self.format in FORMATS:
+            return Allocation.uniform([layer.name for layer in graph.quantizable], self.format)
+        return Allocation.of(json.loads(Path(self.format).read_text()))
+
+    @property
+    def formats(self) -> set[str]:
+        return {fmt for _, fmt in self.allocation(ModelGraph(self.model)).items}
 
     @property
     def dialect(self) -> Dialect:
@@ -110,9 +129,9 @@ def prepare(work: Work, model: Path, formats: set[str]) -> None:
 def _materializer(work: Work, row: Row, stage: str = "") -> tuple[Materializer, Allocation]:
     graph, folder = ModelGraph(row.model), work.out / row.model.stem
     table = CalibrationTable.from_json((folder / "calibration.json").read_text())
-    recovered = load_recovered(folder / f"{row.format}.npz")
+    allocation = row.allocation(graph)
+    recovered = {key: one for fmt in row.formats for key, one in load_recovered(folder / f"{fmt}.npz").items()}
     refined = {stage: load_refined(work.out / row.name / stage)} if stage else {}
-    allocation = Allocation.uniform([layer.name for layer in graph.quantizable], row.format)
     made = Materializer(graph, table, row.dialect, WEIGHTS, recovered, refined)
     return made, replace(allocation, numbers=stage)
 
@@ -130,7 +149,10 @@ def make(work: Work, row: Row) -> str:
     changes: dict[str, Any] = {}
     for text in row.extra:
         key, value = text.split("=")
-        if key in training.RATES:
+        if "." in key:
+            module = import_module(f"objectives.refinement.{key.split('.')[0]}")
+            setattr(module, key.split(".")[1], float(value))
+        elif key in training.RATES:
             training.RATES[key] = float(value)
         else:
             changes[key] = type(getattr(begun, key))(value)
@@ -160,6 +182,12 @@ def make(work: Work, row: Row) -> str:
     return row.name
 
 
+def _three(graph: ModelGraph, allocation: Allocation) -> float:
+    """The bits of the average weight that codes of three bits leave empty where four are stored."""
+    weights = {layer.name: math.prod(graph.initializers[layer.weight].shape) for layer in graph.quantizable}
+    return sum(weights[name] for name, fmt in allocation.items if fmt == THREE.name) / sum(weights.values())
+
+
 @cache
 def _evaluation(work: Work, model: Path) -> tuple[CocoDataset, PreprocessedImages, Predictions]:
     dataset, graph = load_dataset(work.images, work.annotations), ModelGraph(model)
@@ -181,7 +209,7 @@ def rate(work: Work, row: Row, stage: str) -> dict[str, Any]:
     with OnnxRuntimeRunner(artifact.engine_model, threads=1) as runner:
         got = predict(runner, images, recognise(materializer.graph), workers=work.threads)
     difference, (low, high) = bootstrap_difference(dataset, got, expected)
-    bits = artifact.size.average_weight_bits - (row.format == THREE.name)
+    bits = artifact.size.average_weight_bits - _three(materializer.graph, allocation)
     found = {"map": score(dataset, got).map_50_95, "fp32": score(dataset, expected).map_50_95}
     found |= {"points": 100 * difference, "low": 100 * low, "high": 100 * high, "bits": bits}
     path.parent.mkdir(exist_ok=True)
@@ -213,7 +241,7 @@ def line(work: Work, row: Row) -> str:
             points = "{points:+.2f} ({low:+.1f} to {high:+.1f})".format(**scores[stage])
         return f"{points}, {gone[stage]:.4f}"
 
-    cells = [row.model.stem, row.format, str(row.images), str(row.seed), " ".join(row.extra)]
+    cells = [row.model.stem, Path(row.format).stem, str(row.images), str(row.seed), " ".join(row.extra)]
     cells += [cell("start"), cell("reconstruction"), cell("distillation"), made["best"] or "start"]
     cells += [f"{max(seconds.values(), default=0) / 60:.1f}", f"{made['gpu_gib']:.1f}"]
     return f"| {' | '.join(cells)} |"
@@ -256,7 +284,7 @@ def main() -> None:
         ProcessPoolExecutor(options.jobs, mp_context=spawn) as makers,
         ProcessPoolExecutor(2, mp_context=spawn) as raters,
     ):
-        models = {row.model: {other.format for other in rows if other.model == row.model} for row in rows}
+        models = {row.model: set().union(*(x.formats for x in rows if x.model == row.model)) for row in rows}
         list(raters.map(prepare, [work] * len(models), models, models.values()))
         print(f"prepared, {time.monotonic() - begun:.0f} s", HEAD, sep="\n", flush=True)
         waiting = [row for row in rows if not (work.out / row.name / "made.json").exists()]
