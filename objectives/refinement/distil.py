@@ -19,14 +19,16 @@ from torch.optim.swa_utils import AveragedModel
 
 from objectives.refinement.augment import augmented
 from objectives.refinement.executor import Executor, Node
+from objectives.refinement.gradients import Tensors
 from objectives.refinement.judge import Images, Judge
 from objectives.refinement.losses import Layout, distance, feature_loss
 from objectives.refinement.student import Student
 from objectives.refinement.training import Deadline, learn
 
-_FEATURES = 0.5  # of the loss is the blocks' outputs', by their number
+_FEATURES = 30.0  # the weight of the blocks' outputs, of their mean
 _JUDGEMENTS = 20
-_AT_ONCE = 8  # images of a step, twice as many in half precision: with more YOLOv10s would take over 6 GiB
+_AT_ONCE = 8  # images of a step whose memory is held at once: with more YOLOv10s would take over 6 GiB
+_APART = 8  # steps, of which one is averaged, once there are many
 _AVERAGED = 0.1  # of the steps so far are in the average that is judged: codes swing to and fro at their edges
 
 
@@ -99,16 +101,19 @@ def distil(
     torch.manual_seed(steps.seed)
     names, source = (*part.between, *part.last), executor.graph.input
     count = min(steps.batch, len(learning))
-    at_once = _AT_ONCE * (2 if executor.half else 1)
+    at_once = _AT_ONCE * (2 if executor.half else 1) // (4 if student.placement.pairs else 1)
     best, kept = judge(student), student.state()
     learnt = nn.ParameterList(student.parameters())
     average = AveragedModel(learnt, avg_fn=lambda mean, new, n: torch.lerp(mean, new, 1 / (1 + _AVERAGED * int(n))))
     asked = time.monotonic()
 
-    def step(_: int) -> Iterator[Tensor]:
+    def drawn() -> Tensors:
         rows = draw.choice(len(learning), count, replace=False)
         whole = augmented(torch.cat([image(learning[row]) for row in rows]), generator)
-        for images in whole.contiguous(memory_format=torch.channels_last).split(at_once):
+        return {source: whole.contiguous(memory_format=torch.channels_last)}
+
+    def parts(given: Tensors) -> Iterator[Tensor]:
+        for images in given[source].split(at_once):
             yield len(images) / count * loss_of(images)
 
     def loss_of(images: Tensor) -> Tensor:
@@ -134,7 +139,8 @@ def distil(
 
     def after(number: int) -> None:
         nonlocal asked
-        average.update_parameters(learnt)
+        if number < _APART**2 or number % _APART == 0:
+            average.update_parameters(learnt)
         late = time.monotonic() - asked > deadline.whole / _JUDGEMENTS
         if late or (number + 1) % max(1, steps.steps // _JUDGEMENTS) == 0:
             found, asked = judged(), time.monotonic()
@@ -142,7 +148,7 @@ def distil(
 
     tensors = {source, *(name for node in part.nodes for name in node.outputs)}
     groups = student.groups(list(student.weights), tensors)
-    learn(groups, step, steps.steps, deadline, steps.rate, after, executor.half)
+    learn(groups, drawn, parts, steps.steps, deadline, steps.rate, after, executor.half)
     judged()
     student.restore(kept)
     return best

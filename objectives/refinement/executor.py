@@ -58,17 +58,19 @@ class Executor:
     def __init__(self, graph: ModelGraph, device: str) -> None:
         self.graph = graph
         self.device = torch.device(device)
+        # On a GPU a setting that is read there would be waited for.
+        settings = {name for node in graph.nodes() if node.op_type in ("Resize", "Pad") for name in node.input[1:]}
         self.constants = {
-            name: self._constant(np.asarray(value))
+            name: self._constant(np.asarray(value), name not in settings)
             for name, value in graph.initializers.items()
             if value.dtype.kind in "fiub"
         }
         self._nodes = {node.name: _node(node) for node in graph.nodes()}
 
-    def _constant(self, value: NDArray[Any]) -> Tensor:
+    def _constant(self, value: NDArray[Any], computed: bool) -> Tensor:
         """Whole numbers are shapes, axes and indices, which are read on the CPU."""
         tensor = torch.from_numpy(np.array(value))
-        return tensor.to(self.device) if value.dtype.kind == "f" else tensor
+        return tensor.to(self.device) if computed and value.dtype.kind == "f" else tensor
 
     @property
     def half(self) -> bool:

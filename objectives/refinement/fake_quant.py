@@ -102,6 +102,11 @@ class LearnedWeight(nn.Module):  # type: ignore[misc]
         self._unit = float(np.abs(bias).mean()) + 1e-6 if bias is not None else 1.0
 
     @property
+    def bits(self) -> int:
+        """Of a code."""
+        return self._start.number.bits
+
+    @property
     def scale(self) -> Tensor:
         """The scales as they are stored, float32."""
         scale = self._scale * torch.exp(self.growth)

@@ -9,7 +9,7 @@ al., "EfficientQAT: Efficient Quantization-Aware Training for Large Language Mod
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from objectives.refinement.blocks import Block
 from objectives.refinement.executor import Executor
+from objectives.refinement.gradients import Tensors
 from objectives.refinement.judge import Images
 from objectives.refinement.student import Student
 from objectives.refinement.training import Deadline, learn
@@ -26,6 +27,7 @@ from objectives.refinement.training import Deadline, learn
 _DROP = 0.5  # of activations: how many are left unquantized, and of inputs: how many come from the unquantized model
 
 _AT_ONCE = 8  # images that pass a block
+_WANTED = "wanted "  # before the names of what a block should make
 Known = dict[str, Tensor]  # by tensor, of all images
 BlockLoss = Callable[[Block, dict[str, Tensor], dict[str, Tensor]], Tensor]
 
@@ -95,7 +97,8 @@ def reconstruct(
             started = time.monotonic()
             made = learn(
                 student.groups(block.layers, task.inside),
-                task.step,
+                task.drawn,
+                task.parts,
                 steps.block_steps,
                 bound,
                 steps.block_rate,
@@ -130,19 +133,24 @@ class _Task:
         block = self.block
         return {*block.inputs, *(name for node in block.nodes for name in node.outputs)} - set(block.outputs)
 
-    def step(self, _: int) -> list[Tensor]:
-        """The loss of some images, whose inputs are partly the unquantized model's."""
+    def drawn(self) -> Tensors:
+        """Some images' inputs, partly the unquantized model's, and what should be made of them."""
         count = len(next(iter(self.wanted.values())))
         rows = torch.from_numpy(self.draw.choice(count, self.count, replace=False)).to(self.executor.device)
         given = {}
         for name in self.block.inputs:
             given[name] = self.left[name][rows].float()
             if self.left[name] is not self.exact[name]:
-                drawn = torch.rand_like(given[name]) < _DROP
-                given[name] = torch.where(drawn, self.exact[name][rows].float(), given[name])
+                taken = torch.rand_like(given[name]) < _DROP
+                given[name] = torch.where(taken, self.exact[name][rows].float(), given[name])
+        return given | {f"{_WANTED}{name}": values[rows] for name, values in self.wanted.items()}
+
+    def parts(self, given: Tensors) -> Iterator[Tensor]:
+        """The loss."""
+        inputs = {name: given[name] for name in self.block.inputs}
         with self.executor.autocast():
-            found = self.executor.run(self.block.nodes, given, self.block.outputs, self.student.read)
-        return [self.loss(self.block, found, {name: values[rows] for name, values in self.wanted.items()})]
+            found = self.executor.run(self.block.nodes, inputs, self.block.outputs, self.student.read)
+        yield self.loss(self.block, found, {name: given[f"{_WANTED}{name}"] for name in self.wanted})
 
 
 def _forward(executor: Executor, block: Block, known: Known, student: Student | None) -> Known:

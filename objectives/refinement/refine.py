@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -31,6 +31,7 @@ from search_spaces.model_graph import ModelGraph
 LEAST_IMAGES = 8
 _HELD = 8  # of so many images one judges, and is not learnt on
 _BLOCK_LAYERS = 8
+_FINE, _SLOWLY = 8, 0.3  # where all weights have so many bits, little is lost and less is learnt at a time
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class RefinementSettings:
         minutes: At most.
         device: ``cpu`` or another PyTorch device.
         seed: Of what is drawn.
-        block_steps: Of one block, at most; 0: no blocks.
+        block_steps: Of one block, at most; 0: no blocks, which gained less than their time does in distillation.
         block_batch: Images of a step of a block.
         block_rate: Factor of the learning rates there.
         steps: Of distillation, at most; 0: none.
@@ -53,13 +54,13 @@ class RefinementSettings:
     minutes: float = 30.0
     device: str = "cpu"
     seed: int = 0
-    block_steps: int = 1000
+    block_steps: int = 0
     block_batch: int = 8
-    block_rate: float = 3.0
+    block_rate: float = 1.0
     steps: int = 5000
     batch: int = 16
     rate: float = 1.0
-    share: float = 0.4
+    share: float = 0.2
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,8 @@ def refine(
     student = Student(executor, materializer, allocation, weights)
     if not student.weights:
         raise InputError("refinement: the scheme quantizes no weight; choose another one")
+    if min(weight.bits for weight in student.weights.values()) >= _FINE:
+        settings = replace(settings, rate=_SLOWLY * settings.rate, block_rate=_SLOWLY * settings.block_rate)
 
     @cache
     def image(number: int) -> Tensor:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from objectives.refinement.gradients import Gradients, Tensors
 from objectives.refinement.student import Group
 
 #: Adam's step by kind: of codes in codes, of scales and ranges as shares, of biases in the layer's mean bias.
@@ -42,7 +43,8 @@ class Deadline:
 
 def learn(
     groups: Sequence[Group],
-    loss: Callable[[int], Iterable[Tensor]],
+    draw: Callable[[], Tensors],
+    loss: Callable[[Tensors], Iterable[Tensor]],
     steps: int,
     deadline: Deadline,
     rate: float = 1.0,
@@ -56,7 +58,8 @@ def learn(
 
     Args:
         groups: What is learnt.
-        loss: Of a step, in parts that are added; each part's memory is freed before the next is asked for.
+        draw: Gives the tensors of a step.
+        loss: Of those, in parts that are added, as `Gradients` takes it.
         steps: At most.
         deadline: Ends it.
         rate: Factor of `RATES`.
@@ -73,6 +76,7 @@ def learn(
         [{"params": group.parameters, "lr": 0.0, "kind": group.kind} for group in kept], betas=(0.9, 0.99)
     )
     scaler = torch.amp.GradScaler(enabled=half)
+    gradients = Gradients([one for group in kept for one in group.parameters], loss, scaler, half)
     begun = time.monotonic()
     for step in range(steps):
         spent = (time.monotonic() - begun) / max(deadline.at - begun, 1e-9)
@@ -82,9 +86,7 @@ def learn(
         factor = rate * min(1.0, (share + 1 / steps) / _WARMUP) * 0.5 * (1 + math.cos(math.pi * share))
         for entry in optimizer.param_groups:
             entry["lr"] = factor * RATES[entry["kind"]]
-        optimizer.zero_grad(set_to_none=True)
-        for part in loss(step):
-            scaler.scale(part).backward()
+        gradients(draw())
         scaler.step(optimizer)
         scaler.update()
         if after is not None:

@@ -263,6 +263,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--jobs", type=int, default=1, help="rows made at once")
     parser.add_argument("--threads", type=int, default=2, help="of one process")
+    parser.add_argument("--raters", type=int, default=2, help="artifacts scored at once")
     parser.add_argument("--no-scores", action="store_true", help="make the rows only")
     parser.add_argument("--table", action="store_true", help="print what DIR holds")
     options = parser.parse_args()
@@ -282,7 +283,7 @@ def main() -> None:
     spawn = multiprocessing.get_context("spawn")
     with (
         ProcessPoolExecutor(options.jobs, mp_context=spawn) as makers,
-        ProcessPoolExecutor(2, mp_context=spawn) as raters,
+        ProcessPoolExecutor(options.raters, mp_context=spawn) as raters,
     ):
         models = {row.model: set().union(*(x.formats for x in rows if x.model == row.model)) for row in rows}
         list(raters.map(prepare, [work] * len(models), models, models.values()))

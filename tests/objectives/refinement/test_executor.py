@@ -9,11 +9,12 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from tiny_detectors import build_detector
 
 torch = pytest.importorskip("torch", reason="the torch extra is not installed")
 
 from objectives.refinement import operators  # noqa: E402
-from objectives.refinement.executor import Executor  # noqa: E402
+from objectives.refinement.executor import Executor, fused  # noqa: E402
 from search_spaces.errors import InputError  # noqa: E402
 from search_spaces.model_graph import ModelGraph  # noqa: E402
 
@@ -96,3 +97,20 @@ def test_what_comes_out_otherwise_is_refused(
     monkeypatch.setitem(operators.OPERATORS, "Relu", wrong)
     with pytest.raises(InputError, match=words):
         checked(tmp_path, "Relu")
+
+
+def test_gates_are_one_node_unless_they_are_read_apart(tmp_path: Path) -> None:
+    graph = ModelGraph(build_detector(tmp_path / "m.onnx"))
+    executor = Executor(graph, "cpu")
+    wanted = [layer.output for layer in graph.quantizable]
+    nodes = executor.nodes(wanted, [graph.input])
+    gates = [node for node in nodes if node.kind == "Sigmoid"]
+    fewer = fused(nodes, wanted, ())
+    assert gates and sum(node.kind == "Silu" for node in fewer) == len(nodes) - len(fewer) > 0
+    image = torch.from_numpy(np.random.default_rng(0).random(graph.input_shape, dtype=np.float32))
+    whole, other = (executor.run(one, {graph.input: image}, wanted) for one in (nodes, fewer))
+    for name in wanted:
+        torch.testing.assert_close(whole[name], other[name], rtol=1e-4, atol=1e-5)
+    for apart in ({node.name for node in gates}, {node.outputs[0] for node in gates}):
+        assert fused(nodes, wanted, apart) == nodes
+    assert fused(nodes, [node.outputs[0] for node in gates], ()) == nodes

@@ -88,6 +88,20 @@ def test_learning_that_harms_is_dropped(scene: Scene, rate: float) -> None:
     assert then.stages[1].divergence <= then.divergence, "distillation begins anew"
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("fmt", ["w4a16", "int8"])
+def test_it_comes_nearer_on_a_gpu(scene: Scene, fmt: str) -> None:
+    settings = replace(FEW, device="cuda", steps=60)
+    found = refine(scene.materializer, scene.weights, scene.uniform(fmt), scene.detector, scene.images, settings)
+    assert found.best is not None and found.best.divergence < found.divergence
+
+
+def test_by_itself_it_distils_alone(scene: Scene) -> None:
+    settings = RefinementSettings(minutes=5, steps=3, batch=4)
+    found = refine(scene.materializer, scene.weights, scene.uniform("w4a16"), scene.detector, scene.images, settings)
+    assert [stage.name for stage in found.stages] == ["distillation"]
+
+
 def test_too_few_images_and_nothing_to_learn_are_refused(scene: Scene) -> None:
     few = scene.images.first(4)
     with pytest.raises(InputError, match="4 images are too few; give at least 8"):
