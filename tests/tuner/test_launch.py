@@ -315,8 +315,8 @@ def test_a_signal_ends_cleanly(study_file: StudyFile, tmp_path: Path, signum: in
     path = study_file(replay={"delay": 1.0})
     run = tmp_path / "run"
     process = subprocess.Popen([*TUNER, "run", path, "--run", run], stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: len(list((run / "cache" / "evaluations").glob("*.json"))) >= 2)
-    time.sleep(0.5)  # in the middle of the next evaluation
+    log = run / "log.jsonl"
+    wait_for(lambda: log.exists() and log.read_text().count('"evaluating"') >= 3)  # it is in the next evaluation
     process.send_signal(signum)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == code and "Traceback" not in errors
