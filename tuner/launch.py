@@ -47,7 +47,7 @@ from tuner.study.identity import (
 from tuner.study.inputs import Inputs, read_inputs
 from tuner.study.model_file import CHECKPOINT_SUFFIX
 from tuner.study.run_folder import RunFolder, refuse_existing
-from tuner.study.storage import close_storage, damage_named, open_storage
+from tuner.study.storage import check_kept, close_storage, damage_named, open_storage
 from tuner.study.storage_url import detach_password
 from tuner.study.study_file import check_name, write_study
 from tuner.terminal.console import say
@@ -136,6 +136,7 @@ def resume(
     run = RunFolder.open(path)
     changes = checked_changes(overrides)
     config = read_run_study(run, changes)
+    check_kept(run.database, config.storage)
     if any(change.startswith("search.trials=") for change in changes):
         trials = trials or config.search.trials
     with run.lock(), _crew(config, workers, ray) as start:
@@ -198,7 +199,9 @@ def work(path: Path, device: int | None = None) -> None:
     manifest = read_manifest(run)
     if not (run.reference.is_file() and run.seeds.is_file()):
         raise InputError(f"run {str(path)!r}: not prepared yet; start workers once `tuner run` evaluates its trials")
-    inputs = read_inputs(read_run_study(run, [] if device is None else [f"runtime.device={device}"]))
+    config = read_run_study(run, [] if device is None else [f"runtime.device={device}"])
+    check_kept(run.database, config.storage)
+    inputs = read_inputs(config)
     check_identity(run, manifest["identity"], identity(inputs.config, digests=inputs.digests))
     inputs = inputs.as_recorded(manifest)
     with Interrupts() as interrupts, ExitStack() as stack:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,6 +68,23 @@ def open_storage(database: Path, url: str | None = None, *, pooled: bool = False
     event.listen(storage.engine, "connect", _tune_sqlite)
     storage.engine.dispose()  # connections opened before the listener was there
     return storage
+
+
+def check_kept(database: Path, url: str | None) -> None:
+    """Refuses a run whose database lay outside its folder and is gone: whoever goes on with a run makes none there.
+
+    Args:
+        database: The run's own SQLite file, which may be made anew.
+        url: A storage URL that takes its place.
+
+    Raises:
+        InputError: It names a file that is not there.
+    """
+    file = sqlite_file(url) if url is not None else None
+    if file is not None and not os.path.lexists(file) and file.resolve().parent != database.resolve().parent:
+        raise InputError(
+            f"storage {shown_url(url or '')!r}: no such file; restore it, or start the study anew with `tuner run`"
+        )
 
 
 def close_storage(storage: RDBStorage) -> None:
