@@ -4,7 +4,9 @@
 
 Runs the study with its seeds alone once (`DIR/base`), then, for every sampler and repeat, goes on from a copy of that
 run. What one of them evaluated, the others read: an equal scheme is measured once. Latencies of all runs are paired
-with the same reference. Interrupted, it goes on where it stopped. Prints the hypervolume after some trials.
+with the same reference. Interrupted, it goes on where it stopped. Prints the hypervolume after some trials; at the end
+once more by latencies for which all schemes of all runs are timed together, and after how many trials the first sampler
+has what each of the others ends with.
 
 With ``--cores N`` all go on side by side, each on N cores of its own; then they share only what the base evaluated.
 """
@@ -24,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from timed_together import ratios_of, timed_curve
 
 from search_spaces.durable import write_durably
 from tuner.results.loaded import load_run
@@ -139,8 +142,15 @@ def main() -> None:
             runs.append(run)
     if options.cores:
         side_by_side(runs, options.trials, options.cores)
-    curves = {run.name: curve(run, options.trials).tolist() for run in runs}
-    (options.out / "curves.json").write_text(json.dumps(curves))
+    loaded = [load_run(run) for run in runs]
+    ratios = ratios_of(loaded, options.out / "ratios.json")
+    curves = {run.run.path.name: timed_curve(run, loaded[0], ratios)[: options.trials] for run in loaded}
+    best = next(iter(curves.values()))
+    print("timed together:")
+    for name, found in curves.items():
+        reached = np.flatnonzero(best >= found[-1])
+        print(f"{name}: {found[-1]:.4f}; {runs[0].name}", f"after {reached[0] + 1}" if len(reached) else "never")
+    (options.out / "curves.json").write_text(json.dumps({name: found.tolist() for name, found in curves.items()}))
 
 
 if __name__ == "__main__":
