@@ -20,7 +20,7 @@ import pytest
 from objectives.scores import Scores
 from search_spaces.allocation import Allocation
 from search_spaces.errors import InputError
-from tuner.launch import launch, resume, work
+from tuner.launch import launch, resume
 from tuner.prepare.prepared import prepare_study
 from tuner.results.loaded import LoadedRun, load_run
 from tuner.results.reporting import write_report_of
@@ -298,16 +298,6 @@ def test_a_database_that_lost_its_study_but_not_the_trials_is_refused(study_file
     connection.close()
     with pytest.raises(InputError, match="holds what no study of ours holds"):
         resume(tmp_path / "run", trials=5)
-
-
-def test_who_goes_on_with_a_run_makes_no_database_elsewhere(study_file: StudyFile, tmp_path: Path) -> None:
-    elsewhere = tmp_path / "elsewhere.db"
-    run = launch(read_study(study_file(search={"trials": 2}, storage=f"sqlite:///{elsewhere}")), tmp_path / "run")
-    elsewhere.unlink()
-    for go_on in (lambda: resume(run.path, trials=3), lambda: work(run.path)):
-        with pytest.raises(InputError, match=r"elsewhere\.db': no such file; restore it"):
-            go_on()
-    assert not elsewhere.exists()
 
 
 def test_a_shared_storage_keeps_runs_apart(study_file: StudyFile, tmp_path: Path) -> None:

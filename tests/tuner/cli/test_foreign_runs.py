@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 from other_users import give_away, state
 
-from tuner.launch import launch
+from search_spaces.errors import InputError
+from tuner.launch import launch, resume, work
 from tuner.study.run_folder import RunFolder
 from tuner.study.study_file import read_study
 
@@ -159,3 +160,13 @@ def test_too_many_open_files_is_one_line(run: RunFolder) -> None:
     done = call("bash", "-c", f"ulimit -n 24; {sys.executable} -m tuner status {run.path}")
     if done.returncode:  # as many as it takes, on a system where that is few
         assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_who_goes_on_with_a_run_makes_no_database_elsewhere(study_file: StudyFile, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere.db"
+    run = launch(read_study(study_file(search={"trials": 2}, storage=f"sqlite:///{elsewhere}")), tmp_path / "run")
+    elsewhere.unlink()
+    for go_on in (lambda: resume(run.path, trials=3), lambda: work(run.path)):
+        with pytest.raises(InputError, match=r"elsewhere\.db': no such file; restore it"):
+            go_on()
+    assert not elsewhere.exists()
